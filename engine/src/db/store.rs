@@ -1,0 +1,127 @@
+//! What the engine asks of a storage engine: ordered byte rows in a few tables, one writer, snapshots for readers.
+//!
+//! Two implementations keep this contract: [`super::mem::MemStore`] (a tree with an unsynced tail, for the simulator)
+//! and the server's LMDB store. One contract test runs the same random operations against both.
+//!
+//! The contract:
+//! 1. A [`Snapshot`] never changes. Readers never wait for the writer.
+//! 2. There is one writer. A [`Txn`] sees its own writes; nothing of it is seen by others before `commit`.
+//! 3. `commit` returns only when the transaction is durable. After a crash the store holds exactly some prefix of the
+//!    committed transactions that includes all whose `commit` returned.
+//! 4. A transaction that is dropped, or whose `commit` fails, leaves nothing behind.
+//! 5. Keys are 1 to [`KEY_BYTES_MAX`] bytes and ordered as bytes; a longer key is the caller's mistake (a panic).
+
+use std::fmt;
+use std::ops::Bound;
+
+/// LMDB's limit, kept by both stores.
+pub const KEY_BYTES_MAX: usize = 511;
+
+/// The few tables that exist. The layout of keys and values is told where they are used (`db/rows.rs`, `exec.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// Identity, format version, epochs seen, Raft hard state: single rows by name.
+    Meta,
+    /// Databases, collections, epoch history, counters; each key begins with the data generation.
+    Catalog,
+    /// (generation, object, revision) -> document.
+    Documents,
+    /// (generation, object, `_key`) -> revision.
+    Keys,
+    /// Secondary index entries (kept for the indexes to come).
+    Index,
+    /// (generation, tick) -> replication log entry.
+    Log,
+    /// What rollbacks took away.
+    Rollback,
+    /// (index) -> Raft log entry of an agent.
+    Raft,
+}
+
+impl Table {
+    pub const ALL: [Table; 8] = [
+        Table::Meta,
+        Table::Catalog,
+        Table::Documents,
+        Table::Keys,
+        Table::Index,
+        Table::Log,
+        Table::Rollback,
+        Table::Raft,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Meta => "meta",
+            Table::Catalog => "catalog",
+            Table::Documents => "documents",
+            Table::Keys => "keys",
+            Table::Index => "index",
+            Table::Log => "log",
+            Table::Rollback => "rollback",
+            Table::Raft => "raft",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// The disk or the map is full: nothing of the transaction was kept, and reading goes on.
+    Full,
+    /// A record does not match its checksum or can't be decoded; says which.
+    Corrupt(String),
+    /// The operating system refused.
+    Io(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Full => f.write_str("the storage is full"),
+            StoreError::Corrupt(what) => write!(f, "corrupt record: {what}"),
+            StoreError::Io(what) => write!(f, "storage failed: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// A row as a scan hands it out.
+pub type Row<'a> = (&'a [u8], &'a [u8]);
+pub type Rows<'a> = Box<dyn Iterator<Item = StoreResult<Row<'a>>> + 'a>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Forward,
+    Backward,
+}
+
+/// Something rows can be read from: a snapshot, or a transaction with its own writes.
+pub trait Read {
+    fn get(&self, table: Table, key: &[u8]) -> StoreResult<Option<&[u8]>>;
+
+    /// The rows between two bounds, in key order or against it.
+    fn scan<'a>(&'a self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, direction: Direction) -> Rows<'a>;
+}
+
+/// A view of the store as it was at one commit.
+pub trait Snapshot: Read {}
+
+/// The one transaction that may write. Dropped without `commit`, it leaves nothing behind.
+pub trait Txn: Read {
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> StoreResult<()>;
+
+    /// Removing what is not there is no error.
+    fn remove(&mut self, table: Table, key: &[u8]) -> StoreResult<()>;
+
+    /// Returns when everything is durable.
+    fn commit(self: Box<Self>) -> StoreResult<()>;
+}
+
+pub trait Store {
+    fn snapshot(&self) -> StoreResult<Box<dyn Snapshot + '_>>;
+
+    fn begin(&mut self) -> StoreResult<Box<dyn Txn + '_>>;
+}

@@ -1,0 +1,598 @@
+//! The contract between the engine and a shell.
+//!
+//! A shell (the simulator or the server) owns clocks, sockets, disks and threads. It calls [`crate::node::Node::step`]
+//! with one [`Input`], then carries out all the [`Output`]s, then comes with the next input:
+//! 1. `now` never goes back on one node. A jump forward is an event that the engine handles.
+//! 2. One input, then all of its outputs, then the next input.
+//! 3. Each started [`Op`] ends in exactly one `Done`, unless the process dies. Ops that write are performed in the
+//!    order started; ops that only read may overtake.
+//! 4. Whatever depends on a write (a vote, an acknowledgement, a reply) is held inside the engine until its `Done`.
+//! 5. After a crash the store holds all that was `Done`, and perhaps some prefix of what was started.
+//! 6. A [`Run`] carries the epoch it was admitted in; `perform` refuses it if the store has seen a later one.
+//! 7. `Note` never feeds back into a decision.
+
+use crate::http::{Request, Response};
+use crate::message::raft::{Persist, SavedRaft};
+use crate::message::*;
+use crate::types::*;
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::db::store::StoreError;
+
+/// The shell's number for a client request; each gets exactly one `Reply`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// The engine's number for an operation on the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpId(pub u64);
+
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The deadline has come.
+    Timer,
+    Message(Envelope),
+    Request {
+        id: RequestId,
+        request: Request,
+    },
+    Done {
+        op: OpId,
+        result: OpResult,
+    },
+    /// The operator wants the process to leave: finish, hand over, then `Output::Stopped`.
+    Stop,
+}
+
+#[derive(Clone, Debug)]
+pub enum Output {
+    Send {
+        to: Endpoint,
+        envelope: Envelope,
+    },
+    Reply {
+        id: RequestId,
+        response: Response,
+    },
+    Start {
+        op: OpId,
+        what: Op,
+    },
+    Note(Event),
+    /// The graceful stop is complete: nothing will be served or written any more.
+    Stopped,
+}
+
+/// Why a node wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wake {
+    pub at: Time,
+    pub why: &'static str,
+}
+
+/// What the parts of the engine write their outputs through: the clock reading of this step, chance, and numbering.
+pub struct Cx<'a> {
+    pub now: Now,
+    pub me: &'a Peer,
+    pub rng: &'a mut Rng,
+    pub ops: &'a mut u64,
+    pub out: &'a mut Vec<Output>,
+}
+
+impl Cx<'_> {
+    pub fn send(&mut self, to: &Peer, message: Message) {
+        let envelope = Envelope { from: self.me.clone(), to: Some(to.id), message };
+        self.out.push(Output::Send { to: to.endpoint.clone(), envelope });
+    }
+
+    /// For an address whose owner is not known yet.
+    pub fn send_to_endpoint(&mut self, to: &Endpoint, message: Message) {
+        let envelope = Envelope { from: self.me.clone(), to: None, message };
+        self.out.push(Output::Send { to: to.clone(), envelope });
+    }
+
+    pub fn start(&mut self, what: Op) -> OpId {
+        *self.ops += 1;
+        let op = OpId(*self.ops);
+        self.out.push(Output::Start { op, what });
+        op
+    }
+
+    pub fn reply(&mut self, id: RequestId, response: Response) {
+        self.out.push(Output::Reply { id, response });
+    }
+
+    pub fn note(&mut self, event: Event) {
+        self.out.push(Output::Note(event));
+    }
+}
+
+// ---- operations on the store ----------------------------------------------------------------------------------------
+
+/// What a node has its store do. Performed only by `exec::perform`.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Agent: hard state, log entries and snapshots of Raft, in one transaction.
+    Persist(Persist),
+
+    /// Server: answer a client.
+    Run(Run),
+    /// The data now belongs to this deployment (R11).
+    Adopt {
+        deployment: DeploymentId,
+    },
+    /// Make "seen `epoch`" durable (R5).
+    See {
+        epoch: Epoch,
+    },
+    /// Append the entry that begins an epoch of our own; the gate opens only when it is durable (R3).
+    BeginEpoch {
+        epoch: Epoch,
+        lineage: Lineage,
+    },
+    /// Append a leader's entries after `prev` and apply them, to the data in use or to the copy being built.
+    Append {
+        epoch: Epoch,
+        into: Target,
+        prev: Position,
+        entries: Vec<Entry>,
+    },
+    /// Undo entries after `common`, the newest first, at most `limit` of them; keep each in the rollback record.
+    Undo {
+        epoch: Epoch,
+        common: Position,
+        limit: usize,
+    },
+    /// Forget log entries below `keep_from`, and data that only they referred to; a bounded piece of work.
+    Prune {
+        keep_from: Tick,
+    },
+    /// Begin to build a copy beside the data in use.
+    CopyBegin(SnapshotOffer),
+    CopyRows(SnapshotPiece),
+    /// Swap the finished copy in. With `keep_old`, what it replaces becomes a rollback record (R8).
+    CopyFinish {
+        id: SnapshotId,
+        keep_old: bool,
+    },
+    /// Forget a copy that can't be finished.
+    CopyDrop,
+
+    // These only read.
+    /// Where does this follower's log leave ours?
+    Compare(Follow),
+    ReadLog {
+        after: Position,
+        bytes_max: usize,
+    },
+    SnapshotBegin {
+        id: SnapshotId,
+    },
+    SnapshotRead {
+        id: SnapshotId,
+        start: Position,
+        cursor: Bytes,
+        bytes_max: usize,
+    },
+}
+
+impl Op {
+    /// Whether it may change the store: such ops are performed in the order started.
+    pub fn writes(&self) -> bool {
+        match self {
+            Op::Run(run) => run.writes,
+            Op::Compare(_) | Op::ReadLog { .. } | Op::SnapshotBegin { .. } | Op::SnapshotRead { .. } => false,
+            _ => true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Data,
+    Copy(SnapshotId),
+}
+
+/// A client's request on its way through the store.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub request: Request,
+    /// The epoch it was admitted in: a write is refused if the store has seen a later one.
+    pub epoch: Epoch,
+    /// Decided by the route table: a request that only reads gets a snapshot.
+    pub writes: bool,
+    /// A marked dirty read on a follower: whatever it tries to write is refused with 1004.
+    pub dirty: bool,
+    pub now: Now,
+    /// Chance for salts and keys.
+    pub seed: u64,
+    pub view: Arc<View>,
+}
+
+#[derive(Clone, Debug)]
+pub enum OpResult {
+    Persisted,
+    Ran(Ran),
+    Adopted,
+    /// `before` is the highest epoch seen until then.
+    Seen {
+        before: Epoch,
+        last: Position,
+    },
+    Began {
+        entry: Entry,
+    },
+    Appended {
+        last: Position,
+    },
+    /// The entries do not follow `last`.
+    Mismatch {
+        last: Position,
+    },
+    /// The store has seen a later epoch (I7).
+    Stale {
+        seen: Epoch,
+    },
+    Undone {
+        last: Position,
+        undone: u64,
+    },
+    /// The tail to undo is no longer in the log: only a snapshot helps (R8).
+    CannotUndo,
+    Pruned {
+        first: Tick,
+        more: bool,
+    },
+    CopyBegun,
+    Copied {
+        next: Option<Bytes>,
+    },
+    /// The rows do not belong to the copy being built.
+    NoCopy,
+    CopyFinished {
+        last: Position,
+        history: Vec<EpochRow>,
+    },
+    CopyDropped,
+    Compared {
+        follow: Follow,
+        verdict: Comparison,
+    },
+    Log {
+        after: Position,
+        entries: Vec<Entry>,
+    },
+    /// Entries right after `after` are no longer kept.
+    LogPruned {
+        after: Position,
+    },
+    SnapshotBegun(SnapshotOffer),
+    SnapshotRows(SnapshotPiece),
+    /// Nothing was written.
+    Failed(StoreError),
+}
+
+/// What a Run came to.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    pub response: Response,
+    /// The log entry that the write became; `None` if nothing was written.
+    pub entry: Option<Entry>,
+    pub then: Option<Then>,
+}
+
+/// What a request asks for that the store alone can't give; authorised already.
+#[derive(Clone, Debug)]
+pub enum Then {
+    /// Ask the agency, and make the answer from its answer.
+    Agency {
+        request: Request,
+        make: AgencyAnswer,
+    },
+    Shutdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgencyAnswer {
+    /// `GET /_admin/cluster/health`
+    ClusterHealth,
+    /// `PUT /_admin/server/mode`
+    ServerMode,
+    /// `PUT /_admin/cluster/maintenance`
+    Maintenance,
+    /// Hand the agency's response through.
+    Verbatim,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// The follower's log is a prefix of ours.
+    Prefix,
+    /// Both agree up to `common` (R7), which lies before the follower's end.
+    Diverged { common: Position },
+    /// No common point that the log still holds.
+    NeedsSnapshot,
+}
+
+// ---- what a node keeps ----------------------------------------------------------------------------------------------
+
+/// What a node finds in its store when it starts; read by `exec::open`.
+#[derive(Clone, Debug)]
+pub enum Saved {
+    Agent(SavedAgent),
+    Server(SavedServer),
+}
+
+#[derive(Clone, Debug)]
+pub struct SavedAgent {
+    pub id: NodeId,
+    pub disk: StoreId,
+    pub raft: SavedRaft,
+}
+
+#[derive(Clone, Debug)]
+pub struct SavedServer {
+    pub id: NodeId,
+    pub store: StoreId,
+    pub deployment: Option<DeploymentId>,
+    pub seen: Epoch,
+    pub last: Position,
+    pub last_checksum: u32,
+    pub history: Vec<EpochRow>,
+    /// The oldest entry in the log (1 above the snapshot's position in a fresh copy).
+    pub log_first: Tick,
+    /// False until the first copy is finished. A store that was created empty and never followed anybody is complete.
+    pub complete: bool,
+    pub copy: Option<SavedCopy>,
+}
+
+/// A copy that was being built when the process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedCopy {
+    pub id: SnapshotId,
+    /// `None` once all rows are there.
+    pub cursor: Option<Bytes>,
+    /// The end of the copy's own log.
+    pub last: Position,
+    pub exact_at: Option<Position>,
+}
+
+// ---- the gate's picture of a server ---------------------------------------------------------------------------------
+
+/// ArangoDB's server modes, as the gate knows them (ARANGODB `ServerState`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Not registered yet.
+    Maintenance,
+    /// Nobody leads as far as this server knows, or it is about to.
+    TryAgain,
+    /// Somebody else leads.
+    Redirect,
+    /// This server leads (or is a plain single server).
+    Default,
+    Stopping,
+}
+
+/// All that the gate and the status calls need to know of a server at one moment; published by the shell to whoever
+/// serves connections (R13).
+#[derive(Clone, Debug)]
+pub struct View {
+    pub me: Peer,
+    pub advertised: Option<Endpoint>,
+    /// A plain single server: no agency, no followers.
+    pub standalone: bool,
+    pub mode: Mode,
+    /// Followers always are; a leader while the agency's `Readonly` is set, or while its disk is full.
+    pub read_only: bool,
+    pub epoch: Epoch,
+    pub boot: Boot,
+    /// The lease, on this machine's clock; `Time::NEVER` for a plain single server, `Time::ZERO` without one.
+    pub lease_end: Time,
+    /// Whom clients are sent to; never this server itself.
+    pub leader: Option<Peer>,
+    pub agents: Vec<Peer>,
+    pub members: Vec<Member>,
+    pub deployment: Option<DeploymentId>,
+    pub replication: ReplicationView,
+    pub auth: Arc<Auth>,
+    pub limits: Limits,
+}
+
+/// What `/_api/replication/applier-state` and `tanist status` tell. Refreshed with each beat, not with each entry.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicationView {
+    /// Tailing a leader (false during the first copy).
+    pub running: bool,
+    pub copying: bool,
+    pub last: Position,
+    pub leader_last: Position,
+    /// Followers that are connected, as the leader sees them: id and durable position.
+    pub followers: Vec<(Peer, Position)>,
+}
+
+// ---- events ---------------------------------------------------------------------------------------------------------
+
+/// The one vocabulary of traces, logs and timelines. `Display` is the sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    // Agency.
+    PoolFormed {
+        agents: usize,
+    },
+    Campaigns {
+        term: Term,
+        pre: bool,
+    },
+    LeadsAgency {
+        term: Term,
+    },
+    FollowsAgent {
+        term: Term,
+        leader: Option<NodeId>,
+    },
+    /// An agent has applied an entry; `digest` is over everything applied so far (I3).
+    Applied {
+        index: u64,
+        term: Term,
+        digest: u64,
+    },
+    Granted {
+        server: NodeId,
+        boot: Boot,
+        epoch: Epoch,
+    },
+    HealthChanged {
+        server: NodeId,
+        from: Health,
+        to: Health,
+    },
+    /// A rule of the supervision fired: its number and the sentence that says what it did and why.
+    Supervision {
+        rule: u32,
+        sentence: String,
+    },
+    Deposed {
+        epoch: Epoch,
+        server: Option<NodeId>,
+    },
+    Elected {
+        epoch: Epoch,
+        server: NodeId,
+        boot: Boot,
+    },
+
+    // Servers.
+    RegisteredAs {
+        boot: Boot,
+    },
+    /// The server's life: the number of the row in the transition table, and the states' names.
+    Role {
+        row: u32,
+        from: &'static str,
+        to: &'static str,
+        why: String,
+    },
+    LeaseRenewed {
+        epoch: Epoch,
+        until: Time,
+    },
+    LeaseLost {
+        epoch: Epoch,
+        why: &'static str,
+    },
+    ClockJumped {
+        steady_ms: u64,
+        wall_ms: i64,
+    },
+    EpochBegun {
+        epoch: Epoch,
+        first: Tick,
+    },
+    Follows {
+        leader: NodeId,
+        epoch: Epoch,
+        from: Position,
+    },
+    RollsBack {
+        common: Position,
+        from: Position,
+    },
+    RolledBack {
+        last: Position,
+        undone: u64,
+    },
+    CopyStarted {
+        from: NodeId,
+        start: Position,
+    },
+    CopyDone {
+        last: Position,
+    },
+
+    /// Anything else worth a line in the log.
+    Says(Severity, Cow<'static, str>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Event {
+    pub fn severity(&self) -> Severity {
+        match self {
+            Event::Applied { .. } | Event::Granted { .. } | Event::LeaseRenewed { .. } | Event::Campaigns { .. } => {
+                Severity::Debug
+            }
+            Event::LeaseLost { .. } | Event::ClockJumped { .. } | Event::RollsBack { .. } | Event::Deposed { .. } => {
+                Severity::Warn
+            }
+            Event::Says(severity, _) => *severity,
+            _ => Severity::Info,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::PoolFormed { agents } => {
+                write!(f, "the agency's pool is formed: {agents} agents")
+            }
+            Event::Campaigns { term, pre: true } => {
+                write!(f, "asks whether it could win term {}", term.0)
+            }
+            Event::Campaigns { term, pre: false } => write!(f, "campaigns for term {}", term.0),
+            Event::LeadsAgency { term } => write!(f, "leads the agency in term {}", term.0),
+            Event::FollowsAgent { term, leader: Some(leader) } => write!(f, "follows {leader} in term {}", term.0),
+            Event::FollowsAgent { term, leader: None } => {
+                write!(f, "knows no agency leader in term {}", term.0)
+            }
+            Event::Applied { index, term, digest } => {
+                write!(f, "applied {index} of term {} digest {digest:016x}", term.0)
+            }
+            Event::Granted { server, boot, epoch } => {
+                write!(f, "granted {server} boot {} the lease of epoch {}", boot.0, epoch.0)
+            }
+            Event::HealthChanged { server, from, to } => {
+                write!(f, "{server} is {} (was {})", to.as_str(), from.as_str())
+            }
+            Event::Supervision { rule, sentence } => {
+                write!(f, "supervision rule {rule}: {sentence}")
+            }
+            Event::Deposed { epoch, server: Some(server) } => write!(f, "epoch {} begins: {server} deposed", epoch.0),
+            Event::Deposed { epoch, server: None } => write!(f, "epoch {} begins: nobody had led", epoch.0),
+            Event::Elected { epoch, server, boot } => {
+                write!(f, "epoch {}: {server} boot {} elected", epoch.0, boot.0)
+            }
+            Event::RegisteredAs { boot } => write!(f, "registered as boot {}", boot.0),
+            Event::Role { row, from, to, why } => write!(f, "{from} -> {to} (row {row}): {why}"),
+            Event::LeaseRenewed { epoch, until } => {
+                write!(f, "lease of epoch {} until {} ns", epoch.0, until.0)
+            }
+            Event::LeaseLost { epoch, why } => write!(f, "lease of epoch {} lost: {why}", epoch.0),
+            Event::ClockJumped { steady_ms, wall_ms } => {
+                write!(f, "the clock jumped: steady {steady_ms} ms, wall {wall_ms} ms since the last step")
+            }
+            Event::EpochBegun { epoch, first } => {
+                write!(f, "epoch {} begins with entry {}", epoch.0, first.0)
+            }
+            Event::Follows { leader, epoch, from } => write!(f, "follows {leader} in epoch {} from {from}", epoch.0),
+            Event::RollsBack { common, from } => write!(f, "rolls back from {from} to {common}"),
+            Event::RolledBack { last, undone } => {
+                write!(f, "rolled back {undone} entries, now at {last}")
+            }
+            Event::CopyStarted { from, start } => {
+                write!(f, "copies everything from {from}, starting at {start}")
+            }
+            Event::CopyDone { last } => write!(f, "the copy is complete at {last}"),
+            Event::Says(_, text) => f.write_str(text),
+        }
+    }
+}

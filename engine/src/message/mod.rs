@@ -1,0 +1,347 @@
+//! All that one node says to another.
+//!
+//! Plain data, postcard on the wire, behind a version byte. A message names its sender; whether it is believed is the
+//! receiver's decision. Losing, repeating, delaying or reordering any message must never break a promise: whoever
+//! needs an answer asks again.
+
+pub mod raft;
+
+use crate::http::{Request, Response};
+use crate::types::*;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// First byte of every encoded envelope. A peer of another version is refused with a clear log line.
+pub const VERSION: u8 = 1;
+
+/// Bound on one encoded envelope.
+pub const ENVELOPE_BYTES_MAX: usize = 64 << 20;
+
+/// A node as others address it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Peer {
+    pub id: NodeId,
+    pub endpoint: Endpoint,
+}
+
+/// A message with its sender. `to` guards against an address that has changed hands: a node drops what names another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    pub from: Peer,
+    pub to: Option<NodeId>,
+    pub message: Message,
+}
+
+impl Envelope {
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![VERSION]).expect("an envelope can be encoded")
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Envelope, String> {
+        match bytes.split_first() {
+            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|e| format!("malformed peer message: {e}")),
+            Some((other, _)) => Err(format!("peer message of version {other}, this node speaks {VERSION}")),
+            None => Err("empty peer message".into()),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    // Agents among themselves.
+    Raft(raft::Raft),
+
+    // Servers to the agency. An agent that does not lead answers `NotLeader`.
+    Register(Register),
+    Beat(Beat),
+    Report(Report),
+    Release(Release),
+    /// An agency request on behalf of a server, with the server's number for the answer.
+    Call {
+        call: u64,
+        request: Request,
+    },
+
+    // The agency to servers.
+    Registered(Registered),
+    /// This process can't be a member: another deployment, a lower epoch than the data has seen, … (R11).
+    RegisterRefused {
+        nonce: Nonce,
+        reason: String,
+    },
+    BeatReply(BeatReply),
+    /// The leadership record has changed: pushed to every live server, so that nobody waits for a beat.
+    Lead(Leadership),
+    Freeze(Freeze),
+    NotLeader {
+        leader: Option<Peer>,
+    },
+    Answer {
+        call: u64,
+        response: Response,
+    },
+
+    // Servers among themselves: the follower asks, the leader ships.
+    Follow(Follow),
+    Append(Append),
+    Acknowledge(Acknowledge),
+    Diverged(Diverged),
+    /// The follower is behind the leader's log and must copy a snapshot: where it starts.
+    SnapshotOffer(SnapshotOffer),
+    SnapshotRequest(SnapshotRequest),
+    SnapshotPiece(SnapshotPiece),
+    /// "I do not lead in that epoch": the follower asks the agency again.
+    NotServing {
+        epoch: Epoch,
+    },
+}
+
+// ---- servers and the agency -----------------------------------------------------------------------------------------
+
+/// A process introduces itself; repeated until `Registered` or `RegisterRefused` with its nonce comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    pub nonce: Nonce,
+    pub store: StoreId,
+    /// The deployment that the data belongs to, if it ever joined one.
+    pub deployment: Option<DeploymentId>,
+    /// The highest epoch that the data has seen.
+    pub seen: Epoch,
+    pub advertised: Option<Endpoint>,
+    pub host: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    pub nonce: Nonce,
+    pub boot: Boot,
+    pub deployment: DeploymentId,
+    pub timing: Timing,
+}
+
+/// A server's sign of life, and a leader's request to renew its lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    pub boot: Boot,
+    /// The server's own number for this beat; it remembers when it sent it, and counts a grant from then.
+    pub seq: u64,
+    /// The epoch whose lease is to be renewed; `None` for a follower.
+    pub renew: Option<Epoch>,
+    pub last: Position,
+    pub seen: Epoch,
+    /// The leader that this server follows or believes in, as ArangoDB's `AsyncReplication/<id>` shows it.
+    pub leader: Option<NodeId>,
+    /// False until the first copy is finished: such a store is never chosen.
+    pub complete: bool,
+    /// False from the moment the process begins to stop.
+    pub staying: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeatReply {
+    pub seq: u64,
+    pub lead: Leadership,
+    pub grant: Option<Grant>,
+    pub read_only: bool,
+    /// All agents, the leading one first.
+    pub agents: Vec<Peer>,
+    pub members: Vec<Member>,
+}
+
+/// The right to serve in `epoch` for `lease`·(1 − ε) from when the beat was *sent*, on the server's own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub boot: Boot,
+    pub epoch: Epoch,
+    pub timing: Timing,
+}
+
+/// The authoritative record of leadership, as of a committed agency entry. `index` orders two of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leadership {
+    pub index: u64,
+    pub epoch: Epoch,
+    /// `None` between depose and elect.
+    pub leader: Option<Leader>,
+    /// Set while a planned hand-over waits: the leader releases once this server has what it has.
+    pub successor: Option<NodeId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leader {
+    pub peer: Peer,
+    pub boot: Boot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Health {
+    Good,
+    Bad,
+    Failed,
+}
+
+impl Health {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Health::Good => "GOOD",
+            Health::Bad => "BAD",
+            Health::Failed => "FAILED",
+        }
+    }
+}
+
+/// A registered server as the agency leader sees it, for `/_api/cluster/endpoints` and the like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub peer: Peer,
+    pub advertised: Option<Endpoint>,
+    pub short_name: String,
+    pub health: Health,
+    pub last: Position,
+}
+
+/// R5: "the epoch before `epoch` is over; make that durable, then say how far you have come." `term` and `epoch` name
+/// the round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    pub term: Term,
+    pub epoch: Epoch,
+}
+
+/// The answer to a freeze, sent only when "seen `epoch`" is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub term: Term,
+    pub epoch: Epoch,
+    pub boot: Boot,
+    pub store: StoreId,
+    pub complete: bool,
+    pub last: Position,
+    /// The highest epoch this store had seen before the freeze: the next one must be above it (R11).
+    pub seen: Epoch,
+}
+
+/// R12: after sending this the process never serves in that epoch again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    pub boot: Boot,
+    pub epoch: Epoch,
+    pub last: Position,
+    /// Who should be preferred as the next leader, if it reports as much as anybody.
+    pub successor: Option<NodeId>,
+}
+
+// ---- replication ----------------------------------------------------------------------------------------------------
+
+/// One entry of the replication log. `payload` is a transaction of the document engine; nobody else looks into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub epoch: Epoch,
+    pub tick: Tick,
+    pub payload: Bytes,
+    /// CRC-32 over epoch, tick and payload: names a corrupt entry, and verifies a common point (R7).
+    pub checksum: u32,
+}
+
+impl Entry {
+    pub fn new(epoch: Epoch, tick: Tick, payload: Bytes) -> Entry {
+        let checksum = Entry::sum(epoch, tick, &payload);
+        Entry { epoch, tick, payload, checksum }
+    }
+
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, tick: self.tick }
+    }
+
+    pub fn intact(&self) -> bool {
+        self.checksum == Entry::sum(self.epoch, self.tick, &self.payload)
+    }
+
+    fn sum(epoch: Epoch, tick: Tick, payload: &[u8]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&epoch.0.to_le_bytes());
+        hasher.update(&tick.0.to_le_bytes());
+        hasher.update(payload);
+        hasher.finalize()
+    }
+}
+
+/// A follower presents itself to the leader of `epoch` and asks for what comes after `last`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follow {
+    pub epoch: Epoch,
+    pub boot: Boot,
+    pub store: StoreId,
+    pub last: Position,
+    /// Checksum of the entry at `last` (0 for an empty log or one that begins with a snapshot's position).
+    pub last_checksum: u32,
+    pub history: Vec<EpochRow>,
+    /// False for a store whose first copy is not finished: it needs a snapshot whatever its position.
+    pub complete: bool,
+}
+
+/// Entries right after `prev`. Without entries it is a heartbeat that tells how far the leader is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Append {
+    pub epoch: Epoch,
+    pub boot: Boot,
+    pub prev: Position,
+    pub entries: Vec<Entry>,
+    /// The leader's last position when it sent this.
+    pub leader_last: Position,
+}
+
+/// "Everything up to `durable` is durable here." Counts only in the epoch it names, from the follower's current boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledge {
+    pub epoch: Epoch,
+    pub boot: Boot,
+    pub store: StoreId,
+    pub durable: Position,
+}
+
+/// R7: the logs agree up to `common` and no further; the follower undoes the rest and asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diverged {
+    pub epoch: Epoch,
+    pub boot: Boot,
+    pub common: Position,
+}
+
+/// Which copy a piece belongs to: dropped when any part changes (R8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotId {
+    pub epoch: Epoch,
+    pub boot: Boot,
+    pub number: u64,
+}
+
+/// The leader's catalog and history as of `start`. Rows are then copied while the leader goes on writing; the log from
+/// `start` on, applied over them, makes the copy exact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotOffer {
+    pub id: SnapshotId,
+    pub start: Position,
+    pub start_checksum: u32,
+    pub history: Vec<EpochRow>,
+    /// Catalog rows, encoded by the document engine.
+    pub catalog: Bytes,
+}
+
+/// Asks for the rows after `cursor` (empty at first).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRequest {
+    pub id: SnapshotId,
+    pub cursor: Bytes,
+}
+
+/// Rows after `cursor`. The last piece has no `next` and says up to where the log must be applied for the copy to be
+/// exact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotPiece {
+    pub id: SnapshotId,
+    pub cursor: Bytes,
+    pub rows: Bytes,
+    pub next: Option<Bytes>,
+    pub exact_at: Position,
+}
