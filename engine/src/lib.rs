@@ -29,6 +29,7 @@
 //! **I17** every request answered.
 
 pub mod agency;
+pub mod auth;
 pub mod db;
 pub mod exec;
 pub mod failover;
