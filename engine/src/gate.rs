@@ -1,7 +1,7 @@
 //! The gate: who may be served, by which server, at this moment.
 
 use crate::http::{Request, Response};
-use crate::io::{Run, View};
+use crate::io::{Run, Ticket, View};
 use crate::types::{Now, Time};
 use std::sync::Arc;
 
@@ -20,6 +20,6 @@ pub fn admit(_view: &Arc<View>, _request: Request, _now: Now, _seed: u64) -> Adm
 
 /// Decides once more when the answer of a run is there (R13): `view` is loaded and `now` read, in this order, after
 /// the run. Adds the headers that a server's answers carry.
-pub fn confirm(_run: &Run, _response: Response, _view: &View, _now: Time) -> Response {
+pub fn confirm(_ticket: Ticket, _response: Response, _view: &View, _now: Time) -> Response {
     todo!()
 }

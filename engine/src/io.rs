@@ -206,10 +206,27 @@ pub struct Run {
     pub writes: bool,
     /// A marked dirty read on a follower: whatever it tries to write is refused with 1004.
     pub dirty: bool,
+    /// One of the paths that every server answers whoever leads (ARANGODB `CommTask`'s list).
+    pub open: bool,
     pub now: Now,
     /// Chance for salts and keys.
     pub seed: u64,
     pub view: Arc<View>,
+}
+
+/// What is left of a [`Run`] while it is on its way: enough to confirm its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub epoch: Epoch,
+    pub writes: bool,
+    pub dirty: bool,
+    pub open: bool,
+}
+
+impl Run {
+    pub fn ticket(&self) -> Ticket {
+        Ticket { epoch: self.epoch, writes: self.writes, dirty: self.dirty, open: self.open }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -278,6 +278,8 @@ pub struct Follow {
     pub history: Vec<EpochRow>,
     /// False for a store whose first copy is not finished: it needs a snapshot whatever its position.
     pub complete: bool,
+    /// Set if `last` and `history` are those of this copy, all of whose rows have arrived.
+    pub copy: Option<SnapshotId>,
 }
 
 /// Entries right after `prev`. Without entries it is a heartbeat that tells how far the leader is.
