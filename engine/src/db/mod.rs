@@ -1,2 +1,23 @@
-//! The document engine: databases, collections, documents, users, over a [`store::Store`].
+//! The document engine: databases, collections, documents, the replication log, over a [`store::Store`].
+//!
+//! - [`rows`]: what the rows of each table look like.
+//! - [`reader`] and [`writer`]: what the API and replication read and write through.
+//! - [`log`]: log entries; applying and undoing them.
+//! - [`copy`]: snapshot transfer, on both sides.
+//! - [`overlay`]: what makes each operation of a batch all or nothing.
+//! - [`mem`]: the store of the simulator; [`contract`]: what every store is tested against.
+
+pub mod api;
+pub mod contract;
+pub mod copy;
+pub mod log;
+pub mod mem;
+pub mod overlay;
+pub mod reader;
+pub mod rows;
 pub mod store;
+pub mod writer;
+
+pub use reader::Reader;
+pub use rows::{CollectionKind, CollectionRow, DatabaseRow, Document, KeyKind, KeyOptions, Revision};
+pub use writer::{Savepoint, Writer};
