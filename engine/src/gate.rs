@@ -1,9 +1,28 @@
 //! The gate: who may be served, by which server, at this moment.
+//!
+//! Two pure functions of a [`View`], a request and a clock reading: [`admit`] on arrival, [`confirm`] when the answer
+//! is there. The shell may call them outside the node's loop (R13). Order of checks and bodies are ArangoDB's
+//! (`CommTask::prepareExecution`); the gate comes before the look-up of the database and before authentication.
+//!
+//! Invariants: I11 (a success comes from a lease holder or carries the dirty-read mark), I13 (a refusal names an
+//! endpoint that was leader in that epoch, or none). R14: 1495 and 1496 are said only if nothing was started.
+//!
+//! Differences from ArangoDB, on purpose: without a known leader there is no empty `X-Arango-Endpoint` header (some
+//! drivers crash on it); this server's own address is never given; a leader whose lease has run out refuses.
 
-use crate::http::{Request, Response};
-use crate::io::{Run, Ticket, View};
+use crate::db::api;
+use crate::http::{Request, Response, header, truthy};
+use crate::io::{Mode, Run, Ticket, View};
 use crate::types::{Now, Time};
 use std::sync::Arc;
+
+/// `errorNum` of the refusals (ARANGODB errors.dat).
+pub const LEADERSHIP_CHALLENGE: u32 = 1495;
+pub const NOT_LEADER: u32 = 1496;
+const SHUTTING_DOWN: u32 = 30;
+const STARTING: u32 = 503;
+/// ArangoDB's "timeout in cluster operation": no driver repeats a request on it.
+const OUTCOME_UNKNOWN: u32 = 1457;
 
 /// What becomes of a request at the door.
 #[derive(Clone, Debug)]
@@ -13,13 +32,225 @@ pub enum Admission {
     Refuse(Response),
 }
 
+/// Paths that a server answers whoever leads: prefixes of the path behind `/_db/<name>`.
+const OPEN: &[&str] = &[
+    "/_admin/shutdown",
+    "/_admin/cluster/health",
+    "/_admin/log",
+    "/_admin/server/",
+    "/_admin/status",
+    "/_admin/statistics",
+    "/_api/agency/agency-callbacks",
+    "/_api/cluster/",
+    "/_api/engine/stats",
+    "/_api/replication",
+    "/_api/ttl/statistics",
+    "/_api/wal",
+    "/_api/tanist/",
+];
+
+fn is_open(path: &str, mode: Mode) -> bool {
+    path == "/_admin/compact"
+        || OPEN.iter().any(|prefix| path.starts_with(prefix))
+        || (mode == Mode::Redirect && path.starts_with("/_api/version"))
+}
+
+/// The mode at this moment: a leader whose lease has run out does not lead.
+fn mode_at(view: &View, now: Time) -> Mode {
+    match view.mode {
+        Mode::Default if now >= view.lease_end => Mode::TryAgain,
+        mode => mode,
+    }
+}
+
 /// Decides on arrival; the order of checks is ArangoDB's.
-pub fn admit(_view: &Arc<View>, _request: Request, _now: Now, _seed: u64) -> Admission {
-    todo!()
+pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admission {
+    let mode = mode_at(view, now.time);
+    let dirty = request.header(header::ALLOW_DIRTY_READ).and_then(truthy) == Some(true);
+    let (open, dirty) = match mode {
+        Mode::Stopping | Mode::Maintenance => return Admission::Refuse(refusal(view, mode)),
+        Mode::Default => (is_open(request.split_database().1, mode), false),
+        Mode::Redirect | Mode::TryAgain => {
+            let open = is_open(request.split_database().1, mode);
+            let dirty = dirty && !open && mode == Mode::Redirect;
+            if !open && !dirty {
+                return Admission::Refuse(refusal(view, mode));
+            }
+            (open, dirty)
+        }
+    };
+    let leads = mode == Mode::Default;
+    let writes = leads && api::writes(&request);
+    let view = Arc::clone(view);
+    Admission::Run(Run { request, epoch: view.epoch, writes, dirty, open: open && !writes, now, seed, view })
 }
 
 /// Decides once more when the answer of a run is there (R13): `view` is loaded and `now` read, in this order, after
 /// the run. Adds the headers that a server's answers carry.
-pub fn confirm(_ticket: Ticket, _response: Response, _view: &View, _now: Time) -> Response {
-    todo!()
+pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Time) -> Response {
+    let mode = mode_at(view, now);
+    if ticket.open || ticket.dirty {
+        return marked(response, view, mode, ticket.dirty);
+    }
+    // Leadership lost and regained in a later epoch is another leadership; in the same epoch nobody else led between.
+    if view.epoch == ticket.epoch && (mode == Mode::Default || leads_while_stopping(view, now)) {
+        return response;
+    }
+    if ticket.writes { unknown_outcome() } else { refusal(view, mode) }
+}
+
+/// A leader that is asked to leave finishes what it has admitted, under its lease.
+fn leads_while_stopping(view: &View, now: Time) -> bool {
+    view.mode == Mode::Stopping && now < view.lease_end
+}
+
+/// The answer where nothing was started.
+pub fn refuse(view: &View, now: Time) -> Response {
+    refusal(view, mode_at(view, now))
+}
+
+fn refusal(view: &View, mode: Mode) -> Response {
+    match mode {
+        Mode::Stopping => Response::error(503, SHUTTING_DOWN, "shutdown in progress"),
+        Mode::Maintenance => Response::error(503, STARTING, "service unavailable due to startup or maintenance mode"),
+        Mode::Redirect => marked(Response::error(503, NOT_LEADER, "not a leader"), view, mode, false),
+        Mode::TryAgain | Mode::Default => {
+            marked(Response::error(503, LEADERSHIP_CHALLENGE, "leadership challenge is ongoing"), view, mode, false)
+        }
+    }
+}
+
+/// The run was started, and whether it counts will be known only when the next leader is: nothing may be repeated
+/// blindly (R14).
+fn unknown_outcome() -> Response {
+    let message = "leadership was lost while the request ran: whether it took effect is unknown";
+    Response::error(504, OUTCOME_UNKNOWN, message)
+}
+
+/// Every answer of a server that does not lead says who does, and a follower's answers say that they may be stale.
+fn marked(mut response: Response, view: &View, mode: Mode, dirty: bool) -> Response {
+    if mode == Mode::Redirect {
+        if let Some(leader) = &view.leader {
+            assert!(leader.id != view.me.id, "a server never names itself");
+            response.headers.push((header::ENDPOINT.into(), leader.endpoint.url()));
+        }
+    }
+    if mode == Mode::Redirect || dirty {
+        response.headers.push((header::POTENTIAL_DIRTY_READ.into(), "true".into()));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Method;
+    use crate::io::ReplicationView;
+    use crate::message::Peer;
+    use crate::types::*;
+
+    fn peer(uuid: u128) -> Peer {
+        let endpoint = Endpoint::parse(&format!("tcp://host{uuid}:8529")).unwrap();
+        Peer { id: NodeId { kind: NodeKind::Server, uuid }, endpoint }
+    }
+
+    fn view(mode: Mode) -> View {
+        View {
+            me: peer(1),
+            advertised: None,
+            standalone: false,
+            mode,
+            read_only: mode != Mode::Default,
+            epoch: Epoch(3),
+            boot: Boot(1),
+            lease_end: Time(1000),
+            leader: (mode == Mode::Redirect).then(|| peer(2)),
+            agents: vec![],
+            members: vec![],
+            deployment: None,
+            replication: ReplicationView::default(),
+            auth: Arc::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    fn at(time: u64) -> Now {
+        Now { time: Time(time), wall_ms: 0 }
+    }
+
+    /// "run", "run dirty", "run open", or the refusal's status, errorNum and endpoint.
+    fn verdict(mode: Mode, time: u64, target: &str, dirty: bool) -> String {
+        let mut request = Request::new(Method::Get, target);
+        if dirty {
+            request = request.with_header(header::ALLOW_DIRTY_READ, "Yes");
+        }
+        match admit(&Arc::new(view(mode)), request, at(time), 0) {
+            Admission::Run(run) if run.dirty => "run dirty".into(),
+            Admission::Run(run) if run.open => "run open".into(),
+            Admission::Run(_) => "run".into(),
+            Admission::Refuse(r) => {
+                let endpoint = r.header(header::ENDPOINT).unwrap_or("-");
+                format!("{} {} {endpoint}", r.status, r.error_num().unwrap())
+            }
+        }
+    }
+
+    #[test]
+    fn each_mode_answers_as_arangodb_does() {
+        let table = [
+            (Mode::Default, "/_api/document/c/k", false, "run"),
+            (Mode::Default, "/_api/document/c/k", true, "run"),
+            (Mode::Default, "/_admin/status", false, "run open"),
+            (Mode::Redirect, "/_api/document/c/k", false, "503 1496 http://host2:8529"),
+            (Mode::Redirect, "/_api/document/c/k", true, "run dirty"),
+            (Mode::Redirect, "/_api/version", false, "run open"),
+            (Mode::Redirect, "/_db/any/_api/version", false, "run open"),
+            (Mode::Redirect, "/_db/any/_api/database", false, "503 1496 http://host2:8529"),
+            (Mode::Redirect, "/_open/auth", false, "503 1496 http://host2:8529"),
+            (Mode::Redirect, "/_admin/echo", false, "503 1496 http://host2:8529"),
+            (Mode::Redirect, "/_admin/server/availability", false, "run open"),
+            (Mode::Redirect, "/_admin/log/level", false, "run open"),
+            (Mode::Redirect, "/_api/cluster/endpoints", false, "run open"),
+            (Mode::Redirect, "/_admin/compact", false, "run open"),
+            (Mode::Redirect, "/_admin/compactor", false, "503 1496 http://host2:8529"),
+            (Mode::TryAgain, "/_api/version", false, "503 1495 -"),
+            (Mode::TryAgain, "/_api/document/c/k", true, "503 1495 -"),
+            (Mode::TryAgain, "/_admin/server/role", false, "run open"),
+            (Mode::Maintenance, "/_admin/status", false, "503 503 -"),
+            (Mode::Stopping, "/_admin/status", false, "503 30 -"),
+        ];
+        for (mode, target, dirty, expected) in table {
+            assert_eq!(verdict(mode, 0, target, dirty), expected, "{mode:?} {target} dirty={dirty}");
+        }
+    }
+
+    #[test]
+    fn a_leader_without_a_lease_refuses() {
+        assert_eq!(verdict(Mode::Default, 999, "/_api/document/c/k", false), "run");
+        assert_eq!(verdict(Mode::Default, 1000, "/_api/document/c/k", false), "503 1495 -");
+        assert_eq!(verdict(Mode::Default, 1000, "/_api/document/c/k", true), "503 1495 -");
+    }
+
+    #[test]
+    fn an_answer_is_confirmed_only_under_the_same_leadership() {
+        let ticket = Ticket { epoch: Epoch(3), writes: true, dirty: false, open: false };
+        let read = Ticket { writes: false, ..ticket };
+        let status = |ticket, view: &View, time| {
+            let r = confirm(ticket, Response::empty(200), view, Time(time));
+            (r.status, r.error_num())
+        };
+        let leads = view(Mode::Default);
+        assert_eq!(status(ticket, &leads, 999), (200, None));
+        assert_eq!(status(ticket, &leads, 1000), (504, Some(1457)), "the lease is over: a write's outcome is unknown");
+        assert_eq!(status(read, &leads, 1000), (503, Some(1495)), "a read may be repeated");
+        let later = View { epoch: Epoch(4), ..view(Mode::Default) };
+        assert_eq!(status(ticket, &later, 0), (504, Some(1457)));
+        assert_eq!(status(read, &view(Mode::Redirect), 0), (503, Some(1496)));
+        let stopping = view(Mode::Stopping);
+        assert_eq!(status(ticket, &stopping, 999), (200, None), "what was admitted is finished");
+        let dirty = Ticket { dirty: true, writes: false, ..ticket };
+        let answer = confirm(dirty, Response::empty(200), &view(Mode::Redirect), Time(5000));
+        assert_eq!(answer.header(header::POTENTIAL_DIRTY_READ), Some("true"));
+        assert_eq!(answer.header(header::ENDPOINT), Some("http://host2:8529"));
+    }
 }

@@ -162,6 +162,10 @@ pub enum Op {
     CopyDrop,
 
     // These only read.
+    /// Where does our log (or that of the copy being built) stand?
+    Locate {
+        target: Target,
+    },
     /// Where does this follower's log leave ours?
     Compare(Follow),
     ReadLog {
@@ -184,7 +188,11 @@ impl Op {
     pub fn writes(&self) -> bool {
         match self {
             Op::Run(run) => run.writes,
-            Op::Compare(_) | Op::ReadLog { .. } | Op::SnapshotBegin { .. } | Op::SnapshotRead { .. } => false,
+            Op::Locate { .. }
+            | Op::Compare(_)
+            | Op::ReadLog { .. }
+            | Op::SnapshotBegin { .. }
+            | Op::SnapshotRead { .. } => false,
             _ => true,
         }
     }
@@ -274,6 +282,8 @@ pub enum OpResult {
         history: Vec<EpochRow>,
     },
     CopyDropped,
+    /// `NoCopy` if there is no such copy.
+    Located(Located),
     Compared {
         follow: Follow,
         verdict: Comparison,
@@ -290,6 +300,17 @@ pub enum OpResult {
     SnapshotRows(SnapshotPiece),
     /// Nothing was written.
     Failed(StoreError),
+}
+
+/// A log as it presents itself to a leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    pub target: Target,
+    pub last: Position,
+    /// Checksum of the entry at `last` (of a snapshot's start if the log has no entry yet; 0 for an empty log).
+    pub last_checksum: u32,
+    pub history: Vec<EpochRow>,
+    pub log_first: Tick,
 }
 
 /// What a Run came to.

@@ -2,7 +2,7 @@
 
 use super::store::StoreResult;
 use super::{Reader, Writer};
-use crate::http::Response;
+use crate::http::{Request, Response};
 use crate::io::{Run, Then};
 
 /// What a request came to.
@@ -10,6 +10,11 @@ use crate::io::{Run, Then};
 pub struct Handled {
     pub response: Response,
     pub then: Option<Then>,
+}
+
+/// Whether the route table says that a request may write.
+pub fn writes(_request: &Request) -> bool {
+    todo!()
 }
 
 /// Answers a request that only reads.
