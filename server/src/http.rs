@@ -1,0 +1,365 @@
+//! The port: HTTP/1.1 and HTTP/2 between clients and the engine.
+//!
+//! Translates, bounds and times out; decides nothing. A request that only reads never meets the loop: it is admitted
+//! by the published view, read from a snapshot, and confirmed by a view loaded and a clock read *after* that (R13).
+//! Everything else goes through the loop.
+
+use crate::driver::{Event, Views};
+use crate::peer::{self, Receiving};
+use crate::storage::HeedStore;
+use crate::{clock, exit};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SERVER, UPGRADE};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+use tanist_engine::auth;
+use tanist_engine::db::store::{Store, StoreError};
+use tanist_engine::gate::{self, Admission};
+use tanist_engine::http::{ContentType, Method, Request, Response, header};
+use tanist_engine::io::{Op, OpResult, Ran, Run};
+use tanist_engine::types::{Auth, Limits, Rng};
+use tanist_engine::exec;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+type WireResponse = hyper::Response<Full<Bytes>>;
+
+/// How long the port waits for its clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the next request on an open connection, its header included (ArangoDB's `http.keep-alive-timeout`).
+    pub idle: Duration,
+    /// For the first byte of a fresh connection, and for each further piece of a body.
+    pub piece: Duration,
+    /// For open connections to end when the process stops.
+    pub leave: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { idle: Duration::from_secs(300), piece: Duration::from_secs(60), leave: Duration::from_secs(3) }
+    }
+}
+
+/// What every connection needs.
+pub struct Port {
+    pub inbox: Sender<Event>,
+    pub receiving: Receiving,
+    pub views: Arc<Views>,
+    pub store: HeedStore,
+    pub auth: Arc<Auth>,
+    pub limits: Limits,
+    pub patience: Patience,
+    pub pending: AtomicUsize,
+    pub queue_time_us: Arc<AtomicU64>,
+    /// Seeds for the requests: unlike one another, and unlike another process's.
+    pub seed: AtomicU64,
+}
+
+/// Accepts until `stop` says so, then lets open connections end.
+pub async fn serve(port: Arc<Port>, listeners: Vec<TcpListener>, stop: watch::Receiver<bool>) {
+    let graceful = GracefulShutdown::new();
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(accept(port.clone(), listener, graceful.watcher(), stop.clone())))
+        .collect();
+    for task in accepting {
+        let _ = task.await;
+    }
+    if timeout(port.patience.leave, graceful.shutdown()).await.is_err() {
+        tracing::info!("connections that are still open are cut");
+    }
+}
+
+async fn accept(port: Arc<Port>, listener: TcpListener, watcher: Watcher, mut stop: watch::Receiver<bool>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::spawn(connection(port.clone(), stream, watcher.clone()));
+            }
+            Err(e) => {
+                // Out of file descriptors, most likely: what is open goes on, and some of it will end.
+                tracing::warn!("a connection can't be accepted: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(port: Arc<Port>, stream: TcpStream, watcher: Watcher) {
+    let _ = stream.set_nodelay(true);
+    let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
+    let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, Duration::from_secs(30));
+    let Ok(Some(version)) = timeout(port.patience.piece, speaks_http2(&stream)).await else { return };
+    let patience = port.patience;
+    let service = service_fn(move |request| {
+        let port = port.clone();
+        async move { Ok::<_, Infallible>(port.answer(request).await) }
+    });
+    let io = TokioIo::new(stream);
+    // What goes wrong on a connection is its client's affair: hyper has answered 400, 408 or 431 where it could.
+    let ended = if version {
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(patience.idle / 10)
+            .keep_alive_timeout(patience.piece)
+            .max_concurrent_streams(256)
+            .max_header_list_size(64 << 10)
+            .serve_connection(io, service);
+        watcher.watch(connection).await
+    } else {
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience.idle)
+            .title_case_headers(true)
+            .pipeline_flush(true)
+            .serve_connection(io, service)
+            .with_upgrades();
+        watcher.watch(connection).await
+    };
+    if let Err(e) = ended {
+        tracing::debug!("a connection ended: {e}");
+    }
+}
+
+/// Whether the connection begins with HTTP/2's preface; `None` if it ends before it has begun.
+async fn speaks_http2(stream: &TcpStream) -> Option<bool> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+    let mut begin = [0_u8; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut begin).await.ok()?;
+        match &begin[..seen] {
+            [] => return None,
+            whole if whole == PREFACE => return Some(true),
+            part if !PREFACE.starts_with(part) => return Some(false),
+            // A preface in pieces is rare; peeking again would only spin.
+            _ => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+impl Port {
+    async fn answer(self: Arc<Port>, mut wire: hyper::Request<Incoming>) -> WireResponse {
+        if wire.uri().path() == peer::PATH {
+            return self.upgrade(&mut wire);
+        }
+        let head = wire.method() == hyper::Method::HEAD;
+        let response = match self.clone().read_request(wire).await {
+            Ok(request) => self.dispatch(request).await,
+            Err(refusal) => refusal,
+        };
+        self.to_wire(response, head)
+    }
+
+    /// Takes the request off the wire, within bounds.
+    async fn read_request(self: Arc<Port>, wire: hyper::Request<Incoming>) -> Result<Request, Response> {
+        let (head, mut incoming) = wire.into_parts();
+        let Some(method) = Method::parse(head.method.as_str()) else {
+            return Err(Response::error(405, 405, "method not supported"));
+        };
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let headers = head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        let too_large = || Response::error(413, 413, "request body too large").with_header("connection", "close");
+        let limit = self.limits.body_bytes;
+        let claimed = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if claimed.is_some_and(|length| length > limit as u64) {
+            return Err(too_large());
+        }
+        let mut first = Bytes::new();
+        let mut more = BytesMut::new();
+        loop {
+            let frame = match timeout(self.patience.piece, incoming.frame()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(_))) => return Err(Response::error(400, 400, "the request body ended early")),
+                Err(_) => {
+                    return Err(Response::error(408, 408, "the request body came too slowly")
+                        .with_header("connection", "close"));
+                }
+            };
+            let Ok(piece) = frame.into_data() else { continue };
+            if first.len() + more.len() + piece.len() > limit {
+                return Err(too_large());
+            }
+            // Most bodies are one piece, which needs no copy.
+            if first.is_empty() && more.is_empty() {
+                first = piece;
+            } else {
+                if more.is_empty() {
+                    more.extend_from_slice(&std::mem::take(&mut first));
+                }
+                more.extend_from_slice(&piece);
+            }
+        }
+        let body = if more.is_empty() { first } else { more.freeze() };
+        Ok(Request { method, target, headers, body })
+    }
+
+    async fn dispatch(&self, request: Request) -> Response {
+        let pending = Pending::new(&self.pending);
+        if pending.before >= self.limits.pending_requests {
+            return Response::error(503, 21003, "too many requests are waiting");
+        }
+        let Some(view) = self.views.load() else { return self.through_loop(request).await };
+        let seed = Rng::new(self.seed.fetch_add(1, Ordering::Relaxed)).next_u64();
+        match gate::admit(&view, request.clone(), clock::now(), seed) {
+            Admission::Refuse(response) => response,
+            Admission::Run(run) if !run.writes => self.read(run, request).await,
+            Admission::Run(_) => self.through_loop(request).await,
+        }
+    }
+
+    /// R13: admitted before the snapshot is opened; confirmed by the newest view, and then by the clock.
+    async fn read(&self, run: Run, request: Request) -> Response {
+        let ticket = run.ticket();
+        let perform = || match self.store.snapshot() {
+            Ok(snapshot) => exec::read(Op::Run(run), &*snapshot),
+            Err(e) => OpResult::Failed(e),
+        };
+        let small = request.raw_path().contains("/_api/document/") || request.raw_path().ends_with("/_api/version");
+        let response = match if small { perform() } else { tokio::task::block_in_place(perform) } {
+            // What the store alone can't answer is the loop's.
+            OpResult::Ran(Ran { then: Some(_), .. }) => return self.through_loop(request).await,
+            OpResult::Ran(ran) => ran.response,
+            OpResult::Failed(e) => storage_failure(&e),
+            other => unreachable!("a run ends as a run, not as {other:?}"),
+        };
+        let view = self.views.load().expect("a view, once published, stays");
+        gate::confirm(ticket, response, &view, clock::time())
+    }
+
+    async fn through_loop(&self, request: Request) -> Response {
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Request { request, reply, since: Instant::now() };
+        match self.inbox.send(event) {
+            Ok(()) => answer.await.unwrap_or_else(|_| leaving()),
+            Err(_) => leaving(),
+        }
+    }
+
+    /// Turns a connection into one of another node's.
+    fn upgrade(&self, wire: &mut hyper::Request<Incoming>) -> WireResponse {
+        let text = |name: HeaderName| wire.headers().get(name).and_then(|value| value.to_str().ok());
+        let authorization = text(hyper::header::AUTHORIZATION);
+        if !auth::verify_superuser(&self.auth, authorization, clock::now().wall_ms) {
+            return self.to_wire(Response::error(401, 401, "only the deployment's own nodes may speak here"), false);
+        }
+        if text(UPGRADE) != Some(peer::PROTOCOL) {
+            let refusal = Response::error(426, 426, "an upgrade to tanist-peer is needed");
+            return self.to_wire(refusal.with_header("upgrade", peer::PROTOCOL), false);
+        }
+        let receiving = self.receiving.clone();
+        let upgraded = hyper::upgrade::on(wire);
+        tokio::spawn(async move {
+            if let Ok(upgraded) = upgraded.await {
+                receiving.receive(TokioIo::new(upgraded)).await;
+            }
+        });
+        let mut response = WireResponse::new(Full::default());
+        *response.status_mut() = hyper::StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static(peer::PROTOCOL));
+        response
+    }
+
+    fn to_wire(&self, response: Response, head: bool) -> WireResponse {
+        let queue_time_us = self.queue_time_us.load(Ordering::Relaxed);
+        to_wire(response, head, queue_time_us)
+    }
+}
+
+/// A response on the wire. To HEAD the body is described and not sent.
+pub fn to_wire(response: Response, head: bool, queue_time_us: u64) -> WireResponse {
+    let length = response.body.len();
+    let body = if head { Full::default() } else { Full::new(response.body) };
+    let mut wire = WireResponse::new(body);
+    let status = hyper::StatusCode::from_u16(response.status).expect("the engine gives valid status codes");
+    *wire.status_mut() = status;
+    let headers = wire.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static("ArangoDB"));
+    let queue_time = format!("{}.{:06}", queue_time_us / 1_000_000, queue_time_us % 1_000_000);
+    headers.insert("x-arango-queue-time-seconds", HeaderValue::try_from(queue_time).expect("digits"));
+    if length > 0 || response.content_type != ContentType::Json {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(response.content_type.as_str()));
+    }
+    if head && !status.is_informational() && status != 204 {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    for (name, value) in response.headers {
+        // A value that HTTP can't carry (a line feed in a key, say) is left out rather than ends the connection.
+        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            (Ok(name), Ok(value)) => {
+                headers.append(name, value);
+            }
+            _ => tracing::warn!("a header that can't be sent is left out"),
+        }
+    }
+    wire
+}
+
+fn leaving() -> Response {
+    Response::error(503, 30, "shutdown in progress")
+}
+
+fn storage_failure(error: &StoreError) -> Response {
+    match error {
+        StoreError::Corrupt(what) => {
+            tracing::error!("{error}");
+            Response::error(500, 1100, &format!("corrupted data: {what}"))
+        }
+        StoreError::Full => Response::error(507, 1104, &error.to_string()),
+        StoreError::Io(_) => {
+            tracing::error!("{error}");
+            Response::error(500, 2, &error.to_string())
+        }
+    }
+}
+
+/// Counts the requests that are not answered yet.
+struct Pending<'a> {
+    count: &'a AtomicUsize,
+    before: usize,
+}
+
+impl Pending<'_> {
+    fn new(count: &AtomicUsize) -> Pending<'_> {
+        Pending { count, before: count.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes a port; nothing is accepted yet.
+pub fn bind(authority: &str) -> Result<std::net::TcpListener, exit::Exit> {
+    let listener = std::net::TcpListener::bind(authority).map_err(|e| {
+        let why = match e.kind() {
+            std::io::ErrorKind::AddrInUse => "the port is in use".to_owned(),
+            std::io::ErrorKind::AddrNotAvailable => "that is not an address of this machine".to_owned(),
+            _ => e.to_string(),
+        };
+        exit::Exit::new(exit::Code::Port, format!("can't listen on {authority}: {why}"))
+    })?;
+    listener.set_nonblocking(true).map_err(|e| exit::Exit::failed(format!("can't listen on {authority}: {e}")))?;
+    Ok(listener)
+}

@@ -1,0 +1,72 @@
+//! The storage threads: one that writes, a few that read.
+//!
+//! The writer takes all that is queued and commits it once (group commit): one fsync then serves every client that
+//! waited for the last one. It performs ops strictly in the order started, and reports each only when it is durable.
+
+use crate::driver::Event;
+use crate::exit::Code;
+use crate::storage::HeedStore;
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use tanist_engine::db::store::{Store, StoreError};
+use tanist_engine::exec;
+use tanist_engine::io::{Op, OpId, OpResult};
+
+/// Bounds of one commit: ops, and about as many bytes.
+const BATCH_OPS_MAX: usize = 512;
+const BATCH_BYTES_MAX: usize = 32 << 20;
+
+/// Performs ops that write until the loop is gone.
+pub fn write(ops: Receiver<(OpId, Op)>, mut store: HeedStore, inbox: Sender<Event>) {
+    while let Ok(first) = ops.recv() {
+        let mut bytes = size(&first.1);
+        let mut batch = vec![first];
+        while batch.len() < BATCH_OPS_MAX && bytes < BATCH_BYTES_MAX {
+            let Ok(next) = ops.try_recv() else { break };
+            bytes += size(&next.1);
+            batch.push(next);
+        }
+        let started = batch.len();
+        let results = exec::perform(batch, &mut store);
+        assert_eq!(results.len(), started, "each op ends once");
+        for (op, result) in results {
+            leave_if_broken(&result);
+            if inbox.send(Event::Done(op, result)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Performs ops that only read, each on a snapshot of its own.
+pub fn read(ops: Arc<Mutex<Receiver<(OpId, Op)>>>, store: HeedStore, inbox: Sender<Event>) {
+    loop {
+        let next = ops.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((op, what)) = next else { return };
+        let result = match store.snapshot() {
+            Ok(snapshot) => exec::read(what, &*snapshot),
+            Err(e) => OpResult::Failed(e),
+        };
+        if inbox.send(Event::Done(op, result)).is_err() {
+            return;
+        }
+    }
+}
+
+/// After a failed fsync nobody knows what the disk holds. A process that can't write must not lead: it leaves, and a
+/// fresh one reads what is really there. A full disk is not that: it is reported, and reading goes on.
+fn leave_if_broken(result: &OpResult) {
+    if let OpResult::Failed(StoreError::Io(what)) = result {
+        tracing::error!("the disk refused a write, so this process ends: {what}");
+        std::process::exit(Code::Storage as i32);
+    }
+}
+
+fn size(op: &Op) -> usize {
+    match op {
+        Op::Run(run) => run.request.body.len(),
+        Op::Append { entries, .. } => entries.iter().map(|entry| entry.payload.len()).sum(),
+        Op::CopyRows(piece) => piece.rows.len(),
+        _ => 0,
+    }
+}
