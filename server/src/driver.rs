@@ -22,7 +22,11 @@ use tokio::sync::oneshot;
 pub enum Event {
     /// From another node; the permit bounds what waits here.
     Peer(Envelope, Permit),
-    Request { request: Request, reply: oneshot::Sender<Response>, since: Instant },
+    Request {
+        request: Request,
+        reply: oneshot::Sender<Response>,
+        since: Instant,
+    },
     Done(OpId, OpResult),
     Stop,
 }
@@ -67,11 +71,7 @@ impl Driver {
         loop {
             let due = self.node.deadline().map(|wake| wake.at);
             let now = clock::now();
-            let input = if due.is_some_and(|at| at <= now.time) {
-                Some(Input::Timer)
-            } else {
-                None
-            };
+            let input = if due.is_some_and(|at| at <= now.time) { Some(Input::Timer) } else { None };
             if let Some(input) = input {
                 self.node.step(now, input, &mut out);
                 self.publish(&mut published);

@@ -28,7 +28,9 @@ pub enum Code {
 impl Code {
     /// Whether starting again could help: what the operator has to mend first is not tried again and again.
     pub fn is_final(code: i32) -> bool {
-        [Code::Options, Code::NewerFormat, Code::OtherKind, Code::Secret, Code::Corrupt].iter().any(|c| *c as i32 == code)
+        [Code::Options, Code::NewerFormat, Code::OtherKind, Code::Secret, Code::Corrupt]
+            .iter()
+            .any(|c| *c as i32 == code)
     }
 }
 

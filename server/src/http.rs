@@ -14,19 +14,19 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SERVER, UPGRADE};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use tanist_engine::auth;
 use tanist_engine::db::store::{Store, StoreError};
+use tanist_engine::exec;
 use tanist_engine::gate::{self, Admission};
-use tanist_engine::http::{ContentType, Method, Request, Response, header};
+use tanist_engine::http::{ContentType, Method, Request, Response};
 use tanist_engine::io::{Op, OpResult, Ran, Run};
 use tanist_engine::types::{Auth, Limits, Rng};
-use tanist_engine::exec;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -67,28 +67,38 @@ pub struct Port {
 
 /// Accepts until `stop` says so, then lets open connections end.
 pub async fn serve(port: Arc<Port>, listeners: Vec<TcpListener>, stop: watch::Receiver<bool>) {
-    let graceful = GracefulShutdown::new();
-    let accepting: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| tokio::spawn(accept(port.clone(), listener, graceful.watcher(), stop.clone())))
-        .collect();
-    for task in accepting {
-        let _ = task.await;
+    // Every task holds a sender; when the last is gone, so is the last connection.
+    let (open, mut all_closed) = tokio::sync::mpsc::channel::<Infallible>(1);
+    for listener in listeners {
+        tokio::spawn(accept(port.clone(), listener, stop.clone(), open.clone()));
     }
-    if timeout(port.patience.leave, graceful.shutdown()).await.is_err() {
+    drop(open);
+    let mut stopping = stop;
+    told(&mut stopping).await;
+    if timeout(port.patience.leave, all_closed.recv()).await.is_err() {
         tracing::info!("connections that are still open are cut");
     }
 }
 
-async fn accept(port: Arc<Port>, listener: TcpListener, watcher: Watcher, mut stop: watch::Receiver<bool>) {
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+type Open = tokio::sync::mpsc::Sender<Infallible>;
+
+async fn accept(port: Arc<Port>, listener: TcpListener, mut stop: watch::Receiver<bool>, open: Open) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = told(&mut stop) => return,
         };
         match accepted {
             Ok((stream, _)) => {
-                tokio::spawn(connection(port.clone(), stream, watcher.clone()));
+                let (port, stop, open) = (port.clone(), stop.clone(), open.clone());
+                tokio::spawn(async move {
+                    connection(port, stream, stop).await;
+                    drop(open);
+                });
             }
             Err(e) => {
                 // Out of file descriptors, most likely: what is open goes on, and some of it will end.
@@ -99,11 +109,15 @@ async fn accept(port: Arc<Port>, listener: TcpListener, watcher: Watcher, mut st
     }
 }
 
-async fn connection(port: Arc<Port>, stream: TcpStream, watcher: Watcher) {
+async fn connection(port: Arc<Port>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
     let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, Duration::from_secs(30));
-    let Ok(Some(version)) = timeout(port.patience.piece, speaks_http2(&stream)).await else { return };
+    let begun = tokio::select! {
+        begun = timeout(port.patience.piece, speaks_http2(&stream)) => begun,
+        () = told(&mut stop) => return,
+    };
+    let Ok(Some(http2)) = begun else { return };
     let patience = port.patience;
     let service = service_fn(move |request| {
         let port = port.clone();
@@ -111,7 +125,7 @@ async fn connection(port: Arc<Port>, stream: TcpStream, watcher: Watcher) {
     });
     let io = TokioIo::new(stream);
     // What goes wrong on a connection is its client's affair: hyper has answered 400, 408 or 431 where it could.
-    let ended = if version {
+    let ended = if http2 {
         let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(patience.idle / 10)
@@ -119,7 +133,14 @@ async fn connection(port: Arc<Port>, stream: TcpStream, watcher: Watcher) {
             .max_concurrent_streams(256)
             .max_header_list_size(64 << 10)
             .serve_connection(io, service);
-        watcher.watch(connection).await
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
     } else {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -128,7 +149,14 @@ async fn connection(port: Arc<Port>, stream: TcpStream, watcher: Watcher) {
             .pipeline_flush(true)
             .serve_connection(io, service)
             .with_upgrades();
-        watcher.watch(connection).await
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
     };
     if let Err(e) = ended {
         tracing::debug!("a connection ended: {e}");

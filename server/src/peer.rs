@@ -195,7 +195,9 @@ async fn connect(to: &Endpoint, token: Option<&str>) -> io::Result<TcpStream> {
     match status {
         Some("101") => Ok(stream),
         Some("401" | "403") => Err(io::Error::other("it refuses our token: do both have the same JWT secret?")),
-        other => Err(io::Error::other(format!("it does not speak {PROTOCOL} (status {})", other.unwrap_or("unreadable")))),
+        other => {
+            Err(io::Error::other(format!("it does not speak {PROTOCOL} (status {})", other.unwrap_or("unreadable"))))
+        }
     }
 }
 
@@ -276,8 +278,11 @@ impl Receiving {
             let kib = (body.len() / 1024 + 1) as u32;
             let permit = self.room.clone().acquire_many_owned(kib).await.expect("the semaphore is never closed");
             match Envelope::decode(&body) {
-                Ok(envelope) if self.inbox.send(Event::Peer(envelope, permit)).is_ok() => {}
-                Ok(_) => return,
+                Ok(envelope) => {
+                    if self.inbox.send(Event::Peer(envelope, permit)).is_err() {
+                        return;
+                    }
+                }
                 Err(e) => return tracing::warn!("a peer's connection is closed: {e}"),
             }
         }
@@ -322,8 +327,13 @@ mod tests {
     async fn garbage_ends_the_connection_and_reaches_nobody() {
         let (inbox, events) = std::sync::mpsc::channel();
         let receiving = Receiving::new(inbox);
-        let garbage: &[&[u8]] =
-            &[b"\x05\0\0\0hello", b"\x01\0\0\0\x63", b"\xff\xff\xff\xffxxxx", b"GET / HTTP/1.1\r\n\r\n", b"\x02\0\0\0\x01"];
+        let garbage: &[&[u8]] = &[
+            b"\x05\0\0\0hello",
+            b"\x01\0\0\0\x63",
+            b"\xff\xff\xff\xffxxxx",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x02\0\0\0\x01",
+        ];
         for bytes in garbage {
             receiving.clone().receive(*bytes).await;
         }

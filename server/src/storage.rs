@@ -24,7 +24,7 @@ const DATA_FILE: &str = "data.mdb";
 const LOCK_FILE: &str = "LOCK";
 
 type Env = heed::Env<WithoutTls>;
-type Rows_ = Database<Bytes, Bytes>;
+type Tree = Database<'static, Bytes, Bytes>;
 
 /// Why a data directory could not be opened.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub enum OpenFailure {
 #[derive(Clone)]
 pub struct HeedStore {
     env: Env,
-    tables: [Rows_; Table::ALL.len()],
+    tables: [Tree; Table::ALL.len()],
     directory: Arc<Path>,
     /// Holds the directory until the last clone is gone.
     _lock: Arc<File>,
@@ -48,7 +48,8 @@ pub struct HeedStore {
 impl HeedStore {
     /// Opens the store in `directory`, making both if they are not there.
     pub fn open(directory: &Path, map_bytes: u64) -> Result<HeedStore, OpenFailure> {
-        let io = |what: &str, e: &dyn std::fmt::Display| OpenFailure::Io(format!("{}: {what}: {e}", directory.display()));
+        let io =
+            |what: &str, e: &dyn std::fmt::Display| OpenFailure::Io(format!("{}: {what}: {e}", directory.display()));
         std::fs::create_dir_all(directory).map_err(|e| io("can't be created", &e))?;
         let lock = lock(directory)?;
         let corrupt = |e: &heed::Error| OpenFailure::Corrupt(format!("{}: {e}", directory.join(DATA_FILE).display()));
@@ -68,17 +69,14 @@ impl HeedStore {
         heal_length(&env, directory).map_err(|e| io("can't be measured", &e))?;
         let _ = env.clear_stale_readers();
 
-        let txn = env.write_txn().map_err(classify)?;
-        let tables = env
-            .create_databases_and_commit(txn, |opener, txn| {
-                let mut tables: Vec<Rows_> = Vec::with_capacity(Table::ALL.len());
-                for table in Table::ALL {
-                    tables.push(opener.create_database(txn, Some(table.name()))?);
-                }
-                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(tables))
-            })
-            .map_err(classify)?
-            .unwrap_commit();
+        let tree = |table: Table| -> heed::Result<Tree> {
+            let txn = env.write_txn()?;
+            let created = env.create_databases_and_commit(txn, |opener, txn| {
+                opener.create_database(txn, Some(table.name())).map(CommitOrAbort::<_, ()>::Commit)
+            })?;
+            Ok(created.unwrap_commit())
+        };
+        let tables: Vec<Tree> = Table::ALL.into_iter().map(tree).collect::<Result<_, _>>().map_err(classify)?;
         let tables = tables.try_into().unwrap_or_else(|_| unreachable!("as many as there are tables"));
         Ok(HeedStore { env, tables, directory: directory.into(), _lock: Arc::new(lock) })
     }

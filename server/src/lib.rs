@@ -1,0 +1,17 @@
+//! The server: what surrounds the engine on a real machine. Clocks, sockets, threads, the disk; no rules.
+//!
+//! `cli` → `options` → `process` starts one node: the loop (`driver`) owns it, `http` and `peer` bring it requests and
+//! messages, `writer` performs its operations on the `storage`. `starter` starts several of them.
+
+pub mod cli;
+pub mod clock;
+pub mod driver;
+pub mod exit;
+pub mod http;
+pub mod known;
+pub mod log;
+pub mod options;
+pub mod peer;
+pub mod process;
+pub mod storage;
+pub mod writer;

@@ -1,0 +1,619 @@
+//! Options of `tanist agent` and `tanist server`: ArangoDB's names where Tanist has the thing.
+//!
+//! An option may stand on the command line (`--name value`, `--name=value`), in the environment (`TANIST_` and the name
+//! in capitals with `_`), or in a file of ArangoDB's form (`-c FILE`); the first of these that has it counts. Options of
+//! ArangoDB that mean nothing here are accepted and named; what neither knows is refused.
+
+use crate::exit::{Code, Exit};
+use crate::known;
+use crate::log;
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tanist_engine::http::truthy;
+use tanist_engine::types::*;
+use tracing::level_filters::LevelFilter;
+
+/// Secrets below this length are accepted with a warning.
+pub const SECRET_BYTES_WEAK: usize = 16;
+/// ArangoDB's limit on a secret.
+const SECRET_BYTES_MAX: usize = 64;
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Parser, Debug)]
+#[command(name = "tanist", no_binary_name = true, args_override_self = true, disable_version_flag = true)]
+pub struct NodeOptions {
+    /// Where the data is kept.
+    #[arg(value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
+
+    #[command(flatten, next_help_heading = "Server")]
+    pub server: ServerOptions,
+    #[command(flatten, next_help_heading = "Agency")]
+    pub agency: AgencyOptions,
+    #[command(flatten, next_help_heading = "Membership")]
+    pub cluster: ClusterOptions,
+    #[command(flatten, next_help_heading = "Storage and log")]
+    pub storage: StorageOptions,
+}
+
+#[derive(Args, Debug)]
+pub struct ServerOptions {
+    /// Where to listen; may be repeated, the first is the node's own address.
+    #[arg(long = "server.endpoint", value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:8529")]
+    pub endpoint: Vec<String>,
+    /// Whether clients and peers must prove who they are.
+    #[arg(long = "server.authentication", value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", default_value = "true")]
+    pub authentication: bool,
+    /// The secret of the deployment's tokens, in plain sight; a file is better.
+    #[arg(long = "server.jwt-secret", value_name = "TEXT", hide_env_values = true)]
+    pub jwt_secret: Option<String>,
+    /// File with the secret of the deployment's tokens.
+    #[arg(long = "server.jwt-secret-keyfile", value_name = "FILE")]
+    pub jwt_secret_keyfile: Option<PathBuf>,
+    /// Folder of such files: the first by name signs, all verify.
+    #[arg(long = "server.jwt-secret-folder", value_name = "FOLDER")]
+    pub jwt_secret_folder: Option<PathBuf>,
+    /// Seconds for which a token of /_open/auth is good.
+    #[arg(long = "server.session-timeout", value_name = "SECONDS", value_parser = parse_seconds, default_value = "3600")]
+    pub session_timeout: Duration,
+    /// Password of root where the data directory is created.
+    #[arg(long = "server.root-password", value_name = "TEXT", hide_env_values = true, default_value = "")]
+    pub root_password: String,
+    /// Seconds for which an idle connection is kept.
+    #[arg(long = "http.keep-alive-timeout", value_name = "SECONDS", value_parser = parse_seconds, default_value = "300")]
+    pub keep_alive_timeout: Duration,
+    /// Longest request body.
+    #[arg(long = "http.max-body-bytes", value_name = "BYTES", value_parser = parse_bytes, default_value = "512m")]
+    pub max_body_bytes: u64,
+}
+
+#[derive(Args, Debug)]
+pub struct AgencyOptions {
+    /// Be an agent (for scripts that start both kinds with one command).
+    #[arg(long = "agency.activate", value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub activate: bool,
+    /// Agents in the agency: 1, 3 or 5.
+    #[arg(long = "agency.size", value_name = "NUMBER", default_value_t = 1)]
+    pub size: usize,
+    /// Another agent; may be repeated.
+    #[arg(long = "agency.endpoint", value_name = "ENDPOINT")]
+    pub peers: Vec<String>,
+    /// Where others reach this agent.
+    #[arg(long = "agency.my-address", value_name = "ENDPOINT")]
+    pub address: Option<String>,
+    /// Seconds without a word from the leader before an agent asks for an election, at least.
+    #[arg(long = "agency.election-timeout-min", value_name = "SECONDS", value_parser = parse_seconds, default_value = "1")]
+    pub election_timeout_min: Duration,
+    /// The same, at most.
+    #[arg(long = "agency.election-timeout-max", value_name = "SECONDS", value_parser = parse_seconds, default_value = "5")]
+    pub election_timeout_max: Duration,
+    /// Seconds between two looks of the supervision.
+    #[arg(long = "agency.supervision-frequency", value_name = "SECONDS", value_parser = parse_seconds, default_value = "1")]
+    pub supervision_frequency: Duration,
+    /// Seconds without a word from a server before it counts as BAD.
+    #[arg(long = "agency.supervision-ok-threshold", value_name = "SECONDS", value_parser = parse_seconds, default_value = "5")]
+    pub ok_threshold: Duration,
+    /// The lease: seconds after a leader's last renewal before another may be elected.
+    #[arg(long = "agency.supervision-grace-period", value_name = "SECONDS", value_parser = parse_seconds, default_value = "2")]
+    pub grace_period: Duration,
+    /// By how many thousandths the rates of two machines' clocks may differ.
+    #[arg(long = "agency.clock-drift-permille", value_name = "NUMBER", default_value_t = 200,
+        value_parser = clap::value_parser!(u32).range(1..=900))]
+    pub clock_drift_permille: u32,
+    /// Log entries after which the log is compacted.
+    #[arg(long = "agency.compaction-step-size", value_name = "NUMBER", default_value_t = 1000,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub compaction_step: u64,
+    /// Log entries kept behind a compaction.
+    #[arg(long = "agency.compaction-keep-size", value_name = "NUMBER", default_value_t = 50_000)]
+    pub compaction_keep: u64,
+}
+
+#[derive(Args, Debug)]
+pub struct ClusterOptions {
+    /// An agent; may be repeated. Without one this is a plain single server.
+    #[arg(long = "cluster.agency-endpoint", value_name = "ENDPOINT")]
+    pub agency_endpoint: Vec<String>,
+    /// Where agents and other servers reach this one.
+    #[arg(long = "cluster.my-address", value_name = "ENDPOINT")]
+    pub my_address: Option<String>,
+    /// What clients are told, if it differs.
+    #[arg(long = "cluster.my-advertised-endpoint", value_name = "ENDPOINT")]
+    pub my_advertised_endpoint: Option<String>,
+    /// SINGLE is all there is.
+    #[arg(long = "cluster.my-role", value_name = "ROLE")]
+    pub my_role: Option<String>,
+    /// Be a member of an Active Failover deployment; needs --cluster.agency-endpoint.
+    #[arg(long = "replication.active-failover", alias = "replication.automatic-failover", value_name = "BOOL",
+        value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub active_failover: Option<bool>,
+    /// Entries of the replication log kept for followers that lag.
+    #[arg(long = "replication.log-keep", value_name = "NUMBER", default_value_t = 100_000)]
+    pub log_keep: u64,
+    /// Entries kept at most while a connected follower still needs them.
+    #[arg(long = "replication.log-keep-cap", value_name = "NUMBER", default_value_t = 2_000_000)]
+    pub log_keep_cap: u64,
+}
+
+#[derive(Args, Debug)]
+pub struct StorageOptions {
+    /// Where the data is kept.
+    #[arg(long = "database.directory", value_name = "DIRECTORY")]
+    pub database_directory: Option<PathBuf>,
+    /// Address space for the data file, and so the most it can hold; disk space is taken only as data comes.
+    #[arg(long = "storage.map-size", value_name = "BYTES", value_parser = parse_bytes, default_value = "64g")]
+    pub map_size: u64,
+    /// error, warning, info, debug or trace.
+    #[arg(long = "log.level", short = 'l', value_name = "LEVEL")]
+    pub log_level: Vec<String>,
+    /// File for the log; `-` is standard output, `+` standard error.
+    #[arg(long = "log.file", value_name = "FILE", default_value = "+")]
+    pub log_file: String,
+    /// File with options; `none` for no file.
+    #[arg(long = "configuration", short = 'c', value_name = "FILE")]
+    pub configuration: Option<String>,
+}
+
+/// The two kinds of node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Agent,
+    Server,
+}
+
+/// Options with everything resolved: what a node is started with.
+#[derive(Debug)]
+pub struct Node {
+    pub config: Config,
+    pub directory: PathBuf,
+    pub listen: Vec<Endpoint>,
+    pub map_bytes: u64,
+    pub log: log::Target,
+    pub level: LevelFilter,
+    pub keep_alive: Duration,
+    pub body_bytes: usize,
+    /// What the operator should know, once.
+    pub remarks: Vec<String>,
+}
+
+fn parse_bool(text: &str) -> Result<bool, String> {
+    truthy(text).ok_or_else(|| "true or false is expected".to_owned())
+}
+
+/// Seconds, with a fraction if need be.
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let text = text.strip_suffix('s').unwrap_or(text);
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=1e6).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("a number of seconds from 0 to 1000000 is expected".to_owned()),
+    }
+}
+
+/// Bytes, perhaps with a unit: k, m, g, t (or kib, mib, …), all powers of 1024.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err("a number of bytes is expected, perhaps with k, m, g or t".to_owned()),
+    };
+    let number = digits.parse::<u64>().map_err(|_| "a number of bytes is expected".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+/// The name of an option in the environment.
+fn environment_name(option: &str) -> String {
+    format!("TANIST_{}", option.to_ascii_uppercase().replace(['.', '-'], "_"))
+}
+
+fn command() -> Command {
+    NodeOptions::command().mut_args(|arg| match arg.get_long() {
+        Some(long) if long != "help" => {
+            let name = environment_name(long);
+            arg.env(name)
+        }
+        _ => arg,
+    })
+}
+
+/// An agent by its options (`--agency.activate`), whatever else they say.
+pub fn wants_agent(arguments: &[String]) -> Result<bool, Exit> {
+    let (options, _) = parse(arguments)?;
+    Ok(options.agency.activate)
+}
+
+/// Reads options from the command line, the environment and the file that they name.
+fn parse(arguments: &[String]) -> Result<(NodeOptions, Vec<String>), Exit> {
+    let command = command();
+    let mut ignored = BTreeSet::new();
+    let mut line = normalise(&command, arguments, &mut ignored)?;
+    if let Some(file) = configuration_file(&line) {
+        let given: BTreeSet<String> =
+            line.iter().filter_map(|a| Some(a.strip_prefix("--")?.split_once('=')?.0.to_owned())).collect();
+        let from_file = read_file(Path::new(&file))?;
+        let from_file = normalise(&command, &from_file, &mut ignored)?;
+        let further = from_file.into_iter().filter(|argument| {
+            let name = argument.trim_start_matches("--").split('=').next().unwrap_or_default();
+            !given.contains(name) && std::env::var_os(environment_name(name)).is_none()
+        });
+        line = further.chain(line).collect();
+    }
+    let matches = command.try_get_matches_from(&line).map_err(clap_error)?;
+    let options = NodeOptions::from_arg_matches(&matches).map_err(clap_error)?;
+    Ok((options, ignored.into_iter().collect()))
+}
+
+fn clap_error(error: clap::Error) -> Exit {
+    use clap::error::ErrorKind;
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
+        let _ = error.print();
+        std::process::exit(0);
+    }
+    // clap's own text begins with "error: " and ends with usage; one line is what a log wants.
+    let text = error.to_string();
+    let first: Vec<&str> =
+        text.lines().take_while(|l| !l.starts_with("Usage")).map(str::trim).filter(|l| !l.is_empty()).collect();
+    Exit::options(first.join("; ").trim_start_matches("error: ").to_owned())
+}
+
+/// Brings every option into the form `--name=value`, and takes out what means nothing here. ArangoDB lets a boolean
+/// stand alone or with its value as the next word.
+fn normalise(command: &Command, arguments: &[String], ignored: &mut BTreeSet<String>) -> Result<Vec<String>, Exit> {
+    let mut out = Vec::new();
+    let mut arguments = arguments.iter().peekable();
+    while let Some(argument) = arguments.next() {
+        let Some(option) = argument.strip_prefix("--").filter(|option| !option.is_empty()) else {
+            match argument.as_str() {
+                "-c" => out.push("--configuration".to_owned()),
+                "-l" => out.push("--log.level".to_owned()),
+                _ => {
+                    out.push(argument.clone());
+                    continue;
+                }
+            }
+            let value = arguments.next().ok_or_else(|| Exit::options(format!("{argument} needs a value")))?;
+            let option = out.pop().expect("just pushed");
+            out.push(format!("{option}={value}"));
+            continue;
+        };
+        if option == "help" {
+            out.push(argument.clone());
+            continue;
+        }
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (option, None),
+        };
+        let known_here = command
+            .get_arguments()
+            .find(|arg| arg.get_long() == Some(name) || arg.get_all_aliases().unwrap_or_default().contains(&name));
+        match known_here {
+            Some(arg) => {
+                let boolean = arg.is_require_equals_set();
+                let value = match value {
+                    Some(value) => value,
+                    None if boolean => match arguments.next_if(|next| truthy(next).is_some()) {
+                        Some(next) => next.clone(),
+                        None => "true".to_owned(),
+                    },
+                    None => arguments
+                        .next()
+                        .cloned()
+                        .ok_or_else(|| Exit::options(format!("option --{name} needs a value")))?,
+                };
+                out.push(format!("--{}={value}", arg.get_long().expect("found by it")));
+            }
+            None if known::meaningless(name) => {
+                ignored.insert(name.to_owned());
+                // Its value, if that is a word of its own: a path or a number is never taken for the data directory.
+                if value.is_none() {
+                    arguments.next_if(|next| !next.starts_with('-'));
+                }
+            }
+            None => return Err(Exit::options(unknown(command, name))),
+        }
+    }
+    Ok(out)
+}
+
+fn unknown(command: &Command, name: &str) -> String {
+    if let Some(why) = known::refused(name) {
+        return format!("option --{name}: {why}");
+    }
+    let candidates = command.get_arguments().filter_map(|arg| arg.get_long());
+    let nearest = candidates.map(|c| (known::distance(c, name), c)).min().filter(|(d, _)| *d <= 1 + name.len() / 4);
+    match nearest {
+        Some((_, candidate)) => format!("unknown option --{name}; did you mean --{candidate}?"),
+        None => format!("unknown option --{name} (--help lists all)"),
+    }
+}
+
+fn configuration_file(line: &[String]) -> Option<String> {
+    let given = line.iter().rev().find_map(|argument| argument.strip_prefix("--configuration=").map(str::to_owned));
+    given.or_else(|| std::env::var("TANIST_CONFIGURATION").ok()).filter(|file| file != "none" && !file.is_empty())
+}
+
+/// ArangoDB's form: `[section]`, `key = value`, comments with `#` or `;`. A key in a section is `section.key`.
+fn read_file(path: &Path) -> Result<Vec<String>, Exit> {
+    let text = read_bounded(path).map_err(|e| Exit::options(format!("configuration file {}: {e}", path.display())))?;
+    let mut section = String::new();
+    let mut out = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = name.trim().to_owned();
+            continue;
+        }
+        let Some((key, value)) = line.split_once('=') else {
+            let place = format!("configuration file {}, line {}", path.display(), number + 1);
+            return Err(Exit::options(format!("{place}: not of the form key = value")));
+        };
+        let key = key.trim();
+        let name = if section.is_empty() || key.contains('.') { key.to_owned() } else { format!("{section}.{key}") };
+        out.push(format!("--{name}={}", value.trim().trim_matches('"')));
+    }
+    Ok(out)
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let length = std::fs::metadata(path)?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(std::io::Error::other("too long"));
+    }
+    std::fs::read_to_string(path)
+}
+
+/// The secrets that a file or a folder holds: the first signs, all verify.
+pub fn read_secrets(keyfile: Option<&Path>, folder: Option<&Path>) -> Result<Vec<Vec<u8>>, Exit> {
+    let cannot =
+        |path: &Path, e: &dyn std::fmt::Display| Exit::new(Code::Secret, format!("JWT secret {}: {e}", path.display()));
+    let mut files = Vec::new();
+    match (keyfile, folder) {
+        (Some(_), Some(_)) => {
+            return Err(Exit::options("--server.jwt-secret-keyfile and --server.jwt-secret-folder exclude each other"));
+        }
+        (Some(file), None) => files.push(file.to_owned()),
+        (None, Some(folder)) => {
+            for entry in std::fs::read_dir(folder).map_err(|e| cannot(folder, &e))? {
+                let path = entry.map_err(|e| cannot(folder, &e))?.path();
+                let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+                if path.is_file() && !hidden {
+                    files.push(path);
+                }
+            }
+            files.sort();
+            if files.is_empty() {
+                return Err(cannot(folder, &"the folder holds no file"));
+            }
+        }
+        (None, None) => {}
+    }
+    files
+        .iter()
+        .map(|file| {
+            let text = read_bounded(file).map_err(|e| cannot(file, &e))?;
+            let secret = text.trim().as_bytes().to_vec();
+            match secret.len() {
+                0 => Err(cannot(file, &"the file is empty")),
+                length if length > SECRET_BYTES_MAX => {
+                    Err(cannot(file, &format!("{length} bytes, at most {SECRET_BYTES_MAX} are allowed")))
+                }
+                _ => Ok(secret),
+            }
+        })
+        .collect()
+}
+
+/// Random bytes from the system.
+pub fn entropy<const N: usize>() -> [u8; N] {
+    use std::io::Read;
+    let mut bytes = [0; N];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.expect("the system gives random bytes");
+    bytes
+}
+
+/// Reads and checks the options of one node.
+pub fn resolve(kind: Kind, arguments: &[String]) -> Result<Node, Exit> {
+    let (options, ignored) = parse(arguments)?;
+    let mut remarks = Vec::new();
+    if !ignored.is_empty() {
+        remarks.push(format!("options of ArangoDB that have no meaning here: {}", ignored.join(", ")));
+    }
+    let endpoint = |name: &str, text: &str| {
+        let parsed = Endpoint::parse(text).map_err(|e| Exit::options(format!("--{name}: {e}")))?;
+        if parsed.is_tls() {
+            return Err(Exit::options(format!("--{name}: {text}: TLS is not supported yet")));
+        }
+        Ok(parsed)
+    };
+    let endpoints = |name: &str, texts: &[String]| {
+        texts.iter().flat_map(|text| text.split(',')).map(|text| endpoint(name, text)).collect::<Result<Vec<_>, _>>()
+    };
+
+    let listen = endpoints("server.endpoint", &options.server.endpoint)?;
+    let Some(first) = listen.first().cloned() else { return Err(Exit::options("--server.endpoint is empty")) };
+    let (address_option, address) = match kind {
+        Kind::Agent => ("agency.my-address", &options.agency.address),
+        Kind::Server => ("cluster.my-address", &options.cluster.my_address),
+    };
+    let me = match address.as_deref().filter(|text| !text.is_empty()) {
+        Some(text) => endpoint(address_option, text)?,
+        None => first.clone(),
+    };
+    let agency = endpoints("cluster.agency-endpoint", &options.cluster.agency_endpoint)?;
+    let alone = match kind {
+        Kind::Agent => options.agency.size == 1,
+        Kind::Server => agency.is_empty(),
+    };
+    let host = me.authority().rsplit_once(':').map_or("", |(host, _)| host);
+    if !alone && ["0.0.0.0", "[::]"].contains(&host) {
+        return Err(Exit::options(format!("--{address_option} is needed: others can't reach '{me}'")));
+    }
+
+    let directory = match (&options.storage.database_directory, &options.directory) {
+        (Some(_), Some(_)) => return Err(Exit::options("the data directory is given twice")),
+        (Some(directory), None) | (None, Some(directory)) => directory.clone(),
+        (None, None) => return Err(Exit::options("a data directory is needed: tanist server DIRECTORY")),
+    };
+
+    let auth = resolve_auth(&options.server, alone, &mut remarks)?;
+    if !auth.enabled && !is_loopback(&first) {
+        remarks.push(format!("anyone who reaches {first} may do everything: authentication is off"));
+    }
+    let mut level = LevelFilter::INFO;
+    for text in &options.storage.log_level {
+        level = log::parse_level(text).map_err(Exit::options)?.unwrap_or(level);
+    }
+    if options.storage.map_size < 1 << 20 {
+        return Err(Exit::options("--storage.map-size: at least 1m is needed"));
+    }
+    let body_bytes = usize::try_from(options.server.max_body_bytes).unwrap_or(usize::MAX);
+    let config = match kind {
+        Kind::Agent => Config::Agent(agent_config(&options.agency, me, endpoints, auth)?),
+        Kind::Server => {
+            let advertised = options.cluster.my_advertised_endpoint.as_deref().filter(|text| !text.is_empty());
+            let advertised = advertised.map(|text| endpoint("cluster.my-advertised-endpoint", text)).transpose()?;
+            let config = server_config(&options, me, agency, advertised, auth)?;
+            Config::Server(config)
+        }
+    };
+    let log = log::Target::parse(&options.storage.log_file);
+    let (map_bytes, keep_alive) = (options.storage.map_size, options.server.keep_alive_timeout);
+    Ok(Node { config, directory, listen, map_bytes, log, level, keep_alive, body_bytes, remarks })
+}
+
+pub fn is_loopback(endpoint: &Endpoint) -> bool {
+    let host = endpoint.authority().rsplit_once(':').map_or("", |(host, _)| host);
+    host == "localhost" || host == "[::1]" || host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn resolve_auth(options: &ServerOptions, alone: bool, remarks: &mut Vec<String>) -> Result<Auth, Exit> {
+    let file = options.jwt_secret_keyfile.as_deref().filter(|path| !path.as_os_str().is_empty());
+    let folder = options.jwt_secret_folder.as_deref().filter(|path| !path.as_os_str().is_empty());
+    let mut secrets = read_secrets(file, folder)?;
+    if let Some(text) = options.jwt_secret.as_deref().filter(|text| !text.is_empty()) {
+        if !secrets.is_empty() {
+            return Err(Exit::options("--server.jwt-secret and a secret in a file exclude each other"));
+        }
+        if text.len() > SECRET_BYTES_MAX {
+            let message = format!("--server.jwt-secret: at most {SECRET_BYTES_MAX} bytes are allowed");
+            return Err(Exit::new(Code::Secret, message));
+        }
+        secrets.push(text.as_bytes().to_vec());
+    }
+    if options.authentication && secrets.is_empty() {
+        if !alone {
+            return Err(Exit::options(
+                "with authentication the nodes of a deployment need one secret: --server.jwt-secret-keyfile FILE \
+                 (or --server.authentication false)",
+            ));
+        }
+        secrets.push(entropy::<32>().to_vec());
+    }
+    if options.authentication && secrets.iter().any(|secret| secret.len() < SECRET_BYTES_WEAK) {
+        remarks.push(format!("a JWT secret of less than {SECRET_BYTES_WEAK} bytes is easily guessed"));
+    }
+    Ok(Auth {
+        enabled: options.authentication,
+        secrets,
+        session_timeout: options.session_timeout,
+        root_password: options.root_password.clone(),
+    })
+}
+
+fn agent_config(
+    options: &AgencyOptions,
+    me: Endpoint,
+    endpoints: impl Fn(&str, &[String]) -> Result<Vec<Endpoint>, Exit>,
+    auth: Auth,
+) -> Result<AgentConfig, Exit> {
+    if ![1, 3, 5].contains(&options.size) {
+        return Err(Exit::options(format!("--agency.size: 1, 3 or 5 are possible, not {}", options.size)));
+    }
+    if options.election_timeout_min.is_zero() || options.election_timeout_max < options.election_timeout_min {
+        return Err(Exit::options("--agency.election-timeout-min must be above 0 and at most the -max"));
+    }
+    if options.grace_period < Duration::from_millis(100) {
+        return Err(Exit::options("--agency.supervision-grace-period: at least 0.1 seconds are needed"));
+    }
+    if options.supervision_frequency.is_zero() {
+        return Err(Exit::options("--agency.supervision-frequency must be above 0"));
+    }
+    let mut peers = endpoints("agency.endpoint", &options.peers)?;
+    peers.retain(|peer| *peer != me);
+    Ok(AgentConfig {
+        peers,
+        size: options.size,
+        election_timeout_min: options.election_timeout_min,
+        election_timeout_max: options.election_timeout_max,
+        supervision_frequency: options.supervision_frequency,
+        ok_threshold: options.ok_threshold,
+        timing: Timing { lease: options.grace_period, drift_permille: options.clock_drift_permille },
+        compaction_step: options.compaction_step,
+        compaction_keep: options.compaction_keep,
+        auth,
+        ..AgentConfig::new(me)
+    })
+}
+
+fn server_config(
+    options: &NodeOptions,
+    me: Endpoint,
+    agency: Vec<Endpoint>,
+    advertised: Option<Endpoint>,
+    auth: Auth,
+) -> Result<ServerConfig, Exit> {
+    let cluster = &options.cluster;
+    if let Some(role) = cluster.my_role.as_deref()
+        && !["", "SINGLE"].contains(&role.to_ascii_uppercase().as_str())
+    {
+        return Err(Exit::options(format!("--cluster.my-role: SINGLE is all there is, not {role}")));
+    }
+    match cluster.active_failover {
+        Some(true) if agency.is_empty() => {
+            return Err(Exit::options("--replication.active-failover needs at least one --cluster.agency-endpoint"));
+        }
+        Some(false) if !agency.is_empty() => {
+            return Err(Exit::options("--cluster.agency-endpoint needs --replication.active-failover true"));
+        }
+        _ => {}
+    }
+    let nonce = match std::env::var("TANIST_BOOT_NONCE") {
+        Ok(text) if text.len() == 32 => u128::from_str_radix(&text, 16)
+            .map_err(|_| Exit::options("TANIST_BOOT_NONCE: 32 hexadecimal digits are expected"))?,
+        Ok(_) => return Err(Exit::options("TANIST_BOOT_NONCE: 32 hexadecimal digits are expected")),
+        Err(_) => u128::from_le_bytes(entropy()),
+    };
+    let mut config = ServerConfig::new(me.clone(), Nonce(nonce));
+    config.host = host_name(&me);
+    config.agency = agency;
+    config.advertised = advertised;
+    config.auth = auth;
+    config.log_keep = cluster.log_keep;
+    config.log_keep_cap = cluster.log_keep_cap.max(cluster.log_keep);
+    config.limits.body_bytes = usize::try_from(options.server.max_body_bytes).unwrap_or(usize::MAX);
+    Ok(config)
+}
+
+/// The machine's name in health records, found as ArangoDB finds it.
+fn host_name(me: &Endpoint) -> String {
+    let named = ["ARANGODB_SERVER_HOST", "NODE_NAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let machine = || std::fs::read_to_string("/etc/machine-id").ok();
+    let name = named.or_else(machine).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| me.authority().to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! One node, from start to stop: takes the port and the directory, starts the threads, waits for the end.
+
+use crate::driver::{Driver, Event, Views};
+use crate::exit::{Code, Exit};
+use crate::http::{Patience, Port};
+use crate::options::{self, Kind};
+use crate::peer::{Peers, Receiving};
+use crate::storage::{HeedStore, OpenFailure};
+use crate::{clock, http, log, writer};
+use rustix::process::Signal;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+use tanist_engine::auth;
+use tanist_engine::exec::{self, OpenError};
+use tanist_engine::node::Node;
+use tanist_engine::types::{Config, Limits};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+const READER_THREADS: usize = 2;
+
+/// How long a graceful stop may take before the process leaves all the same.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs a node until it is told to stop.
+pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
+    let node = options::resolve(kind, arguments)?;
+    log::start(&node.log, node.level)?;
+    log::abort_on_panic();
+    follow_parent()?;
+    for remark in &node.remarks {
+        tracing::warn!("{remark}");
+    }
+    let listeners = node.listen.iter().map(|e| http::bind(e.authority())).collect::<Result<Vec<_>, _>>()?;
+    let mut store = HeedStore::open(&node.directory, node.map_bytes).map_err(open_failure)?;
+    let seed = || u64::from_le_bytes(options::entropy());
+    let saved = exec::open(&mut store, &node.config, clock::now(), seed()).map_err(|e| open_error(&node, e))?;
+    let engine = Node::boot(node.config.clone(), saved, seed(), clock::now());
+    let what = if kind == Kind::Agent { "agent" } else { "server" };
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!("tanist {version} {what} {} listens on {}", engine.id(), node.listen[0]);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Exit::failed(format!("the runtime can't be started: {e}")))?;
+    let (inbox, events) = mpsc::channel();
+    let views = Arc::new(Views::default());
+    let queue_time_us = Arc::new(AtomicU64::new(0));
+    let auth = Arc::new(node.config.auth().clone());
+    let token = if auth.enabled { auth::superuser_token(&auth) } else { None };
+
+    let (writes, queued_writes) = mpsc::channel();
+    let (reads, queued_reads) = mpsc::channel();
+    let writing = {
+        let (store, inbox) = (store.clone(), inbox.clone());
+        spawn("writer", move || writer::write(queued_writes, store, inbox))?
+    };
+    let queued_reads = Arc::new(Mutex::new(queued_reads));
+    for _ in 0..READER_THREADS {
+        let (ops, store, inbox) = (queued_reads.clone(), store.clone(), inbox.clone());
+        spawn("reader", move || writer::read(ops, store, inbox))?;
+    }
+    let driver = Driver {
+        node: engine,
+        inbox: events,
+        writer: writes,
+        readers: reads,
+        peers: Peers::new(token, runtime.handle().clone()),
+        views: views.clone(),
+        queue_time_us: queue_time_us.clone(),
+    };
+    let (stopped_sender, mut stopped) = watch::channel(false);
+    let looping = spawn("loop", move || {
+        driver.run();
+        let _ = stopped_sender.send(true);
+    })?;
+
+    let limits = match &node.config {
+        Config::Server(config) => config.limits,
+        Config::Agent(_) => Limits { body_bytes: node.body_bytes, ..Limits::default() },
+    };
+    let port = Arc::new(Port {
+        inbox: inbox.clone(),
+        receiving: Receiving::new(inbox.clone()),
+        views,
+        store,
+        auth,
+        limits,
+        patience: Patience { idle: node.keep_alive, ..Patience::default() },
+        pending: AtomicUsize::new(0),
+        queue_time_us,
+        seed: AtomicU64::new(seed()),
+    });
+    runtime.block_on(async {
+        let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<Result<Vec<_>, _>>();
+        let listeners = listeners.map_err(|e| Exit::failed(format!("can't listen: {e}")))?;
+        let serving = tokio::spawn(http::serve(port, listeners, stopped.clone()));
+        wait_for_stop(&inbox, &mut stopped).await?;
+        let _ = serving.await;
+        Ok::<_, Exit>(())
+    })?;
+    // The loop is gone, and with it the writer's queue: what was queued is written.
+    let _ = looping.join();
+    drop(inbox);
+    let _ = writing.join();
+    tracing::info!("stopped");
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    Ok(())
+}
+
+/// Returns when the node has stopped: by a signal, or because a client asked it to.
+async fn wait_for_stop(inbox: &mpsc::Sender<Event>, stopped: &mut watch::Receiver<bool>) -> Result<(), Exit> {
+    let listen = |kind| signal(kind).map_err(|e| Exit::failed(format!("signals can't be received: {e}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    let _ = inbox.send(Event::Stop);
+    tokio::select! {
+        _ = stopped.wait_for(|stopped| *stopped) => Ok(()),
+        _ = terminate.recv() => Err(Exit::failed("stopped at once by a second signal")),
+        _ = interrupt.recv() => Err(Exit::failed("stopped at once by a second signal")),
+        () = tokio::time::sleep(STOP_TIMEOUT) => Err(Exit::failed("the graceful stop took too long")),
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, Exit> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map_err(|e| Exit::failed(format!("a thread can't be started: {e}")))
+}
+
+/// A child of the starter does not outlive it.
+fn follow_parent() -> Result<(), Exit> {
+    let Ok(parent) = std::env::var("TANIST_PARENT") else { return Ok(()) };
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let alive = rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().to_string() == parent);
+    if alive { Ok(()) } else { Err(Exit::failed("the starter is gone")) }
+}
+
+fn open_failure(failure: OpenFailure) -> Exit {
+    match failure {
+        OpenFailure::InUse(directory) => Exit::new(
+            Code::DirectoryInUse,
+            format!("data directory {} is in use by another process", directory.display()),
+        ),
+        OpenFailure::Corrupt(what) => Exit::new(Code::Corrupt, format!("the data can't be read: {what}")),
+        OpenFailure::Io(what) => Exit::new(Code::Storage, what),
+    }
+}
+
+fn open_error(node: &options::Node, error: OpenError) -> Exit {
+    let directory = node.directory.display();
+    match error {
+        OpenError::Format { found, known } => Exit::new(
+            Code::NewerFormat,
+            format!("data directory {directory} has format {found}, this version knows {known}"),
+        ),
+        OpenError::Kind(what) => Exit::new(Code::OtherKind, format!("data directory {directory}: {what}")),
+        OpenError::Store(e) => {
+            let code = match e {
+                tanist_engine::db::store::StoreError::Corrupt(_) => Code::Corrupt,
+                _ => Code::Storage,
+            };
+            Exit::new(code, format!("data directory {directory}: {e}"))
+        }
+    }
+}
