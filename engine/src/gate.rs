@@ -93,15 +93,11 @@ pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Time) -> Re
         return marked(response, view, mode, ticket.dirty);
     }
     // Leadership lost and regained in a later epoch is another leadership; in the same epoch nobody else led between.
-    if view.epoch == ticket.epoch && (mode == Mode::Default || leads_while_stopping(view, now)) {
+    // A leader whose gate is closed (it hands over, or stops) still finishes, under its lease, what it has admitted.
+    if view.epoch == ticket.epoch && now < view.lease_end {
         return response;
     }
     if ticket.writes { unknown_outcome() } else { refusal(view, mode) }
-}
-
-/// A leader that is asked to leave finishes what it has admitted, under its lease.
-fn leads_while_stopping(view: &View, now: Time) -> bool {
-    view.mode == Mode::Stopping && now < view.lease_end
 }
 
 /// The answer where nothing was started.
@@ -245,7 +241,8 @@ mod tests {
         assert_eq!(status(read, &leads, 1000), (503, Some(1495)), "a read may be repeated");
         let later = View { epoch: Epoch(4), ..view(Mode::Default) };
         assert_eq!(status(ticket, &later, 0), (504, Some(1457)));
-        assert_eq!(status(read, &view(Mode::Redirect), 0), (503, Some(1496)));
+        let follows = View { lease_end: Time::ZERO, ..view(Mode::Redirect) };
+        assert_eq!(status(read, &follows, 0), (503, Some(1496)));
         let stopping = view(Mode::Stopping);
         assert_eq!(status(ticket, &stopping, 999), (200, None), "what was admitted is finished");
         let dirty = Ticket { dirty: true, writes: false, ..ticket };

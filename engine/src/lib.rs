@@ -38,4 +38,5 @@ pub mod http;
 pub mod io;
 pub mod message;
 pub mod node;
+pub mod replication;
 pub mod types;

@@ -1,0 +1,445 @@
+//! The follower's side: present our log, then append what comes, undo what has to go, or copy everything.
+//!
+//! Lives for one leadership (leader and epoch); a new one starts from nothing but the store. An append is taken only
+//! where our log ends, and only after this leader has compared it (R7); what the store holds decides again in
+//! `exec::perform` (I7, I8). A copy is built beside the data in use, which stays as it is, and may be reported and
+//! chosen, until the copy is complete (R8).
+
+use super::Pace;
+use crate::io::{Cx, Event, Located, Op, OpId, OpResult, SavedCopy, Severity, Target, Wake};
+use crate::message::*;
+use crate::types::*;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Entries undone in one storage transaction.
+const UNDO_BATCH: usize = 256;
+/// Questions about a copy without an answer, after which it is given up.
+const COPY_TRIES_MAX: u32 = 30;
+
+pub struct Follower {
+    leader: Leader,
+    epoch: Epoch,
+    boot: Boot,
+    store: StoreId,
+    pace: Pace,
+    state: State,
+    /// What the appends go into.
+    target: Target,
+    /// Up to where a copy must come to be exact.
+    exact_at: Option<Position>,
+    /// Every store has a first copy to finish, unless it was created empty.
+    complete: bool,
+    /// Ask for a snapshot whatever our position (the tail to undo is no longer there).
+    wants_copy: bool,
+    durable: Position,
+    leader_last: Position,
+    /// When something was last heard of the leader, or asked of it.
+    quiet_since: Time,
+    tries: u32,
+    ops: BTreeMap<OpId, Doing>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Locating,
+    Appending,
+    Undoing { common: Position },
+    Copying,
+}
+
+enum State {
+    /// The store is doing something that must end first.
+    Busy,
+    /// Our log was presented; `end` is where it ends.
+    Asking { end: Position },
+    /// The match is established; `end` is the end of what was given to the store.
+    Tailing { end: Position },
+    /// Rows of a copy are asked for.
+    Rows { id: SnapshotId, cursor: Bytes },
+}
+
+/// Who the follower is, and whom it follows.
+pub struct Terms<'a> {
+    pub leader: Leader,
+    pub epoch: Epoch,
+    pub boot: Boot,
+    pub store: StoreId,
+    pub timing: &'a Timing,
+    pub complete: bool,
+    /// A copy that an earlier process or leadership left unfinished.
+    pub copy: Option<&'a SavedCopy>,
+}
+
+/// What the rest of the server has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    None,
+    /// The data in use end here now, durably.
+    Durable(Position),
+    /// The first or a later copy is complete and in use.
+    Copied(Position),
+    /// The record that made us follow is out of date: ask the agency.
+    AskAgency,
+}
+
+impl Follower {
+    pub fn new(cx: &mut Cx, terms: Terms<'_>) -> Follower {
+        let Terms { leader, epoch, boot, store, timing, complete, copy } = terms;
+        let mut follower = Follower {
+            leader,
+            epoch,
+            boot,
+            store,
+            pace: Pace::of(timing),
+            state: State::Busy,
+            target: Target::Data,
+            exact_at: None,
+            complete,
+            wants_copy: false,
+            durable: Position::ZERO,
+            leader_last: Position::ZERO,
+            quiet_since: cx.now.time,
+            tries: 0,
+            ops: BTreeMap::new(),
+        };
+        match copy {
+            Some(copy) if (copy.id.epoch, copy.id.boot) == (epoch, follower.leader.boot) => {
+                follower.exact_at = copy.exact_at;
+                match &copy.cursor {
+                    Some(cursor) => follower.ask_rows(cx, copy.id, cursor.clone()),
+                    None => {
+                        follower.target = Target::Copy(copy.id);
+                        follower.locate(cx);
+                    }
+                }
+            }
+            // Pieces are bound to the leader's process and epoch (R8).
+            Some(_) => follower.start(cx, Op::CopyDrop, Doing::Copying),
+            None => follower.locate(cx),
+        }
+        follower
+    }
+
+    pub fn leader(&self) -> &Leader {
+        &self.leader
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub fn leader_last(&self) -> Position {
+        self.leader_last
+    }
+
+    pub fn tails(&self) -> bool {
+        matches!(self.state, State::Tailing { .. }) && self.target == Target::Data
+    }
+
+    pub fn copies(&self) -> bool {
+        self.target != Target::Data || matches!(self.state, State::Rows { .. })
+    }
+
+    fn start(&mut self, cx: &mut Cx, op: Op, doing: Doing) {
+        self.state = State::Busy;
+        let op = cx.start(op);
+        self.ops.insert(op, doing);
+    }
+
+    /// Find out where our log stands, then ask the leader. Waits for appends that are under way.
+    fn locate(&mut self, cx: &mut Cx) {
+        self.state = State::Busy;
+        if self.ops.is_empty() {
+            self.start(cx, Op::Locate { target: self.target }, Doing::Locating);
+        }
+    }
+
+    fn ask_rows(&mut self, cx: &mut Cx, id: SnapshotId, cursor: Bytes) {
+        self.quiet_since = cx.now.time;
+        self.state = State::Rows { id, cursor: cursor.clone() };
+        let peer = self.leader.peer.clone();
+        cx.send(&peer, Message::SnapshotRequest(SnapshotRequest { id, cursor }));
+    }
+
+    // ---- what the leader says ----------------------------------------------------------------------------------------
+
+    /// Whether a message is from the process that we follow, in the epoch that we follow.
+    fn ours(&self, from: &Peer, epoch: Epoch, boot: Boot) -> bool {
+        from.id == self.leader.peer.id && epoch == self.epoch && boot == self.leader.boot
+    }
+
+    pub fn append(&mut self, cx: &mut Cx, from: &Peer, append: Append) -> News {
+        if !self.ours(from, append.epoch, append.boot) {
+            return News::None;
+        }
+        let end = match self.state {
+            State::Asking { end } | State::Tailing { end } => end,
+            State::Busy | State::Rows { .. } => return News::None,
+        };
+        if append.prev.tick > end.tick {
+            // A gap: something before this was lost. The leader goes back by itself when nothing is acknowledged.
+            return News::None;
+        }
+        if let State::Asking { end } = self.state {
+            if append.prev != end {
+                // Not the answer to our question: sent before it, to a log that may have been another.
+                return News::None;
+            }
+            let leader = self.leader.peer.id;
+            cx.note(Event::Follows { leader, epoch: self.epoch, from: end });
+        }
+        self.leader_last = self.leader_last.max(append.leader_last);
+        self.quiet_since = cx.now.time;
+        self.tries = 0;
+        // What overlaps is known already: in an established epoch our log is a prefix of the leader's (I8).
+        let entries: Vec<Entry> = append.entries.into_iter().filter(|e| e.tick > end.tick).collect();
+        let Some(last) = entries.last().map(Entry::position) else {
+            self.state = State::Tailing { end };
+            if self.ops.is_empty() {
+                self.acknowledge(cx, end);
+                self.finish_copy(cx);
+            }
+            return News::None;
+        };
+        assert!(entries[0].tick.0 == end.tick.0 + 1, "a leader ships without gaps");
+        self.state = State::Tailing { end: last };
+        let op = Op::Append { epoch: self.epoch, into: self.target, prev: end, entries };
+        let op = cx.start(op);
+        self.ops.insert(op, Doing::Appending);
+        News::None
+    }
+
+    fn acknowledge(&mut self, cx: &mut Cx, durable: Position) {
+        let peer = self.leader.peer.clone();
+        let ack = Acknowledge { epoch: self.epoch, boot: self.boot, store: self.store, durable };
+        cx.send(&peer, Message::Acknowledge(ack));
+    }
+
+    pub fn diverged(&mut self, cx: &mut Cx, from: &Peer, diverged: &Diverged) {
+        let State::Asking { end } = self.state else { return };
+        if !self.ours(from, diverged.epoch, diverged.boot) || !self.ops.is_empty() {
+            return;
+        }
+        self.quiet_since = cx.now.time;
+        if self.target != Target::Data {
+            // A copy can't part from its source; if it did, its source is not what it was.
+            return self.drop_copy(cx);
+        }
+        if diverged.common.tick >= end.tick {
+            return self.locate(cx);
+        }
+        cx.note(Event::RollsBack { common: diverged.common, from: end });
+        self.undo(cx, diverged.common);
+    }
+
+    fn undo(&mut self, cx: &mut Cx, common: Position) {
+        let op = Op::Undo { epoch: self.epoch, common, limit: UNDO_BATCH };
+        self.start(cx, op, Doing::Undoing { common });
+    }
+
+    pub fn offer(&mut self, cx: &mut Cx, from: &Peer, offer: SnapshotOffer) {
+        let asking = matches!(self.state, State::Asking { .. }) && self.target == Target::Data;
+        if !self.ours(from, offer.id.epoch, offer.id.boot) || !asking || !self.ops.is_empty() {
+            return;
+        }
+        self.quiet_since = cx.now.time;
+        cx.note(Event::CopyStarted { from: from.id, start: offer.start });
+        self.state = State::Rows { id: offer.id, cursor: Bytes::new() };
+        let op = cx.start(Op::CopyBegin(offer));
+        self.ops.insert(op, Doing::Copying);
+    }
+
+    pub fn piece(&mut self, cx: &mut Cx, from: &Peer, piece: SnapshotPiece) {
+        let State::Rows { id, cursor } = &self.state else { return };
+        let expected = *id == piece.id && *cursor == piece.cursor;
+        if !self.ours(from, piece.id.epoch, piece.id.boot) || !expected || !self.ops.is_empty() {
+            return;
+        }
+        self.quiet_since = cx.now.time;
+        self.tries = 0;
+        if piece.next.is_none() {
+            self.exact_at = Some(piece.exact_at);
+        }
+        let op = cx.start(Op::CopyRows(piece));
+        self.ops.insert(op, Doing::Copying);
+    }
+
+    /// The leader does not lead in that epoch, or no longer knows the copy.
+    pub fn not_serving(&mut self, cx: &mut Cx, from: &Peer, epoch: Epoch) -> News {
+        if from.id != self.leader.peer.id || epoch != self.epoch {
+            return News::None;
+        }
+        if matches!(self.state, State::Rows { .. }) && self.ops.is_empty() {
+            self.drop_copy(cx);
+        }
+        News::AskAgency
+    }
+
+    fn drop_copy(&mut self, cx: &mut Cx) {
+        self.target = Target::Data;
+        self.exact_at = None;
+        self.tries = 0;
+        self.start(cx, Op::CopyDrop, Doing::Copying);
+    }
+
+    // ---- what the store says -----------------------------------------------------------------------------------------
+
+    /// Takes the result of an op that this part started; `None` if it was somebody else's.
+    pub fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) -> Option<News> {
+        let doing = self.ops.remove(&op)?;
+        Some(match result {
+            OpResult::Located(located) => {
+                self.present(cx, located);
+                News::None
+            }
+            OpResult::Appended { last } => self.appended(cx, last),
+            OpResult::Mismatch { .. } => {
+                self.locate(cx);
+                News::None
+            }
+            OpResult::Stale { seen } => {
+                let text = format!("the data have seen epoch {}, later than {}", seen.0, self.epoch.0);
+                cx.note(Event::Says(Severity::Warn, text.into()));
+                self.rest(cx);
+                News::AskAgency
+            }
+            OpResult::Undone { last, undone } => {
+                let Doing::Undoing { common } = doing else { panic!("nothing was to be undone") };
+                cx.note(Event::RolledBack { last, undone });
+                if last.tick > common.tick { self.undo(cx, common) } else { self.locate(cx) }
+                News::Durable(last)
+            }
+            OpResult::CannotUndo => {
+                self.wants_copy = true;
+                self.locate(cx);
+                News::None
+            }
+            OpResult::CopyBegun => {
+                if let State::Rows { id, cursor } = &self.state {
+                    let (id, cursor) = (*id, cursor.clone());
+                    self.ask_rows(cx, id, cursor);
+                }
+                News::None
+            }
+            OpResult::Copied { next } => {
+                if let State::Rows { id, .. } = self.state {
+                    match next {
+                        Some(cursor) => self.ask_rows(cx, id, cursor),
+                        None => {
+                            self.target = Target::Copy(id);
+                            self.locate(cx);
+                        }
+                    }
+                }
+                News::None
+            }
+            OpResult::CopyFinished { last, .. } => {
+                cx.note(Event::CopyDone { last });
+                self.complete = true;
+                self.wants_copy = false;
+                self.target = Target::Data;
+                self.exact_at = None;
+                self.locate(cx);
+                News::Copied(last)
+            }
+            OpResult::NoCopy | OpResult::CopyDropped => {
+                self.target = Target::Data;
+                self.exact_at = None;
+                self.locate(cx);
+                News::None
+            }
+            OpResult::Failed(error) => {
+                cx.note(Event::Says(Severity::Error, format!("replication can't write: {error}").into()));
+                self.rest(cx);
+                News::None
+            }
+            other => panic!("following can't end in {other:?}"),
+        })
+    }
+
+    /// Nothing more for now; the timer begins again.
+    fn rest(&mut self, cx: &mut Cx) {
+        self.state = State::Busy;
+        self.quiet_since = cx.now.time;
+    }
+
+    fn present(&mut self, cx: &mut Cx, located: Located) {
+        if !self.ops.is_empty() {
+            return self.locate(cx);
+        }
+        self.quiet_since = cx.now.time;
+        self.state = State::Asking { end: located.last };
+        self.durable = located.last;
+        let copy = match self.target {
+            Target::Data => None,
+            Target::Copy(id) => Some(id),
+        };
+        let follow = Follow {
+            epoch: self.epoch,
+            boot: self.boot,
+            store: self.store,
+            last: located.last,
+            last_checksum: located.last_checksum,
+            history: located.history,
+            complete: copy.is_some() || (self.complete && !self.wants_copy),
+            copy,
+        };
+        let peer = self.leader.peer.clone();
+        cx.send(&peer, Message::Follow(follow));
+    }
+
+    fn appended(&mut self, cx: &mut Cx, last: Position) -> News {
+        self.durable = last;
+        if matches!(self.state, State::Busy) {
+            // Somebody wanted to know where we stand and waited for this.
+            self.locate(cx);
+        } else {
+            self.acknowledge(cx, last);
+        }
+        match self.target {
+            Target::Data => News::Durable(last),
+            Target::Copy(_) => {
+                self.finish_copy(cx);
+                News::None
+            }
+        }
+    }
+
+    /// Swap a copy in once its log has come to where the rows are exact.
+    fn finish_copy(&mut self, cx: &mut Cx) {
+        let Target::Copy(id) = self.target else { return };
+        if self.ops.is_empty() && self.exact_at.is_some_and(|at| self.durable.tick >= at.tick) {
+            self.start(cx, Op::CopyFinish { id }, Doing::Copying);
+        }
+    }
+
+    // ---- time --------------------------------------------------------------------------------------------------------
+
+    pub fn timer(&mut self, cx: &mut Cx) {
+        if cx.now.time < self.next_look() || !self.ops.is_empty() {
+            return;
+        }
+        self.quiet_since = cx.now.time;
+        match &self.state {
+            State::Rows { id, cursor } => {
+                let (id, cursor) = (*id, cursor.clone());
+                self.tries += 1;
+                if self.tries > COPY_TRIES_MAX { self.drop_copy(cx) } else { self.ask_rows(cx, id, cursor) }
+            }
+            State::Busy | State::Asking { .. } | State::Tailing { .. } => self.locate(cx),
+        }
+    }
+
+    fn next_look(&self) -> Time {
+        let patience = match self.state {
+            State::Tailing { .. } => self.pace.idle * 3,
+            _ => self.pace.retry,
+        };
+        self.quiet_since.plus(patience)
+    }
+
+    pub fn deadline(&self) -> Option<Wake> {
+        self.ops.is_empty().then(|| Wake { at: self.next_look(), why: "follow" })
+    }
+}

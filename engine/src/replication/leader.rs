@@ -1,0 +1,384 @@
+//! The leader's side: for each follower, compare once, then push entries as they commit.
+//!
+//! Keeps the newest entries in memory so that a follower that is nearly there costs no read; older ones are read from
+//! the log in pieces. What a follower is sent is bounded by a window of unacknowledged messages, so that under load
+//! entries gather into larger messages by themselves. Acknowledgements count only in this epoch, and only from the
+//! process and store that was compared. This part must never treat "sent" as "durable there".
+
+use super::Pace;
+use crate::io::{Comparison, Cx, Event, Op, OpId, OpResult, Severity, Wake};
+use crate::message::*;
+use crate::types::*;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Unacknowledged append messages to one follower.
+const WINDOW: usize = 4;
+/// Bound on the entries kept in memory.
+const RECENT_BYTES_MAX: usize = 16 << 20;
+/// Followers served at once; one more is told nothing.
+const FOLLOWERS_MAX: usize = 64;
+
+/// Ships the log of one epoch.
+pub struct Leader {
+    epoch: Epoch,
+    boot: Boot,
+    pace: Pace,
+    chunk_bytes: usize,
+    last: Position,
+    recent: Recent,
+    followers: BTreeMap<NodeId, Follower>,
+    /// Reads under way, and for whom.
+    ops: BTreeMap<OpId, NodeId>,
+    snapshots: u64,
+}
+
+struct Follower {
+    peer: Peer,
+    boot: Boot,
+    store: StoreId,
+    /// What it has acknowledged as durable.
+    durable: Position,
+    /// The end of what was sent.
+    sent: Position,
+    /// Ends of the append messages that are not acknowledged.
+    unacknowledged: VecDeque<Position>,
+    /// When something was last heard of it.
+    heard: Time,
+    /// When it was last sent something, or made progress.
+    active: Time,
+    work: Work,
+}
+
+enum Work {
+    Comparing,
+    /// The match is established: entries after `sent` may go.
+    Streaming { reading: bool },
+    BeginningSnapshot,
+    /// Rows are handed out on request.
+    Snapshot { offer: SnapshotOffer, reading: bool },
+}
+
+impl Leader {
+    /// `last` is the entry that began the epoch.
+    pub fn new(epoch: Epoch, boot: Boot, last: Position, timing: &Timing, chunk_bytes: usize) -> Leader {
+        Leader {
+            epoch,
+            boot,
+            pace: Pace::of(timing),
+            chunk_bytes,
+            last,
+            recent: Recent::default(),
+            followers: BTreeMap::new(),
+            ops: BTreeMap::new(),
+            snapshots: 0,
+        }
+    }
+
+    /// An entry of this epoch is durable here.
+    pub fn committed(&mut self, cx: &mut Cx, entry: Entry) {
+        assert!(entry.epoch == self.epoch, "only entries of our own epoch are committed");
+        assert!(entry.tick.0 == self.last.tick.0 + 1, "ticks have no gaps");
+        self.last = entry.position();
+        self.recent.push(entry);
+        self.pump_all(cx);
+    }
+
+    pub fn last(&self) -> Position {
+        self.last
+    }
+
+    /// What each follower is known to have, for status calls.
+    pub fn durable(&self) -> Vec<(Peer, Position)> {
+        self.followers.values().map(|f| (f.peer.clone(), f.durable)).collect()
+    }
+
+    pub fn durable_at(&self, follower: NodeId) -> Option<Position> {
+        self.followers.get(&follower).map(|f| f.durable)
+    }
+
+    /// The oldest entry that a connected follower still needs.
+    pub fn needed_from(&self) -> Tick {
+        let need = |f: &Follower| match &f.work {
+            Work::Snapshot { offer, .. } => offer.start.tick.0 + 1,
+            Work::BeginningSnapshot => 0,
+            Work::Comparing | Work::Streaming { .. } => f.durable.tick.0 + 1,
+        };
+        Tick(self.followers.values().map(need).min().unwrap_or(u64::MAX))
+    }
+
+    // ---- what followers say ------------------------------------------------------------------------------------------
+
+    pub fn follow(&mut self, cx: &mut Cx, from: &Peer, follow: Follow) {
+        if follow.epoch != self.epoch {
+            cx.send(from, Message::NotServing { epoch: follow.epoch });
+            return;
+        }
+        let known = self.followers.len();
+        let follower = match self.followers.get_mut(&from.id) {
+            Some(follower) => follower,
+            None if known >= FOLLOWERS_MAX => {
+                cx.note(Event::Says(Severity::Warn, format!("{} is one follower too many", from.id).into()));
+                return;
+            }
+            None => self.followers.entry(from.id).or_insert_with(|| Follower {
+                peer: from.clone(),
+                boot: follow.boot,
+                store: follow.store,
+                durable: Position::ZERO,
+                sent: Position::ZERO,
+                unacknowledged: VecDeque::new(),
+                heard: cx.now.time,
+                active: cx.now.time,
+                work: Work::Streaming { reading: false },
+            }),
+        };
+        follower.heard = cx.now.time;
+        follower.peer = from.clone();
+        match &follower.work {
+            // It asks again because it has not heard the answer: one comparison at a time.
+            Work::Comparing | Work::BeginningSnapshot => return,
+            // Its question crossed our offer, or the offer was lost.
+            Work::Snapshot { offer, .. } if follow.copy.is_none() && follower.boot == follow.boot => {
+                let offer = offer.clone();
+                cx.send(from, Message::SnapshotOffer(offer));
+                return;
+            }
+            _ => {}
+        }
+        follower.boot = follow.boot;
+        follower.store = follow.store;
+        follower.work = Work::Comparing;
+        let op = cx.start(Op::Compare(follow));
+        self.ops.insert(op, from.id);
+    }
+
+    pub fn acknowledge(&mut self, cx: &mut Cx, from: &Peer, ack: &Acknowledge) {
+        let Some(follower) = self.followers.get_mut(&from.id) else { return };
+        if ack.epoch != self.epoch || (ack.boot, ack.store) != (follower.boot, follower.store) {
+            return;
+        }
+        if ack.durable > self.last || !matches!(follower.work, Work::Streaming { .. }) {
+            return;
+        }
+        follower.heard = cx.now.time;
+        if ack.durable > follower.durable {
+            follower.durable = ack.durable;
+            follower.active = cx.now.time;
+        }
+        while follower.unacknowledged.front().is_some_and(|end| *end <= ack.durable) {
+            follower.unacknowledged.pop_front();
+        }
+        follower.sent = follower.sent.max(follower.durable);
+        self.pump(cx, from.id);
+    }
+
+    pub fn snapshot_request(&mut self, cx: &mut Cx, from: &Peer, request: SnapshotRequest) {
+        let bytes_max = self.chunk_bytes;
+        match self.followers.get_mut(&from.id) {
+            Some(Follower { work: Work::Snapshot { offer, reading }, heard, .. }) if offer.id == request.id => {
+                *heard = cx.now.time;
+                if !*reading {
+                    *reading = true;
+                    let (id, start, cursor) = (offer.id, offer.start, request.cursor);
+                    let op = cx.start(Op::SnapshotRead { id, start, cursor, bytes_max });
+                    self.ops.insert(op, from.id);
+                }
+            }
+            // We no longer know this copy: it has to begin anew.
+            _ => cx.send(from, Message::NotServing { epoch: request.id.epoch }),
+        }
+    }
+
+    // ---- what our reads brought --------------------------------------------------------------------------------------
+
+    /// Takes the result of a read that this part started; `false` if it was somebody else's.
+    pub fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) -> bool {
+        let Some(id) = self.ops.remove(&op) else { return false };
+        let Some(follower) = self.followers.get_mut(&id) else { return true };
+        match result {
+            OpResult::Compared { follow, verdict } => {
+                if (follow.boot, follow.store) == (follower.boot, follower.store) {
+                    self.compared(cx, id, &follow, verdict);
+                }
+            }
+            OpResult::Log { after, entries } => {
+                if let Work::Streaming { reading } = &mut follower.work {
+                    *reading = false;
+                    if after == follower.sent && !entries.is_empty() {
+                        follower.append(cx, self.epoch, self.boot, self.last, entries);
+                    }
+                    self.pump(cx, id);
+                }
+            }
+            OpResult::LogPruned { .. } => self.begin_snapshot(cx, id),
+            OpResult::SnapshotBegun(offer) => {
+                let peer = follower.peer.clone();
+                follower.work = Work::Snapshot { offer: offer.clone(), reading: false };
+                cx.send(&peer, Message::SnapshotOffer(offer));
+            }
+            OpResult::SnapshotRows(piece) => {
+                if let Work::Snapshot { offer, reading } = &mut follower.work {
+                    *reading = false;
+                    if offer.id == piece.id {
+                        let peer = follower.peer.clone();
+                        cx.send(&peer, Message::SnapshotPiece(piece));
+                    }
+                }
+            }
+            OpResult::Failed(error) => {
+                // The follower will ask again; the error names the record.
+                let text = format!("replication to {id} can't read: {error}");
+                cx.note(Event::Says(Severity::Error, text.into()));
+                self.followers.remove(&id);
+            }
+            other => panic!("a read for a follower can't end in {other:?}"),
+        }
+        true
+    }
+
+    fn compared(&mut self, cx: &mut Cx, id: NodeId, follow: &Follow, verdict: Comparison) {
+        let (epoch, boot) = (self.epoch, self.boot);
+        let follower = self.followers.get_mut(&id).expect("looked up by the caller");
+        match verdict {
+            Comparison::Prefix => {
+                follower.work = Work::Streaming { reading: false };
+                follower.durable = follow.last;
+                follower.sent = follow.last;
+                follower.unacknowledged.clear();
+                follower.active = cx.now.time;
+                // Even an empty append tells the follower that the match is established.
+                if follow.last == self.last {
+                    follower.append(cx, epoch, boot, self.last, Vec::new());
+                }
+                self.pump(cx, id);
+            }
+            Comparison::Diverged { common } => {
+                let peer = follower.peer.clone();
+                self.followers.remove(&id);
+                cx.send(&peer, Message::Diverged(Diverged { epoch, boot, common }));
+            }
+            Comparison::NeedsSnapshot => self.begin_snapshot(cx, id),
+        }
+    }
+
+    fn begin_snapshot(&mut self, cx: &mut Cx, id: NodeId) {
+        self.snapshots += 1;
+        let snapshot = SnapshotId { epoch: self.epoch, boot: self.boot, number: self.snapshots };
+        let follower = self.followers.get_mut(&id).expect("looked up by the caller");
+        follower.work = Work::BeginningSnapshot;
+        let op = cx.start(Op::SnapshotBegin { id: snapshot });
+        self.ops.insert(op, id);
+    }
+
+    // ---- pushing -----------------------------------------------------------------------------------------------------
+
+    fn pump_all(&mut self, cx: &mut Cx) {
+        let ids: Vec<NodeId> = self.followers.keys().copied().collect();
+        for id in ids {
+            self.pump(cx, id);
+        }
+    }
+
+    /// Send what the window allows.
+    fn pump(&mut self, cx: &mut Cx, id: NodeId) {
+        let (epoch, boot, last) = (self.epoch, self.boot, self.last);
+        let Some(follower) = self.followers.get_mut(&id) else { return };
+        while matches!(follower.work, Work::Streaming { reading: false })
+            && follower.unacknowledged.len() < WINDOW
+            && follower.sent < last
+        {
+            match self.recent.after(follower.sent, self.chunk_bytes) {
+                Some(entries) => follower.append(cx, epoch, boot, last, entries),
+                None => {
+                    follower.work = Work::Streaming { reading: true };
+                    let op = cx.start(Op::ReadLog { after: follower.sent, bytes_max: self.chunk_bytes });
+                    self.ops.insert(op, id);
+                }
+            }
+        }
+    }
+
+    pub fn timer(&mut self, cx: &mut Cx) {
+        let (epoch, boot, last, pace) = (self.epoch, self.boot, self.last, self.pace);
+        self.followers.retain(|_, f| cx.now.time.since(f.heard) < pace.forget);
+        for follower in self.followers.values_mut() {
+            let Work::Streaming { reading: false } = follower.work else { continue };
+            let quiet = cx.now.time.since(follower.active);
+            if !follower.unacknowledged.is_empty() && quiet >= pace.retry {
+                // Something was lost: go back to what is certain.
+                follower.sent = follower.durable;
+                follower.unacknowledged.clear();
+                follower.active = cx.now.time;
+            } else if quiet >= pace.idle {
+                follower.append(cx, epoch, boot, last, Vec::new());
+            }
+        }
+        self.pump_all(cx);
+    }
+
+    pub fn deadline(&self) -> Option<Wake> {
+        let streaming = self.followers.values().filter_map(|f| match f.work {
+            Work::Streaming { reading: false } if f.unacknowledged.is_empty() => Some(f.active.plus(self.pace.idle)),
+            Work::Streaming { reading: false } => Some(f.active.plus(self.pace.retry)),
+            _ => None,
+        });
+        let forget = self.followers.values().map(|f| f.heard.plus(self.pace.forget));
+        streaming.chain(forget).min().map(|at| Wake { at, why: "replication" })
+    }
+}
+
+impl Follower {
+    fn append(&mut self, cx: &mut Cx, epoch: Epoch, boot: Boot, leader_last: Position, entries: Vec<Entry>) {
+        let prev = self.sent;
+        if let Some(entry) = entries.last() {
+            assert!(entries[0].tick.0 == prev.tick.0 + 1, "entries follow what was sent before");
+            self.sent = entry.position();
+            self.unacknowledged.push_back(self.sent);
+        }
+        self.active = cx.now.time;
+        cx.send(&self.peer, Message::Append(Append { epoch, boot, prev, entries, leader_last }));
+    }
+}
+
+/// The newest entries, without gaps.
+#[derive(Default)]
+struct Recent {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, entry: Entry) {
+        if self.entries.back().is_some_and(|last| last.tick.0 + 1 != entry.tick.0) {
+            self.entries.clear();
+            self.bytes = 0;
+        }
+        self.bytes += size(&entry.payload);
+        self.entries.push_back(entry);
+        while self.bytes > RECENT_BYTES_MAX && self.entries.len() > 1 {
+            let oldest = self.entries.pop_front().expect("there are two at least");
+            self.bytes -= size(&oldest.payload);
+        }
+    }
+
+    /// Entries right after `position`, about `bytes_max` of them; `None` if they are not here.
+    fn after(&self, position: Position, bytes_max: usize) -> Option<Vec<Entry>> {
+        let first = self.entries.front()?.tick.0;
+        let skip = (position.tick.0 + 1).checked_sub(first)? as usize;
+        let mut bytes = 0;
+        let mut entries = Vec::new();
+        for entry in self.entries.iter().skip(skip) {
+            if !entries.is_empty() && bytes + entry.payload.len() > bytes_max {
+                break;
+            }
+            bytes += entry.payload.len();
+            entries.push(entry.clone());
+        }
+        (!entries.is_empty()).then_some(entries)
+    }
+}
+
+fn size(payload: &Bytes) -> usize {
+    payload.len() + 64
+}
