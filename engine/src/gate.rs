@@ -125,11 +125,11 @@ fn unknown_outcome() -> Response {
 
 /// Every answer of a server that does not lead says who does, and a follower's answers say that they may be stale.
 fn marked(mut response: Response, view: &View, mode: Mode, dirty: bool) -> Response {
-    if mode == Mode::Redirect {
-        if let Some(leader) = &view.leader {
-            assert!(leader.id != view.me.id, "a server never names itself");
-            response.headers.push((header::ENDPOINT.into(), leader.endpoint.url()));
-        }
+    if mode == Mode::Redirect
+        && let Some(leader) = &view.leader
+    {
+        assert!(leader.id != view.me.id, "a server never names itself");
+        response.headers.push((header::ENDPOINT.into(), leader.endpoint.url()));
     }
     if mode == Mode::Redirect || dirty {
         response.headers.push((header::POTENTIAL_DIRTY_READ.into(), "true".into()));

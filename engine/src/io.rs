@@ -153,10 +153,11 @@ pub enum Op {
     /// Begin to build a copy beside the data in use.
     CopyBegin(SnapshotOffer),
     CopyRows(SnapshotPiece),
-    /// Swap the finished copy in. With `keep_old`, what it replaces becomes a rollback record (R8).
+    /// Swap the finished copy in, by one durable step. If the log that it replaces ends with entries that the copy's
+    /// history does not have (R7's common point lies before its end), all of the old data is kept as a rollback
+    /// record (R8).
     CopyFinish {
         id: SnapshotId,
-        keep_old: bool,
     },
     /// Forget a copy that can't be finished.
     CopyDrop,
@@ -279,7 +280,7 @@ pub enum OpResult {
     NoCopy,
     CopyFinished {
         last: Position,
-        history: Vec<EpochRow>,
+        log_first: Tick,
     },
     CopyDropped,
     /// `NoCopy` if there is no such copy.
@@ -378,8 +379,6 @@ pub struct SavedServer {
     pub deployment: Option<DeploymentId>,
     pub seen: Epoch,
     pub last: Position,
-    pub last_checksum: u32,
-    pub history: Vec<EpochRow>,
     /// The oldest entry in the log (1 above the snapshot's position in a fresh copy).
     pub log_first: Tick,
     /// False until the first copy is finished. A store that was created empty and never followed anybody is complete.

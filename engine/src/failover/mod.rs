@@ -17,7 +17,7 @@ use crate::http::{Request, Response};
 use crate::io::*;
 use crate::message::*;
 use crate::replication::follower::{Follower, News, Terms};
-use crate::replication::{Pace, leader};
+use crate::replication::leader;
 use crate::types::*;
 use lease::{ClockWatch, Lease};
 use link::Link;
@@ -243,12 +243,6 @@ impl Server {
         }
     }
 
-    /// Whether this process serves, as far as it knows: the gate looks at the clock once more.
-    fn holds_lease(&self, now: Time) -> bool {
-        let serving = matches!(self.role, Role::Leading | Role::Stopping);
-        serving && self.reign.as_ref().is_some_and(|reign| self.lease_end(reign.epoch) > now)
-    }
-
     fn lease_end(&self, epoch: Epoch) -> Time {
         if self.link.is_none() { Time::NEVER } else { self.lease.end(epoch) }
     }
@@ -321,19 +315,19 @@ impl Server {
             Message::Freeze(freeze) if from_agent => self.freeze(cx, from, freeze),
             Message::NotLeader { leader } if from_agent => {
                 let now = cx.now.time;
-                if let Some(link) = &mut self.link {
-                    if link.redirected(&from, leader, now) {
-                        link.hurry(now);
-                    }
+                if let Some(link) = &mut self.link
+                    && link.redirected(&from, leader, now)
+                {
+                    link.hurry(now);
                 }
             }
             Message::Answer { call, response } if from_agent => self.answer(cx, call, response),
 
-            Message::Follow(follow) => match self.shipping() {
-                Some(shipping) => shipping.follow(cx, &from, follow),
+            Message::Follow(follow) => match &mut self.reign {
+                Some(Reign { shipping: Some(shipping), .. }) => shipping.follow(cx, &from, follow),
                 // Not open yet: the follower asks again. Another epoch: it is out of date, or we are.
-                None if self.reign.as_ref().is_some_and(|reign| reign.epoch == follow.epoch) => {}
-                None => cx.send(&from, Message::NotServing { epoch: follow.epoch }),
+                Some(reign) if reign.epoch == follow.epoch => {}
+                _ => cx.send(&from, Message::NotServing { epoch: follow.epoch }),
             },
             Message::Acknowledge(ack) => {
                 if let Some(shipping) = self.shipping() {
@@ -772,10 +766,10 @@ impl Server {
 
     fn committed(&mut self, cx: &mut Cx, entry: Entry) {
         self.last = self.last.max(entry.position());
-        if let Some(shipping) = self.shipping() {
-            if entry.epoch == shipping.last().epoch {
-                shipping.committed(cx, entry);
-            }
+        if let Some(shipping) = self.shipping()
+            && entry.epoch == shipping.last().epoch
+        {
+            shipping.committed(cx, entry);
         }
     }
 
@@ -831,10 +825,10 @@ impl Server {
                     if let Some(shipping) = self.shipping() {
                         shipping.done(cx, op, result);
                     }
-                } else if let Some(following) = &mut self.following {
-                    if let Some(news) = following.done(cx, op, result) {
-                        self.heed(cx, news);
-                    }
+                } else if let Some(following) = &mut self.following
+                    && let Some(news) = following.done(cx, op, result)
+                {
+                    self.heed(cx, news);
                 }
                 // Otherwise it was started for a leadership that is over: what it did is in the store, and whoever
                 // comes next asks the store.
@@ -846,10 +840,10 @@ impl Server {
         match news {
             News::None => {}
             News::Durable(last) => self.last = last,
-            News::Copied(last) => {
+            News::Copied { last, log_first } => {
                 self.last = last;
                 self.complete = true;
-                self.log_first = Tick(last.tick.0.saturating_sub(self.config.log_keep).max(1));
+                self.log_first = log_first;
                 self.view_old = true;
             }
             News::AskAgency => {
@@ -913,23 +907,24 @@ impl Server {
         if self.link.is_none() && self.role == Role::Joining {
             self.begin_alone(cx);
         }
-        if let Some(reign) = &self.reign {
-            if self.link.is_some() && self.lease.end(reign.epoch) <= cx.now.time {
-                self.lose_lease(cx, "no renewal was granted in time");
-            }
+        if let Some(reign) = &self.reign
+            && self.link.is_some()
+            && self.lease.end(reign.epoch) <= cx.now.time
+        {
+            self.lose_lease(cx, "no renewal was granted in time");
         }
-        if let Some(shipping) = self.shipping() {
-            if shipping.deadline().is_some_and(|wake| wake.at <= cx.now.time) {
-                shipping.timer(cx);
-            }
+        if let Some(shipping) = self.shipping()
+            && shipping.deadline().is_some_and(|wake| wake.at <= cx.now.time)
+        {
+            shipping.timer(cx);
         }
         if let Some(following) = &mut self.following {
             following.timer(cx);
         }
         self.hand_over(cx);
         self.prune(cx);
-        self.go_on_leaving(cx);
         self.beat(cx);
+        self.go_on_leaving(cx);
     }
 
     /// A plain single server leads itself, in a new epoch with each start.

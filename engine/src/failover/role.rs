@@ -24,15 +24,8 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Role; 7] = [
-        Role::Joining,
-        Role::Waiting,
-        Role::Following,
-        Role::Promoting,
-        Role::Leading,
-        Role::Released,
-        Role::Stopping,
-    ];
+    pub const ALL: [Role; 7] =
+        [Role::Joining, Role::Waiting, Role::Following, Role::Promoting, Role::Leading, Role::Released, Role::Stopping];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -1,6 +1,5 @@
 //! What agents say to each other (forming the pool, and Raft), and what Raft keeps on disk.
 
-use crate::types::*;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 

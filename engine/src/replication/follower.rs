@@ -78,7 +78,10 @@ pub enum News {
     /// The data in use end here now, durably.
     Durable(Position),
     /// The first or a later copy is complete and in use.
-    Copied(Position),
+    Copied {
+        last: Position,
+        log_first: Tick,
+    },
     /// The record that made us follow is out of date: ask the agency.
     AskAgency,
 }
@@ -307,7 +310,11 @@ impl Follower {
             OpResult::Undone { last, undone } => {
                 let Doing::Undoing { common } = doing else { panic!("nothing was to be undone") };
                 cx.note(Event::RolledBack { last, undone });
-                if last.tick > common.tick { self.undo(cx, common) } else { self.locate(cx) }
+                if last.tick > common.tick {
+                    self.undo(cx, common)
+                } else {
+                    self.locate(cx)
+                }
                 News::Durable(last)
             }
             OpResult::CannotUndo => {
@@ -334,14 +341,14 @@ impl Follower {
                 }
                 News::None
             }
-            OpResult::CopyFinished { last, .. } => {
+            OpResult::CopyFinished { last, log_first } => {
                 cx.note(Event::CopyDone { last });
                 self.complete = true;
                 self.wants_copy = false;
                 self.target = Target::Data;
                 self.exact_at = None;
                 self.locate(cx);
-                News::Copied(last)
+                News::Copied { last, log_first }
             }
             OpResult::NoCopy | OpResult::CopyDropped => {
                 self.target = Target::Data;

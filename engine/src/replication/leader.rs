@@ -53,10 +53,15 @@ struct Follower {
 enum Work {
     Comparing,
     /// The match is established: entries after `sent` may go.
-    Streaming { reading: bool },
+    Streaming {
+        reading: bool,
+    },
     BeginningSnapshot,
     /// Rows are handed out on request.
-    Snapshot { offer: SnapshotOffer, reading: bool },
+    Snapshot {
+        offer: SnapshotOffer,
+        reading: bool,
+    },
 }
 
 impl Leader {

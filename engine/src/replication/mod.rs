@@ -25,9 +25,8 @@ pub struct Pace {
 
 impl Pace {
     pub fn of(timing: &Timing) -> Pace {
-        let clamp = |duration: Duration, low, high| {
-            duration.clamp(Duration::from_millis(low), Duration::from_millis(high))
-        };
+        let clamp =
+            |duration: Duration, low, high| duration.clamp(Duration::from_millis(low), Duration::from_millis(high));
         Pace {
             retry: clamp(timing.lease / 10, 20, 500),
             idle: clamp(timing.lease / 8, 20, 1000),

@@ -27,3 +27,8 @@ pub fn read(_run: &Run, _db: &Reader<'_>) -> StoreResult<Handled> {
 pub fn write(_run: &Run, _db: &mut Writer<'_>) -> StoreResult<Handled> {
     todo!()
 }
+
+/// Makes the client's answer from the agency's.
+pub fn agency_answer(_make: crate::io::AgencyAnswer, _request: &Request, _answer: Response) -> Response {
+    todo!()
+}
