@@ -1,8 +1,27 @@
 //! Everything that touches a store, in one place: `open`, `perform`, `read`.
+//!
+//! Writing operations are performed in the order started, as many as are queued in one transaction with one commit.
+//! Each has an overlay of its own, so that one that fails leaves nothing. No decision is made here: the engine decides,
+//! this carries out, and refuses what would break a promise that the store itself can see: an entry that does not
+//! follow, a sender or a writer of an epoch that is over (I6, I7, R3, R5), a copy that is not exact (R8).
 
-use crate::db::store::{Read, Store, StoreError};
-use crate::io::{Op, OpId, OpResult, Saved};
-use crate::types::{Config, Now};
+use crate::auth::PasswordHash;
+use crate::db::log::{Data, Fit};
+use crate::db::overlay::{Batch, Overlay};
+use crate::db::rows::{encode, number_at};
+use crate::db::store::*;
+use crate::db::{Reader, Writer, api, compare, copy, meta, prune};
+use crate::io::{Op, OpId, OpResult, Ran, Run, Saved, SavedAgent, SavedServer, Target};
+use crate::message::Entry;
+use crate::message::raft::{Persist, SavedRaft};
+use crate::types::*;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::Bound;
+
+/// Version of everything that is stored.
+const FORMAT: u32 = 1;
 
 /// Why a data directory can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,18 +36,387 @@ pub enum OpenError {
     Kind(String),
 }
 
-/// Reads what a node needs to start; mints identities in an empty store, durably.
-pub fn open(_store: &mut dyn Store, _config: &Config, _now: Now, _seed: u64) -> Result<Saved, OpenError> {
-    todo!()
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Store(error) => error.fmt(f),
+            OpenError::Format { found, known } => {
+                write!(f, "the data has format {found}, this version of Tanist knows format {known}")
+            }
+            OpenError::Kind(what) => f.write_str(what),
+        }
+    }
 }
+
+impl std::error::Error for OpenError {}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> OpenError {
+        OpenError::Store(error)
+    }
+}
+
+/// What the first epoch of a new deployment writes beside its row. Made where the directory is created, because only
+/// there a password is given, and written as a log entry, so that servers never differ in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Bootstrap {
+    wall_ms: u64,
+    root: Bytes,
+}
+
+/// Reads what a node needs to start; mints identities in an empty store, durably. An epoch that an earlier process
+/// began is not gone on with (R3).
+pub fn open(store: &mut dyn Store, config: &Config, now: Now, seed: u64) -> Result<Saved, OpenError> {
+    let kind = match config {
+        Config::Agent(_) => NodeKind::Agent,
+        Config::Server(_) => NodeKind::Server,
+    };
+    let mut txn = store.begin()?;
+    let mut rows = Overlay::new(&*txn);
+    match meta::get::<u32>(&rows, meta::FORMAT)? {
+        None => create(&mut rows, kind, config, now, seed),
+        Some(FORMAT) => {}
+        Some(found) => return Err(OpenError::Format { found, known: FORMAT }),
+    }
+    let id: NodeId = required(&rows, meta::NODE)?;
+    if id.kind != kind {
+        return Err(OpenError::Kind(format!("the data belongs to {id}, which is not an {kind:?}").to_lowercase()));
+    }
+    meta::remove(&mut rows, meta::OWNED);
+    let saved = match kind {
+        NodeKind::Agent => Saved::Agent(SavedAgent { id, disk: required(&rows, meta::STORE)?, raft: raft(&rows)? }),
+        NodeKind::Server => Saved::Server(server(&rows, id)?),
+    };
+    let batch = rows.into_batch();
+    batch.write(&mut *txn)?;
+    txn.commit()?;
+    Ok(saved)
+}
+
+fn create(rows: &mut Overlay<'_>, kind: NodeKind, config: &Config, now: Now, seed: u64) {
+    let mut rng = Rng::new(seed);
+    meta::put(rows, meta::FORMAT, &FORMAT);
+    meta::put(rows, meta::NODE, &NodeId { kind, uuid: rng.next_u128() });
+    meta::put(rows, meta::STORE, &StoreId(rng.next_u128()));
+    if kind == NodeKind::Server {
+        let password = PasswordHash::new(&config.auth().root_password, rng.next_u64());
+        let all = serde_json::json!({
+            "permissions": {"read": true, "write": true},
+            "collections": {"*": {"permissions": {"read": true, "write": true}}}
+        });
+        let root = serde_json::json!({
+            "user": "root",
+            "source": "LOCAL",
+            "authData": {
+                "active": true,
+                "simple": {"hash": password.hash, "salt": password.salt, "method": password.method}
+            },
+            "databases": {"_system": all, "*": all},
+            "userData": {},
+            "configData": {}
+        });
+        meta::put(rows, meta::BOOTSTRAP, &Bootstrap { wall_ms: now.wall_ms, root: root.to_string().into() });
+    }
+}
+
+fn required<T: serde::de::DeserializeOwned>(rows: &dyn Read, name: &str) -> StoreResult<T> {
+    meta::get(rows, name)?.ok_or_else(|| StoreError::Corrupt(format!("meta row '{name}' is missing")))
+}
+
+fn server(rows: &dyn Read, id: NodeId) -> StoreResult<SavedServer> {
+    let reader = Reader::new(rows)?;
+    let end = reader.log_end()?;
+    Ok(SavedServer {
+        id,
+        store: required(rows, meta::STORE)?,
+        deployment: meta::get(rows, meta::DEPLOYMENT)?,
+        seen: meta::seen(rows)?,
+        last: end.position,
+        last_checksum: end.checksum,
+        history: reader.history()?,
+        log_first: reader.log_first()?,
+        complete: is_complete(rows)?,
+        copy: copy::saved(rows)?,
+    })
+}
+
+fn is_complete(rows: &dyn Read) -> StoreResult<bool> {
+    Ok(meta::get(rows, meta::COMPLETE)?.unwrap_or(true))
+}
+
+fn raft(rows: &dyn Read) -> StoreResult<SavedRaft> {
+    let mut saved = SavedRaft::default();
+    for row in scan_prefix(rows, Table::Meta, meta::RAFT.as_bytes(), Direction::Forward) {
+        let (key, value) = row?;
+        let name = String::from_utf8_lossy(&key[meta::RAFT.len()..]).into_owned();
+        saved.meta.push((name, Bytes::copy_from_slice(value)));
+    }
+    for row in rows.scan(Table::Raft, Bound::Unbounded, Bound::Unbounded, Direction::Forward) {
+        let (key, value) = row?;
+        saved.entries.push((number_at(key, 0, "key of a Raft entry")?, Bytes::copy_from_slice(value)));
+    }
+    Ok(saved)
+}
+
+// ---- operations that write ------------------------------------------------------------------------------------------
 
 /// Performs ops that write, in order, in one transaction with one commit (group commit). An op that fails leaves
-/// nothing of its own; if the commit fails, every op of the batch that wrote ends in `Failed`.
-pub fn perform(_batch: Vec<(OpId, Op)>, _store: &mut dyn Store) -> Vec<(OpId, OpResult)> {
-    todo!()
+/// nothing of its own. If the store is full they are tried again one at a time, so that only those that do not fit end
+/// in `Failed`; if it fails otherwise, all of them do.
+pub fn perform(batch: Vec<(OpId, Op)>, store: &mut dyn Store) -> Vec<(OpId, OpResult)> {
+    let (ids, ops): (Vec<OpId>, Vec<Op>) = batch.into_iter().unzip();
+    let results = match together(&ops, store) {
+        Ok(results) => results,
+        Err(StoreError::Full) if ops.len() > 1 => ops
+            .iter()
+            .map(|op| match together(std::slice::from_ref(op), store) {
+                Ok(mut results) => results.pop().expect("one result for one operation"),
+                Err(error) => OpResult::Failed(error),
+            })
+            .collect(),
+        Err(error) => ops.iter().map(|_| OpResult::Failed(error.clone())).collect(),
+    };
+    ids.into_iter().zip(results).collect()
 }
 
+/// One transaction; fails as a whole only if the store does.
+fn together(ops: &[Op], store: &mut dyn Store) -> StoreResult<Vec<OpResult>> {
+    let mut txn = store.begin()?;
+    let mut results = Vec::with_capacity(ops.len());
+    let mut changed = false;
+    for op in ops {
+        let (result, batch) = match one(op, &*txn) {
+            Ok(done) => done,
+            Err(error) => (OpResult::Failed(error), Batch::default()),
+        };
+        changed |= !batch.is_empty();
+        batch.write(&mut *txn)?;
+        results.push(result);
+    }
+    if changed {
+        txn.commit()?;
+    }
+    Ok(results)
+}
+
+/// What one op comes to, and the rows to write.
+fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
+    let mut rows = Overlay::new(base);
+    let result = match op {
+        Op::Run(run) => return run_write(run, base),
+        Op::BeginEpoch { epoch, lineage } => return begin_epoch(*epoch, *lineage, base),
+        Op::Persist(persist) => write_raft(persist, &mut rows)?,
+        Op::Adopt { deployment } => adopt(*deployment, &mut rows)?,
+        Op::See { epoch } => {
+            let before = meta::seen(&rows)?;
+            if *epoch > before {
+                meta::put(&mut rows, meta::SEEN, epoch);
+            }
+            OpResult::Seen { before, last: Reader::new(&rows)?.last()? }
+        }
+        Op::Append { epoch, into, prev, entries } => append(*epoch, *into, *prev, entries, &mut rows)?,
+        Op::Undo { epoch, common, limit } => undo(*epoch, *common, *limit, &mut rows)?,
+        Op::Prune { keep_from } => {
+            let (first, more) = prune::prune(&mut rows, *keep_from)?;
+            OpResult::Pruned { first, more }
+        }
+        Op::CopyBegin(offer) => copy::begin(offer, &mut rows)?,
+        Op::CopyRows(piece) => copy::take_in(piece, &mut rows)?,
+        Op::CopyFinish { id, keep_old } => copy::finish(*id, *keep_old, &mut rows)?,
+        Op::CopyDrop => {
+            copy::drop_current(&mut rows)?;
+            OpResult::CopyDropped
+        }
+        Op::Compare(_) | Op::ReadLog { .. } | Op::SnapshotBegin { .. } | Op::SnapshotRead { .. } => {
+            return Ok((read(op.clone(), base), Batch::default()));
+        }
+    };
+    Ok((result, rows.into_batch()))
+}
+
+/// A client's write, in an epoch that this process began and that is still the last anybody told us of (I7).
+fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
+    let seen = meta::seen(base)?;
+    let owned = meta::get::<Epoch>(base, meta::OWNED)?;
+    if seen != run.epoch || owned != Some(run.epoch) {
+        return Ok((OpResult::Stale { seen }, Batch::default()));
+    }
+    let mut writer = Writer::new(base, run.epoch, run.now.wall_ms, run.seed)?;
+    let handled = api::write(run, &mut writer)?;
+    let (entry, batch) = match handled.response.status {
+        ..400 => writer.finish()?,
+        _ => (None, Batch::default()),
+    };
+    Ok((OpResult::Ran(Ran { response: handled.response, entry, then: handled.then }), batch))
+}
+
+fn begin_epoch(epoch: Epoch, lineage: Lineage, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
+    let reader = Reader::new(base)?;
+    let last = reader.last()?;
+    let seen = meta::seen(base)?.max(last.epoch);
+    if seen > epoch || last.epoch == epoch {
+        return Ok((OpResult::Stale { seen }, Batch::default()));
+    }
+    if !is_complete(base)? {
+        return Err(StoreError::Io("the first copy of the data is not finished".into()));
+    }
+    // Revisions go on from those that are there, so only a new deployment needs a wall clock here.
+    let mut rows = Overlay::new(base);
+    meta::put(&mut rows, meta::SEEN, &epoch);
+    meta::put(&mut rows, meta::OWNED, &epoch);
+    let bootstrap: Option<Bootstrap> = match last {
+        Position::ZERO => Some(required(base, meta::BOOTSTRAP)?),
+        _ => None,
+    };
+    let wall_ms = bootstrap.as_ref().map_or(0, |bootstrap| bootstrap.wall_ms);
+    let mut writer = Writer::new(base, epoch, wall_ms, lineage.0)?;
+    writer.begin_epoch(lineage)?;
+    if let Some(bootstrap) = bootstrap {
+        writer.create_system_database(bootstrap.root)?;
+    }
+    let (entry, batch) = writer.finish()?;
+    let entry = entry.expect("an epoch row was written");
+    Ok((OpResult::Began { entry }, batch.and(rows.into_batch())))
+}
+
+fn write_raft(persist: &Persist, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
+    for (name, value) in &persist.meta {
+        let key = [meta::RAFT, name].concat().into_bytes();
+        match value {
+            Some(value) => rows.put(Table::Meta, key, value.to_vec()),
+            None => rows.remove(Table::Meta, key),
+        }
+    }
+    if let Some(from) = persist.truncate_from {
+        remove_raft(rows, Bound::Included(&from.to_be_bytes()), Bound::Unbounded)?;
+    }
+    if let Some(to) = persist.compact_to {
+        remove_raft(rows, Bound::Unbounded, Bound::Included(&to.to_be_bytes()))?;
+    }
+    for (index, entry) in &persist.entries {
+        rows.put(Table::Raft, index.to_be_bytes().to_vec(), entry.to_vec());
+    }
+    Ok(OpResult::Persisted)
+}
+
+fn remove_raft(rows: &mut Overlay<'_>, from: Bound<&[u8]>, to: Bound<&[u8]>) -> StoreResult<()> {
+    let found = rows.scan(Table::Raft, from, to, Direction::Forward);
+    let keys = found.map(|row| row.map(|(key, _)| key.to_vec())).collect::<StoreResult<Vec<_>>>()?;
+    for key in keys {
+        rows.remove(Table::Raft, key);
+    }
+    Ok(())
+}
+
+fn adopt(deployment: DeploymentId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
+    match meta::get::<DeploymentId>(rows, meta::DEPLOYMENT)? {
+        Some(other) if other != deployment => {
+            Err(StoreError::Io("the data belongs to another deployment; it is left as it is".into()))
+        }
+        _ => {
+            meta::put(rows, meta::DEPLOYMENT, &deployment);
+            Ok(OpResult::Adopted)
+        }
+    }
+}
+
+fn append(
+    epoch: Epoch,
+    into: Target,
+    prev: Position,
+    entries: &[Entry],
+    rows: &mut Overlay<'_>,
+) -> StoreResult<OpResult> {
+    if let Err(seen) = meta::hear(rows, epoch)? {
+        return Ok(OpResult::Stale { seen });
+    }
+    let (generation, fit) = match into {
+        Target::Data => (Reader::new(rows)?.generation(), Fit::Exact),
+        Target::Copy(id) => match copy::current(rows)?.filter(|copy| copy.id == id) {
+            Some(copy) => (copy.generation, Fit::Lenient),
+            None => return Ok(OpResult::NoCopy),
+        },
+    };
+    let mut data = Data { rows, generation };
+    let last = data.reader().last()?;
+    if last != prev {
+        return Ok(OpResult::Mismatch { last });
+    }
+    for entry in entries {
+        if entry.epoch > epoch {
+            return Err(StoreError::Corrupt(format!("log entry {}: sent in epoch {}", entry.position(), epoch.0)));
+        }
+        data.append(entry, fit)?;
+    }
+    Ok(OpResult::Appended { last: data.reader().last()? })
+}
+
+/// Undoes the newest entries and keeps them: removal and record are one transaction (R8, I10).
+fn undo(epoch: Epoch, common: Position, limit: usize, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
+    if let Err(seen) = meta::hear(rows, epoch)? {
+        return Ok(OpResult::Stale { seen });
+    }
+    let reader = Reader::new(rows)?;
+    let generation = reader.generation();
+    let mut last = reader.last()?;
+    if reader.log_at(common.tick)?.is_none_or(|entry| entry.position != common) {
+        return Ok(OpResult::CannotUndo);
+    }
+    let mut undone = 0;
+    while last.tick > common.tick && undone < limit as u64 {
+        let mut data = Data { rows, generation };
+        let entry = data.undo_last()?;
+        last = data.reader().last()?;
+        let key = [epoch.0, entry.epoch.0, entry.tick.0].map(u64::to_be_bytes).concat();
+        rows.put(Table::Rollback, key, encode(&(epoch, entry)));
+        undone += 1;
+    }
+    Ok(OpResult::Undone { last, undone })
+}
+
+// ---- operations that read -------------------------------------------------------------------------------------------
+
 /// Performs an op that only reads (`!op.writes()`), on a snapshot taken after the op was admitted.
-pub fn read(_op: Op, _snapshot: &dyn Read) -> OpResult {
-    todo!()
+pub fn read(op: Op, snapshot: &dyn Read) -> OpResult {
+    look(op, snapshot).unwrap_or_else(OpResult::Failed)
+}
+
+fn look(op: Op, snapshot: &dyn Read) -> StoreResult<OpResult> {
+    let reader = Reader::new(snapshot)?;
+    Ok(match op {
+        Op::Run(run) => {
+            let handled = api::read(&run, &reader)?;
+            OpResult::Ran(Ran { response: handled.response, entry: None, then: handled.then })
+        }
+        Op::Compare(follow) => {
+            let verdict = compare::compare(&follow, &reader)?;
+            OpResult::Compared { follow, verdict }
+        }
+        Op::ReadLog { after, bytes_max } => read_log(after, bytes_max, &reader)?,
+        Op::SnapshotBegin { id } => OpResult::SnapshotBegun(copy::offer(id, &reader)?),
+        Op::SnapshotRead { start, .. } if reader.log_base()?.position.tick > start.tick => {
+            OpResult::LogPruned { after: start }
+        }
+        Op::SnapshotRead { id, start, cursor, bytes_max } => {
+            OpResult::SnapshotRows(copy::piece(id, start, cursor, bytes_max, &reader)?)
+        }
+        _ => unreachable!("an operation that writes is performed, not read"),
+    })
+}
+
+/// Entries after a position, about `bytes_max` of them but at least one if there is one.
+fn read_log(after: Position, bytes_max: usize, reader: &Reader<'_>) -> StoreResult<OpResult> {
+    if reader.log_at(after.tick)?.is_none_or(|entry| entry.position != after) {
+        return Ok(OpResult::LogPruned { after });
+    }
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    for entry in reader.scan_log(after.tick) {
+        let entry = entry?;
+        bytes += entry.payload.len() + 32;
+        if bytes > bytes_max && !entries.is_empty() {
+            break;
+        }
+        entries.push(entry);
+    }
+    Ok(OpResult::Log { after, entries })
 }

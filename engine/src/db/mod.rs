@@ -3,16 +3,21 @@
 //! - [`rows`]: what the rows of each table look like.
 //! - [`reader`] and [`writer`]: what the API and replication read and write through.
 //! - [`log`]: log entries; applying and undoing them.
-//! - [`copy`]: snapshot transfer, on both sides.
+//! - [`compare`]: where a follower's log leaves ours (R7).
+//! - [`copy`]: snapshot transfer, on both sides. [`prune`]: forgetting, in pieces.
+//! - [`meta`]: single rows about the store itself.
 //! - [`overlay`]: what makes each operation of a batch all or nothing.
 //! - [`mem`]: the store of the simulator; [`contract`]: what every store is tested against.
 
 pub mod api;
+pub mod compare;
 pub mod contract;
 pub mod copy;
 pub mod log;
 pub mod mem;
+pub mod meta;
 pub mod overlay;
+pub mod prune;
 pub mod reader;
 pub mod rows;
 pub mod store;

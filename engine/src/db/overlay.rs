@@ -1,1 +1,245 @@
 //! Changes over a view of the store that are kept as a whole or dropped as a whole.
+//!
+//! Every operation of a batch writes into an overlay of its own, which reaches the store's transaction only if the
+//! operation succeeds: one that fails leaves nothing behind, whatever its neighbours do.
+
+use super::store::*;
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::ops::Bound;
+
+type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// What a key held in the overlay before a change: `None` if the overlay had nothing on it.
+type Previous = (Table, Vec<u8>, Option<Option<Vec<u8>>>);
+
+/// A view of the store with changes of its own.
+pub struct Overlay<'a> {
+    base: &'a dyn Read,
+    /// One map a table, in the order of [`Table::ALL`].
+    changes: [Changes; Table::ALL.len()],
+    /// What changes since the first savepoint replaced.
+    journal: Option<Vec<Previous>>,
+}
+
+impl<'a> Overlay<'a> {
+    pub fn new(base: &'a dyn Read) -> Overlay<'a> {
+        Overlay { base, changes: Default::default(), journal: None }
+    }
+
+    pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        assert!((1..=KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
+        self.change(table, key, Some(value));
+    }
+
+    pub fn remove(&mut self, table: Table, key: Vec<u8>) {
+        self.change(table, key, None);
+    }
+
+    fn change(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        let changes = &mut self.changes[table as usize];
+        match &mut self.journal {
+            Some(journal) => {
+                let previous = changes.insert(key.clone(), value);
+                journal.push((table, key, previous));
+            }
+            None => {
+                changes.insert(key, value);
+            }
+        }
+    }
+
+    /// A place that [`Overlay::rollback_to`] can return to.
+    pub fn savepoint(&mut self) -> usize {
+        self.journal.get_or_insert_default().len()
+    }
+
+    pub fn rollback_to(&mut self, savepoint: usize) {
+        let journal = self.journal.as_mut().expect("there is a savepoint");
+        while journal.len() > savepoint {
+            let (table, key, previous) = journal.pop().expect("longer than the savepoint");
+            let changes = &mut self.changes[table as usize];
+            match previous {
+                Some(change) => changes.insert(key, change),
+                None => changes.remove(&key),
+            };
+        }
+    }
+
+    /// The changes, to be written once the view is given up.
+    pub fn into_batch(self) -> Batch {
+        Batch(self.changes)
+    }
+}
+
+/// The changes of one operation.
+#[derive(Default)]
+pub struct Batch([Changes; Table::ALL.len()]);
+
+impl Batch {
+    /// Both together; where they meet, `other` counts.
+    pub fn and(mut self, other: Batch) -> Batch {
+        for (changes, more) in self.0.iter_mut().zip(other.0) {
+            changes.extend(more);
+        }
+        self
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(BTreeMap::is_empty)
+    }
+
+    pub fn write(&self, txn: &mut dyn Txn) -> StoreResult<()> {
+        for (table, changes) in Table::ALL.into_iter().zip(&self.0) {
+            for (key, change) in changes {
+                match change {
+                    Some(value) => txn.put(table, key, value)?,
+                    None => txn.remove(table, key)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Read for Overlay<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> StoreResult<Option<&[u8]>> {
+        match self.changes[table as usize].get(key) {
+            Some(change) => Ok(change.as_deref()),
+            None => self.base.get(table, key),
+        }
+    }
+
+    fn scan<'a>(&'a self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, direction: Direction) -> Rows<'a> {
+        if is_empty_range(from, to) {
+            return Box::new(std::iter::empty());
+        }
+        let base = self.base.scan(table, from, to, direction);
+        let mut range = self.changes[table as usize].range::<[u8], _>((from, to)).peekable();
+        if range.peek().is_none() {
+            return base;
+        }
+        let range = self.changes[table as usize].range::<[u8], _>((from, to));
+        let changes: Box<dyn Iterator<Item = (&Vec<u8>, &Option<Vec<u8>>)>> = match direction {
+            Direction::Forward => Box::new(range),
+            Direction::Backward => Box::new(range.rev()),
+        };
+        Box::new(Merge { base: base.peekable(), changes: changes.peekable(), direction })
+    }
+}
+
+/// Two ordered runs as one; a change hides the base row of its key.
+struct Merge<'a> {
+    base: Peekable<Rows<'a>>,
+    changes: Peekable<Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> + 'a>>,
+    direction: Direction,
+}
+
+impl<'a> Iterator for Merge<'a> {
+    type Item = StoreResult<Row<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        use std::cmp::Ordering::*;
+        loop {
+            let order = match (self.base.peek(), self.changes.peek()) {
+                (Some(Err(_)), _) | (_, None) => return self.base.next(),
+                (None, Some(_)) => Greater,
+                (Some(Ok((base, _))), Some((changed, _))) => match self.direction {
+                    Direction::Forward => base.cmp(&changed.as_slice()),
+                    Direction::Backward => changed.as_slice().cmp(base),
+                },
+            };
+            if order == Less {
+                return self.base.next();
+            }
+            if order == Equal {
+                self.base.next();
+            }
+            if let Some((key, Some(value))) = self.changes.next() {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mem::MemStore;
+    use super::*;
+    use proptest::prelude::*;
+
+    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn apply(model: &mut Model, key: u8, value: Option<u8>) {
+        match value {
+            Some(value) => model.insert(vec![key], vec![value]),
+            None => model.remove(&vec![key]),
+        };
+    }
+
+    proptest! {
+        /// Reads see base and changes as one; going back to a savepoint and writing the batch are exact.
+        #[test]
+        fn an_overlay_reads_like_a_map(
+            base in proptest::collection::vec((0u8..20, proptest::option::of(any::<u8>())), 0..20),
+            first in proptest::collection::vec((0u8..20, proptest::option::of(any::<u8>())), 0..20),
+            second in proptest::collection::vec((0u8..20, proptest::option::of(any::<u8>())), 0..20),
+            from in 0u8..21, to in 0u8..21, inclusive in any::<(bool, bool)>(), keep in any::<bool>(),
+        ) {
+            let mut store = MemStore::new();
+            let mut model = Model::new();
+            let mut txn = store.begin().unwrap();
+            for (key, value) in base {
+                apply(&mut model, key, value);
+                match value {
+                    Some(value) => txn.put(Table::Keys, &[key], &[value]).unwrap(),
+                    None => txn.remove(Table::Keys, &[key]).unwrap(),
+                }
+            }
+            txn.commit().unwrap();
+            let mut txn = store.begin().unwrap();
+            let mut overlay = Overlay::new(&*txn);
+            let change = |overlay: &mut Overlay<'_>, key: u8, value: Option<u8>| match value {
+                Some(value) => overlay.put(Table::Keys, vec![key], vec![value]),
+                None => overlay.remove(Table::Keys, vec![key]),
+            };
+            for (key, value) in first {
+                apply(&mut model, key, value);
+                change(&mut overlay, key, value);
+            }
+            let savepoint = overlay.savepoint();
+            for (key, value) in second {
+                change(&mut overlay, key, value);
+                if keep {
+                    apply(&mut model, key, value);
+                }
+            }
+            if !keep {
+                overlay.rollback_to(savepoint);
+            }
+            let (from, to) = ([from], [to]);
+            let bound = |inclusive, key| if inclusive { Bound::Included(key) } else { Bound::Excluded(key) };
+            let (from, to) = (bound(inclusive.0, &from[..]), bound(inclusive.1, &to[..]));
+            let mut expected: Vec<(Vec<u8>, Vec<u8>)> = match is_empty_range(from, to) {
+                true => Vec::new(),
+                false => model.range::<[u8], _>((from, to)).map(|(k, v)| (k.clone(), v.clone())).collect(),
+            };
+            let rows = |direction| -> Vec<(Vec<u8>, Vec<u8>)> {
+                overlay.scan(Table::Keys, from, to, direction)
+                    .map(|row| row.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap()).collect()
+            };
+            prop_assert_eq!(rows(Direction::Forward), expected.clone());
+            expected.reverse();
+            prop_assert_eq!(rows(Direction::Backward), expected);
+            overlay.into_batch().write(&mut *txn).unwrap();
+            let all: Model = scan_all(&*txn);
+            prop_assert_eq!(all, model);
+        }
+    }
+
+    fn scan_all(rows: &dyn Read) -> Model {
+        rows.scan(Table::Keys, Bound::Unbounded, Bound::Unbounded, Direction::Forward)
+            .map(|row| row.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap())
+            .collect()
+    }
+}

@@ -1,9 +1,13 @@
 //! What is read of the document engine: from a snapshot, or from a transaction with its own writes.
 
+use super::copy::KeptStore;
+use super::meta;
 use super::rows::*;
-use super::store::{Read, StoreResult};
+use super::store::*;
 use crate::message::Entry;
 use crate::types::*;
+use bytes::Bytes;
+use std::ops::Bound;
 
 /// A view of one generation of the data.
 #[derive(Clone, Copy)]
@@ -14,79 +18,226 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// The data in use.
-    pub fn new(_rows: &'a dyn Read) -> StoreResult<Reader<'a>> {
-        todo!()
+    pub fn new(rows: &'a dyn Read) -> StoreResult<Reader<'a>> {
+        Ok(Reader { rows, generation: meta::get(rows, meta::GENERATION)?.unwrap_or(0) })
     }
+
+    /// Data beside that in use: a copy being built, or a store that was kept when a copy replaced it.
+    pub fn of_generation(rows: &'a dyn Read, generation: u32) -> Reader<'a> {
+        Reader { rows, generation }
+    }
+
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    // ---- databases and collections ----
 
     pub fn databases(&self) -> StoreResult<Vec<DatabaseRow>> {
-        todo!()
+        self.catalog(kind::DATABASE, &[], "database")
     }
 
-    pub fn database(&self, _name: &str) -> StoreResult<Option<DatabaseRow>> {
-        todo!()
+    pub fn database(&self, name: &str) -> StoreResult<Option<DatabaseRow>> {
+        match self.catalog_get(kind::DATABASE_NAME, &[name.as_bytes()])? {
+            Some(id) => self.database_by_id(number_at(id, 0, "name of a database")?),
+            None => Ok(None),
+        }
     }
 
-    pub fn database_by_id(&self, _id: u64) -> StoreResult<Option<DatabaseRow>> {
-        todo!()
+    pub fn database_by_id(&self, id: u64) -> StoreResult<Option<DatabaseRow>> {
+        self.catalog_get(kind::DATABASE, &[&id.to_be_bytes()])?.map(|value| decode(value, "database")).transpose()
     }
 
     /// All collections of a database, system collections included, in name order.
-    pub fn collections(&self, _database: u64) -> StoreResult<Vec<CollectionRow>> {
-        todo!()
+    pub fn collections(&self, database: u64) -> StoreResult<Vec<CollectionRow>> {
+        self.catalog(kind::COLLECTION, &[&database.to_be_bytes()], "collection")
     }
 
     /// By name, or by the digits of its id.
-    pub fn collection(&self, _database: u64, _name_or_id: &str) -> StoreResult<Option<CollectionRow>> {
-        todo!()
+    pub fn collection(&self, database: u64, name_or_id: &str) -> StoreResult<Option<CollectionRow>> {
+        if name_or_id.starts_with(|c: char| c.is_ascii_digit()) {
+            let found = match name_or_id.parse() {
+                Ok(id) => self.collection_by_id(id)?,
+                Err(_) => None,
+            };
+            return Ok(found.filter(|row| row.database == database));
+        }
+        self.catalog_get(kind::COLLECTION, &[&database.to_be_bytes(), name_or_id.as_bytes()])?
+            .map(|value| decode(value, "collection"))
+            .transpose()
     }
 
-    pub fn collection_by_id(&self, _id: u64) -> StoreResult<Option<CollectionRow>> {
-        todo!()
+    pub fn collection_by_id(&self, id: u64) -> StoreResult<Option<CollectionRow>> {
+        let Some(place) = self.catalog_get(kind::COLLECTION_ID, &[&id.to_be_bytes()])? else { return Ok(None) };
+        self.catalog_get(kind::COLLECTION, &[place])?.map(|value| decode(value, "collection")).transpose()
     }
 
-    pub fn document(&self, _collection: &CollectionRow, _key: &str) -> StoreResult<Option<Document>> {
-        todo!()
+    // ---- documents ----
+
+    pub fn document(&self, collection: &CollectionRow, key: &str) -> StoreResult<Option<Document>> {
+        match self.revision(collection.object, key)? {
+            Some(revision) => match self.document_at(collection, revision)? {
+                Some(document) if document.key == key => Ok(Some(document)),
+                _ => Err(StoreError::Corrupt(format!("key '{key}' of object {} leads nowhere", collection.object))),
+            },
+            None => Ok(None),
+        }
     }
 
-    pub fn document_at(&self, _collection: &CollectionRow, _revision: Revision) -> StoreResult<Option<Document>> {
-        todo!()
+    pub fn document_at(&self, collection: &CollectionRow, revision: Revision) -> StoreResult<Option<Document>> {
+        let row = in_object(self.generation, collection.object, &revision.0.to_be_bytes());
+        let Some(value) = self.rows.get(Table::Documents, &row)? else { return Ok(None) };
+        document(value, collection.object, revision).map(Some)
     }
 
     /// In the order of their revisions, those after `after`, at most `limit`.
     pub fn documents(
         &self,
-        _collection: &CollectionRow,
-        _after: Option<Revision>,
-        _limit: usize,
+        collection: &CollectionRow,
+        after: Option<Revision>,
+        limit: usize,
     ) -> StoreResult<Vec<Document>> {
-        todo!()
+        self.scan_documents(collection, after).take(limit).collect()
     }
 
-    pub fn count(&self, _collection: &CollectionRow) -> StoreResult<u64> {
-        todo!()
+    /// In the order of their revisions, those after `after`.
+    pub fn scan_documents(
+        &self,
+        collection: &CollectionRow,
+        after: Option<Revision>,
+    ) -> impl Iterator<Item = StoreResult<Document>> + use<'a> {
+        let (generation, object) = (self.generation, collection.object);
+        let prefix = in_object(generation, object, &[]);
+        let first = after.map(|after| in_object(generation, object, &after.0.to_be_bytes()));
+        let from = first.as_deref().map_or(Bound::Included(&prefix[..]), Bound::Excluded);
+        let rows = self.rows.scan(Table::Documents, from, Bound::Excluded(&prefix_end(&prefix)), Direction::Forward);
+        rows.map(move |row| {
+            let (key, value) = row?;
+            document(value, object, Revision(number_at(key, 12, "key of a document")?))
+        })
     }
+
+    pub fn count(&self, collection: &CollectionRow) -> StoreResult<u64> {
+        Ok(self.object(collection.object)?.map_or(0, |row| row.count))
+    }
+
+    pub(super) fn revision(&self, object: u64, key: &str) -> StoreResult<Option<Revision>> {
+        if key.is_empty() || key.len() > DOCUMENT_KEY_BYTES_MAX {
+            return Ok(None);
+        }
+        let row = in_object(self.generation, object, key.as_bytes());
+        let revision = self.rows.get(Table::Keys, &row)?;
+        revision.map(|value| number_at(value, 0, "revision of a key").map(Revision)).transpose()
+    }
+
+    pub(super) fn object(&self, object: u64) -> StoreResult<Option<ObjectRow>> {
+        let row = self.rows.get(Table::Catalog, &object_key(self.generation, object))?;
+        row.map(|value| decode(value, "object")).transpose()
+    }
+
+    // ---- the log ----
 
     /// The end of the log.
     pub fn last(&self) -> StoreResult<Position> {
-        todo!()
+        Ok(self.log_end()?.position)
+    }
+
+    /// The end of the log, with the checksum of the entry there.
+    pub fn log_end(&self) -> StoreResult<LogBase> {
+        let prefix = self.generation.to_be_bytes();
+        match scan_prefix(self.rows, Table::Log, &prefix, Direction::Backward).next() {
+            Some(row) => {
+                let (key, value) = row?;
+                log_head(key, value)
+            }
+            None => self.log_base(),
+        }
+    }
+
+    /// What comes right before the first entry in the log.
+    pub fn log_base(&self) -> StoreResult<LogBase> {
+        let base = self.catalog_get(kind::LOG_BASE, &[])?;
+        base.map_or(Ok(LogBase::default()), |value| decode(value, "begin of the log"))
     }
 
     /// The oldest entry that the log still holds; one above `last` if it holds none.
     pub fn log_first(&self) -> StoreResult<Tick> {
-        todo!()
+        Ok(Tick(self.log_base()?.position.tick.0 + 1))
+    }
+
+    /// Position and checksum of an entry in the log or right before it; `None` for any other tick.
+    pub fn log_at(&self, tick: Tick) -> StoreResult<Option<LogBase>> {
+        let base = self.log_base()?;
+        if tick == base.position.tick {
+            return Ok(Some(base));
+        }
+        let key = log_key(self.generation, tick);
+        self.rows.get(Table::Log, &key)?.map(|value| log_head(&key, value)).transpose()
     }
 
     pub fn history(&self) -> StoreResult<Vec<EpochRow>> {
-        todo!()
+        self.catalog(kind::HISTORY, &[], "epoch history")
     }
 
     /// Log entries after a tick, at most `limit`.
-    pub fn log(&self, _after: Tick, _limit: usize) -> StoreResult<Vec<Entry>> {
-        todo!()
+    pub fn log(&self, after: Tick, limit: usize) -> StoreResult<Vec<Entry>> {
+        self.scan_log(after).take(limit).collect()
     }
 
-    /// What rollbacks took away, oldest first: the epoch each was undone in, and the entry.
-    pub fn rolled_back(&self, _limit: usize) -> StoreResult<Vec<(Epoch, Entry)>> {
-        todo!()
+    /// Log entries after a tick.
+    pub fn scan_log(&self, after: Tick) -> impl Iterator<Item = StoreResult<Entry>> + use<'a> {
+        let end = prefix_end(&self.generation.to_be_bytes());
+        let from = log_key(self.generation, after);
+        let rows = self.rows.scan(Table::Log, Bound::Excluded(&from), Bound::Excluded(&end), Direction::Forward);
+        rows.map(|row| row.and_then(|(key, value)| log_entry(key, value)))
     }
+
+    // ---- what rollbacks took away ----
+
+    /// Entries that were undone, oldest first: the epoch each was undone in, and the entry; at most `limit`.
+    pub fn rolled_back(&self, limit: usize) -> StoreResult<Vec<(Epoch, Entry)>> {
+        let rows = self.rows.scan(Table::Rollback, Bound::Unbounded, Bound::Unbounded, Direction::Forward);
+        rows.take(limit).map(|row| row.and_then(|(_, value)| decode(value, "rollback record"))).collect()
+    }
+
+    /// Stores that were replaced by a copy and are kept whole (R8); [`Reader::of_generation`] reads them.
+    pub fn kept_stores(&self) -> StoreResult<Vec<KeptStore>> {
+        let rows = scan_prefix(self.rows, Table::Meta, meta::KEPT.as_bytes(), Direction::Forward);
+        rows.map(|row| row.and_then(|(_, value)| decode(value, "record of a kept store"))).collect()
+    }
+
+    // ---- the catalog ----
+
+    pub(super) fn counters(&self) -> StoreResult<Counters> {
+        let row = self.catalog_get(kind::COUNTERS, &[])?;
+        row.map_or(Ok(Counters::default()), |value| decode(value, "counters"))
+    }
+
+    fn catalog_get(&self, kind: u8, parts: &[&[u8]]) -> StoreResult<Option<&'a [u8]>> {
+        self.rows.get(Table::Catalog, &catalog_key(self.generation, kind, parts))
+    }
+
+    pub(super) fn catalog<T: serde::de::DeserializeOwned>(
+        &self,
+        kind: u8,
+        parts: &[&[u8]],
+        what: &str,
+    ) -> StoreResult<Vec<T>> {
+        let prefix = catalog_key(self.generation, kind, parts);
+        let rows = scan_prefix(self.rows, Table::Catalog, &prefix, Direction::Forward);
+        rows.map(|row| row.and_then(|(_, value)| decode(value, what))).collect()
+    }
+}
+
+fn document(value: &[u8], object: u64, revision: Revision) -> StoreResult<Document> {
+    let (key, body) = split_document(value, object, revision)?;
+    Ok(Document { key: key.to_owned(), revision, body: Bytes::copy_from_slice(body) })
+}
+
+/// Position and checksum of a log row, without verifying its payload.
+fn log_head(key: &[u8], value: &[u8]) -> StoreResult<LogBase> {
+    let what = "row of the log";
+    let position = Position { epoch: Epoch(number_at(value, 0, what)?), tick: Tick(number_at(key, 4, what)?) };
+    let sum = value.get(8..12).ok_or_else(|| StoreError::Corrupt(what.into()))?;
+    Ok(LogBase { position, checksum: u32::from_be_bytes(sum.try_into().expect("four bytes")) })
 }

@@ -23,13 +23,14 @@
 //! Meta and Rollback rows carry no generation prefix; they are told in `exec.rs` and `log.rs`.
 
 use super::store::{StoreError, StoreResult};
-use crate::types::Position;
+use crate::message::Entry;
+use crate::types::{Epoch, Position, Tick};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// ArangoDB's limit on `_key`.
-pub const KEY_BYTES_MAX: usize = 254;
+pub const DOCUMENT_KEY_BYTES_MAX: usize = 254;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DatabaseRow {
@@ -88,10 +89,11 @@ pub struct CollectionRow {
 }
 
 /// What is told of an object, kept in step with its documents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectRow {
+    pub keys: KeyKind,
     pub count: u64,
-    /// The highest number used as a key, whoever chose it; never goes down.
+    /// The highest number used as a key, whoever chose it. A hint for making keys: it never goes down.
     pub highest_key: u64,
 }
 
@@ -122,7 +124,7 @@ pub struct Document {
 impl Document {
     /// The document as clients see it: `{"_key":…,"_id":…,"_rev":…,<rest>}`, spliced without parsing.
     pub fn write_json(&self, collection: &str, out: &mut Vec<u8>) {
-        // Neither keys nor collection names can hold a character that JSON escapes... except in extended names.
+        // A key holds no character that JSON escapes; the name of a collection may.
         out.extend_from_slice(b"{\"_key\":\"");
         out.extend_from_slice(self.key.as_bytes());
         out.extend_from_slice(b"\",\"_id\":");
@@ -160,6 +162,12 @@ impl Revision {
         text[at..].iter().map(|&b| b as char).collect()
     }
 
+    /// The next one after `last`, in an epoch.
+    pub fn after(last: Revision, epoch: Epoch, wall_ms: u64) -> Revision {
+        let counted = ((last.0 >> 8) + 1).max(wall_ms << 12);
+        Revision(with_epoch(counted, epoch).unwrap_or(u64::MAX))
+    }
+
     /// The inverse of `encode`; `None` for anything else.
     pub fn decode(text: &str) -> Option<Revision> {
         if text.is_empty() || text.len() > 11 {
@@ -172,6 +180,134 @@ impl Revision {
         }
         Some(Revision(value))
     }
+}
+
+/// A counted number with the low bits of the epoch: two epochs that follow each other never make the same one (R16).
+/// `None` if the numbers have run out.
+pub fn with_epoch(counted: u64, epoch: Epoch) -> Option<u64> {
+    Some(counted.checked_mul(256)? | (epoch.0 & 0xff))
+}
+
+impl KeyKind {
+    /// The number that a key is, if a collection of this kind could have made it.
+    pub fn number(self, key: &str) -> Option<u64> {
+        let digits = !key.is_empty() && key.bytes().all(|b| b.is_ascii_digit());
+        match self {
+            KeyKind::Traditional | KeyKind::Autoincrement if digits => key.parse().ok(),
+            KeyKind::Padded if key.len() == 16 => u64::from_str_radix(key, 16).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl KeyOptions {
+    /// The number of the key to make when `highest` is the highest in use; `None` if there is none left. An
+    /// autoincrement collection counts without gaps, so that two epochs may make the same key.
+    pub fn next_number(&self, highest: u64, epoch: Epoch) -> Option<u64> {
+        match self.kind {
+            KeyKind::Autoincrement if highest < self.offset => Some(self.offset),
+            KeyKind::Autoincrement => {
+                let increment = self.increment.max(1);
+                highest.checked_add(increment - (highest - self.offset) % increment)
+            }
+            _ => with_epoch((highest >> 8) + 1, epoch),
+        }
+    }
+}
+
+// ---- keys and values ------------------------------------------------------------------------------------------------
+
+/// Kinds of rows in the catalog.
+pub mod kind {
+    pub const DATABASE: u8 = 1;
+    pub const DATABASE_NAME: u8 = 2;
+    pub const COLLECTION: u8 = 3;
+    pub const COLLECTION_ID: u8 = 4;
+    pub const HISTORY: u8 = 5;
+    pub const OBJECT: u8 = 6;
+    pub const COUNTERS: u8 = 7;
+    pub const RELEASED: u8 = 8;
+    pub const LOG_BASE: u8 = 9;
+}
+
+pub fn catalog_key(generation: u32, kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(5 + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.extend_from_slice(&generation.to_be_bytes());
+    key.push(kind);
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    key
+}
+
+pub fn object_key(generation: u32, object: u64) -> Vec<u8> {
+    catalog_key(generation, kind::OBJECT, &[&object.to_be_bytes()])
+}
+
+/// Of Documents with a revision, of Keys with a `_key`; with nothing, what all keys of the object begin with.
+pub fn in_object(generation: u32, object: u64, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(12 + rest.len());
+    key.extend_from_slice(&generation.to_be_bytes());
+    key.extend_from_slice(&object.to_be_bytes());
+    key.extend_from_slice(rest);
+    key
+}
+
+pub fn log_key(generation: u32, tick: Tick) -> Vec<u8> {
+    let mut key = generation.to_be_bytes().to_vec();
+    key.extend_from_slice(&tick.0.to_be_bytes());
+    key
+}
+
+/// Eight bytes of a key or value as a number.
+pub fn number_at(bytes: &[u8], at: usize, what: &str) -> StoreResult<u64> {
+    let field = bytes.get(at..at + 8).ok_or_else(|| StoreError::Corrupt(format!("{what}: too short")))?;
+    Ok(u64::from_be_bytes(field.try_into().expect("eight bytes")))
+}
+
+pub fn document_value(key: &str, body: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + key.len() + body.len() + 4);
+    value.push(u8::try_from(key.len()).expect("keys are bounded"));
+    value.extend_from_slice(key.as_bytes());
+    value.extend_from_slice(body);
+    let sum = crc32fast::hash(&value);
+    value.extend_from_slice(&sum.to_le_bytes());
+    value
+}
+
+/// Key and body of a document's value, verified; `object` and `revision` only name it if it is corrupt.
+pub fn split_document(value: &[u8], object: u64, revision: Revision) -> StoreResult<(&str, &[u8])> {
+    let split = || {
+        let (content, sum) = value.split_last_chunk::<4>()?;
+        if crc32fast::hash(content) != u32::from_le_bytes(*sum) {
+            return None;
+        }
+        let (&length, rest) = content.split_first()?;
+        let (key, body) = rest.split_at_checked(usize::from(length))?;
+        Some((std::str::from_utf8(key).ok()?, body))
+    };
+    split()
+        .ok_or_else(|| StoreError::Corrupt(format!("document with revision {} in object {object}", revision.encode())))
+}
+
+pub fn log_value(entry: &Entry) -> Vec<u8> {
+    let mut value = Vec::with_capacity(12 + entry.payload.len());
+    value.extend_from_slice(&entry.epoch.0.to_be_bytes());
+    value.extend_from_slice(&entry.checksum.to_be_bytes());
+    value.extend_from_slice(&entry.payload);
+    value
+}
+
+/// A log row as an entry, verified.
+pub fn log_entry(key: &[u8], value: &[u8]) -> StoreResult<Entry> {
+    let tick = Tick(number_at(key, 4, "key in the log")?);
+    let what = format!("log entry {}", tick.0);
+    let epoch = Epoch(number_at(value, 0, &what)?);
+    let broken = || StoreError::Corrupt(what.clone());
+    let sum = value.get(8..12).ok_or_else(broken)?;
+    let checksum = u32::from_be_bytes(sum.try_into().expect("four bytes"));
+    let entry = Entry { epoch, tick, payload: Bytes::copy_from_slice(&value[12..]), checksum };
+    if entry.intact() { Ok(entry) } else { Err(broken()) }
 }
 
 mod json_text {
@@ -193,4 +329,60 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> StoreResult<T> {
     postcard::from_bytes(bytes).map_err(|error| StoreError::Corrupt(format!("{what}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_read_like_arangodbs_and_never_meet_between_epochs() {
+        assert_eq!(Revision(0).encode(), "-");
+        assert_eq!(Revision(64).encode(), "_-");
+        let now = Revision::after(Revision(0), Epoch(3), 1_700_000_000_000);
+        assert_eq!(now.encode().len(), 11 - usize::from(now.0 >> 60 == 0));
+        for revision in [Revision(1), now, Revision(u64::MAX)] {
+            assert_eq!(Revision::decode(&revision.encode()), Some(revision));
+        }
+        for bad in ["", "a b", "999999999999", "99999999999", "é"] {
+            assert_eq!(Revision::decode(bad), None, "{bad}");
+        }
+        let next = Revision::after(now, Epoch(3), 0);
+        assert!(next > now, "the clock went back, the revision did not");
+        assert_ne!(Revision::after(now, Epoch(4), 0), next);
+    }
+
+    #[test]
+    fn keys_are_made_after_the_highest_in_use() {
+        let traditional = KeyOptions::default();
+        assert_eq!(traditional.next_number(0, Epoch(2)), Some(0x102));
+        assert_eq!(traditional.next_number(0x102, Epoch(3)), Some(0x203));
+        assert_eq!(traditional.next_number(u64::MAX, Epoch(3)), None);
+        let counting = KeyOptions { kind: KeyKind::Autoincrement, increment: 10, offset: 7, ..traditional };
+        assert_eq!(counting.next_number(0, Epoch(2)), Some(7));
+        assert_eq!(counting.next_number(7, Epoch(2)), Some(17));
+        assert_eq!(counting.next_number(20, Epoch(2)), Some(27));
+        assert_eq!(KeyKind::Padded.number("00000000000003e8"), Some(1000));
+        assert_eq!(KeyKind::Traditional.number("1000"), Some(1000));
+        assert_eq!(KeyKind::Traditional.number("+1"), None);
+    }
+
+    #[test]
+    fn a_document_is_spliced_and_a_flipped_bit_is_named() {
+        let show = |body: &'static str| {
+            let document = Document { key: "k".into(), revision: Revision(64), body: Bytes::from(body) };
+            let mut out = Vec::new();
+            document.write_json("c", &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(show("{}"), r#"{"_key":"k","_id":"c/k","_rev":"_-"}"#);
+        assert_eq!(show(r#"{"a":1}"#), r#"{"_key":"k","_id":"c/k","_rev":"_-","a":1}"#);
+        let value = document_value("k", b"{}");
+        assert_eq!(split_document(&value, 1, Revision(64)), Ok(("k", &b"{}"[..])));
+        for at in 0..value.len() {
+            let mut broken = value.clone();
+            broken[at] ^= 4;
+            assert!(matches!(split_document(&broken, 1, Revision(64)), Err(StoreError::Corrupt(_))));
+        }
+    }
 }

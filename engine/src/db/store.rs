@@ -72,6 +72,8 @@ pub enum StoreError {
     Corrupt(String),
     /// The operating system refused.
     Io(String),
+    /// One transaction writes more than can be replicated: nothing of it was kept.
+    TooLarge,
 }
 
 impl fmt::Display for StoreError {
@@ -80,6 +82,7 @@ impl fmt::Display for StoreError {
             StoreError::Full => f.write_str("the storage is full"),
             StoreError::Corrupt(what) => write!(f, "corrupt record: {what}"),
             StoreError::Io(what) => write!(f, "storage failed: {what}"),
+            StoreError::TooLarge => f.write_str("one transaction writes more than can be replicated"),
         }
     }
 }
@@ -91,6 +94,31 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// A row as a scan hands it out.
 pub type Row<'a> = (&'a [u8], &'a [u8]);
 pub type Rows<'a> = Box<dyn Iterator<Item = StoreResult<Row<'a>>> + 'a>;
+
+/// Whether no key can lie between two bounds, as when they are crossed: a scan then yields nothing.
+pub fn is_empty_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+    }
+}
+
+/// All rows whose keys begin with `prefix`, which must not be empty or all 0xff.
+pub fn scan_prefix<'a>(rows: &'a dyn Read, table: Table, prefix: &[u8], direction: Direction) -> Rows<'a> {
+    let end = prefix_end(prefix);
+    rows.scan(table, Bound::Included(prefix), Bound::Excluded(&end), direction)
+}
+
+/// The first key after all those that begin with `prefix`.
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while end.last() == Some(&0xff) {
+        end.pop();
+    }
+    *end.last_mut().expect("a prefix of nothing but 0xff has no end") += 1;
+    end
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

@@ -1,18 +1,33 @@
 //! What one client's request writes: collected aside, then kept as one log entry with its rows, or not at all.
 
+use super::log::*;
+use super::overlay::{Batch, Overlay};
 use super::reader::Reader;
 use super::rows::*;
-use super::store::StoreResult;
+use super::store::{Read, StoreError, StoreResult};
+use crate::message::Entry;
+use crate::types::*;
 use bytes::Bytes;
 
 /// A transaction of one request.
 pub struct Writer<'a> {
-    reader: Reader<'a>,
+    rows: Overlay<'a>,
+    generation: u32,
+    epoch: Epoch,
+    /// Of the entry that this becomes.
+    tick: Tick,
+    wall_ms: u64,
+    rng: Rng,
+    counters: Counters,
+    ops: Vec<LogOp>,
 }
 
 /// A place that [`Writer::rollback_to`] can return to.
 #[derive(Clone, Copy, Debug)]
-pub struct Savepoint {}
+pub struct Savepoint {
+    rows: usize,
+    ops: usize,
+}
 
 /// What a new collection is to be.
 #[derive(Clone, Debug)]
@@ -25,68 +40,244 @@ pub struct NewCollection {
     pub properties: serde_json::Value,
 }
 
-impl Writer<'_> {
-    /// The data with everything written so far.
-    pub fn reader(&self) -> Reader<'_> {
-        self.reader
+/// The database that every server has.
+pub const SYSTEM_DATABASE: &str = "_system";
+const SYSTEM_DATABASE_ID: u64 = 1;
+
+/// What each database is created with; `_users` is in `_system` only.
+const SYSTEM_COLLECTIONS: [&str; 9] =
+    ["_users", "_analyzers", "_appbundles", "_apps", "_aqlfunctions", "_frontend", "_graphs", "_jobs", "_queues"];
+
+impl<'a> Writer<'a> {
+    /// Over the data in use, in an epoch that this store owns.
+    pub fn new(base: &'a dyn Read, epoch: Epoch, wall_ms: u64, seed: u64) -> StoreResult<Writer<'a>> {
+        let reader = Reader::new(base)?;
+        Ok(Writer {
+            rows: Overlay::new(base),
+            generation: reader.generation,
+            epoch,
+            tick: Tick(reader.last()?.tick.0 + 1),
+            wall_ms,
+            rng: Rng::new(seed),
+            counters: reader.counters()?,
+            ops: Vec::new(),
+        })
     }
 
+    /// The data with everything written so far.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { rows: &self.rows, generation: self.generation }
+    }
+
+    /// The log entry (`None` if nothing was written) and the rows that go with it.
+    pub fn finish(mut self) -> StoreResult<(Option<Entry>, Batch)> {
+        if self.ops.is_empty() {
+            return Ok((None, Batch::default()));
+        }
+        let payload = encode(&self.ops);
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(StoreError::TooLarge);
+        }
+        let entry = Entry::new(self.epoch, self.tick, payload.into());
+        let ops = std::mem::take(&mut self.ops);
+        self.data().record(&entry, &ops)?;
+        Ok((Some(entry), self.rows.into_batch()))
+    }
+
+    // ---- epochs ----
+
+    /// The row that begins the epoch; must be the first thing written.
+    pub(crate) fn begin_epoch(&mut self, lineage: Lineage) -> StoreResult<EpochRow> {
+        assert!(self.ops.is_empty(), "an epoch begins with its row");
+        let row = EpochRow { epoch: self.epoch, first: self.tick, lineage };
+        self.write(LogOp::Epoch(row))?;
+        Ok(row)
+    }
+
+    /// What the first epoch of a deployment finds: `_system` with the user `root`.
+    pub(crate) fn create_system_database(&mut self, root: Bytes) -> StoreResult<()> {
+        let database = self.create_database_with_id(SYSTEM_DATABASE_ID, SYSTEM_DATABASE, serde_json::json!({}))?;
+        let users = self.reader().collection(database.id, "_users")?.expect("created right before");
+        self.put(&users, "root", root, None)?;
+        Ok(())
+    }
+
+    // ---- databases and collections ----
+
     /// With its system collections. The name must be free.
-    pub fn create_database(&mut self, _name: &str, _properties: serde_json::Value) -> StoreResult<DatabaseRow> {
-        todo!()
+    pub fn create_database(&mut self, name: &str, properties: serde_json::Value) -> StoreResult<DatabaseRow> {
+        let id = self.next_id();
+        self.create_database_with_id(id, name, properties)
+    }
+
+    fn create_database_with_id(
+        &mut self,
+        id: u64,
+        name: &str,
+        properties: serde_json::Value,
+    ) -> StoreResult<DatabaseRow> {
+        assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "names are checked before");
+        assert!(self.reader().database(name)?.is_none(), "a database is created under a name that is free");
+        let row = DatabaseRow { id, name: name.to_owned(), properties };
+        self.write(LogOp::Database { before: None, after: Some(row.clone()) })?;
+        for name in SYSTEM_COLLECTIONS {
+            if name != "_users" || id == SYSTEM_DATABASE_ID {
+                self.create_collection(
+                    id,
+                    NewCollection {
+                        name: name.to_owned(),
+                        kind: CollectionKind::Document,
+                        system: true,
+                        key: KeyOptions::default(),
+                        wait_for_sync: false,
+                        properties: serde_json::json!({}),
+                    },
+                )?;
+            }
+        }
+        Ok(row)
     }
 
     /// With all its collections.
-    pub fn drop_database(&mut self, _database: &DatabaseRow) -> StoreResult<()> {
-        todo!()
+    pub fn drop_database(&mut self, database: &DatabaseRow) -> StoreResult<()> {
+        for collection in self.reader().collections(database.id)? {
+            self.drop_collection(&collection)?;
+        }
+        self.write(LogOp::Database { before: Some(database.clone()), after: None })
     }
 
     /// The name must be free.
-    pub fn create_collection(&mut self, _database: u64, _new: NewCollection) -> StoreResult<CollectionRow> {
-        todo!()
+    pub fn create_collection(&mut self, database: u64, new: NewCollection) -> StoreResult<CollectionRow> {
+        assert!((1..=NAME_BYTES_MAX).contains(&new.name.len()), "names are checked before");
+        assert!(self.reader().collection(database, &new.name)?.is_none(), "a collection gets a name that is free");
+        let id = self.next_id();
+        let globally_unique_id = match new.system {
+            true => new.name.clone(),
+            false => format!("h{:X}/{id}", self.rng.next_u64()),
+        };
+        let row = CollectionRow {
+            id,
+            database,
+            name: new.name,
+            kind: new.kind,
+            object: self.next_id(),
+            system: new.system,
+            globally_unique_id,
+            key: new.key,
+            wait_for_sync: new.wait_for_sync,
+            properties: new.properties,
+        };
+        self.write(LogOp::Collection { before: None, after: Some(row.clone()) })?;
+        Ok(row)
     }
 
     /// Rename, other properties: `after` replaces `before`. Id, database and object stay.
-    pub fn change_collection(&mut self, _before: &CollectionRow, _after: &CollectionRow) -> StoreResult<()> {
-        todo!()
+    pub fn change_collection(&mut self, before: &CollectionRow, after: &CollectionRow) -> StoreResult<()> {
+        let identity = |row: &CollectionRow| (row.id, row.database, row.object);
+        assert_eq!(identity(before), identity(after), "a change keeps what a collection is");
+        assert!((1..=NAME_BYTES_MAX).contains(&after.name.len()), "names are checked before");
+        if before.name != after.name {
+            let taken = self.reader().collection(after.database, &after.name)?.is_some();
+            assert!(!taken, "a collection gets a name that is free");
+        }
+        self.write(LogOp::Collection { before: Some(before.clone()), after: Some(after.clone()) })
     }
 
     /// Returns the row after: the collection has a new object.
-    pub fn truncate_collection(&mut self, _collection: &CollectionRow) -> StoreResult<CollectionRow> {
-        todo!()
+    pub fn truncate_collection(&mut self, collection: &CollectionRow) -> StoreResult<CollectionRow> {
+        let after = CollectionRow { object: self.next_id(), ..collection.clone() };
+        self.write(LogOp::Collection { before: Some(collection.clone()), after: Some(after.clone()) })?;
+        Ok(after)
     }
 
-    pub fn drop_collection(&mut self, _collection: &CollectionRow) -> StoreResult<()> {
-        todo!()
+    pub fn drop_collection(&mut self, collection: &CollectionRow) -> StoreResult<()> {
+        self.write(LogOp::Collection { before: Some(collection.clone()), after: None })
     }
 
-    /// A key for a document that came without one; `None` if the collection has run out of them.
-    pub fn next_key(&mut self, _collection: &CollectionRow) -> StoreResult<Option<String>> {
-        todo!()
+    // ---- documents ----
+
+    /// A key for a document that came without one; `None` if the collection has run out of them. Each call gives
+    /// another one.
+    pub fn next_key(&mut self, collection: &CollectionRow) -> StoreResult<Option<String>> {
+        if collection.key.kind == KeyKind::Uuid {
+            // Version 4, variant 1.
+            let chance = self.rng.next_u128();
+            let uuid = chance & !(0xf000 << 64) & !(0xc000 << 48) | (0x4000 << 64) | (0x8000 << 48);
+            return Ok(Some(Uuid(uuid).to_string()));
+        }
+        let Some(mut object) = self.reader().object(collection.object)? else {
+            return Err(StoreError::Corrupt(format!("object {} is missing", collection.object)));
+        };
+        let Some(number) = collection.key.next_number(object.highest_key, self.epoch) else { return Ok(None) };
+        object.highest_key = number;
+        self.data().put_object(collection.object, object);
+        Ok(Some(match collection.key.kind {
+            KeyKind::Padded => format!("{number:016x}"),
+            _ => number.to_string(),
+        }))
     }
 
     /// Inserts (`before: None`; the key must be free) or replaces (`before`: the document as it is now).
     pub fn put(
         &mut self,
-        _collection: &CollectionRow,
-        _key: &str,
-        _body: Bytes,
-        _before: Option<&Document>,
+        collection: &CollectionRow,
+        key: &str,
+        body: Bytes,
+        before: Option<&Document>,
     ) -> StoreResult<Revision> {
-        todo!()
+        assert!((1..=DOCUMENT_KEY_BYTES_MAX).contains(&key.len()), "keys are checked before");
+        assert!(body.starts_with(b"{") && body.ends_with(b"}"), "a document is an object");
+        let revision = Revision::after(Revision(self.counters.revision), self.epoch, self.wall_ms);
+        self.counters.revision = revision.0;
+        self.write(LogOp::Document {
+            object: collection.object,
+            key: key.to_owned(),
+            before: before.map(image),
+            after: Some(Image { revision, body }),
+        })?;
+        Ok(revision)
     }
 
     /// `document` is the document as it is now.
-    pub fn remove(&mut self, _collection: &CollectionRow, _document: &Document) -> StoreResult<()> {
-        todo!()
+    pub fn remove(&mut self, collection: &CollectionRow, document: &Document) -> StoreResult<()> {
+        self.write(LogOp::Document {
+            object: collection.object,
+            key: document.key.clone(),
+            before: Some(image(document)),
+            after: None,
+        })
     }
 
+    // ---- parts of a request ----
+
     pub fn savepoint(&mut self) -> Savepoint {
-        todo!()
+        Savepoint { rows: self.rows.savepoint(), ops: self.ops.len() }
     }
 
     /// Forgets all that was written since.
-    pub fn rollback_to(&mut self, _savepoint: Savepoint) {
-        todo!()
+    pub fn rollback_to(&mut self, savepoint: Savepoint) {
+        self.rows.rollback_to(savepoint.rows);
+        self.ops.truncate(savepoint.ops);
     }
+
+    fn write(&mut self, op: LogOp) -> StoreResult<()> {
+        let tick = self.tick;
+        self.data().change(&op, tick, Fit::Exact)?;
+        self.ops.push(op);
+        Ok(())
+    }
+
+    fn data(&mut self) -> Data<'_, 'a> {
+        Data { rows: &mut self.rows, generation: self.generation }
+    }
+
+    /// For databases, collections and objects: never given out twice, not even by another epoch (R16).
+    fn next_id(&mut self) -> u64 {
+        self.counters.id = with_epoch((self.counters.id >> 8) + 1, self.epoch).expect("ids do not run out");
+        self.counters.id
+    }
+}
+
+fn image(document: &Document) -> Image {
+    Image { revision: document.revision, body: document.body.clone() }
 }
