@@ -6,12 +6,14 @@
 //! follow, a sender or a writer of an epoch that is over (I6, I7, R3, R5), a copy that is not exact (R8).
 
 use crate::auth::PasswordHash;
-use crate::db::log::{Data, Fit};
+use crate::db::log::{Data, Fit, PAYLOAD_BYTES_MAX};
 use crate::db::overlay::{Batch, Overlay};
 use crate::db::rows::{encode, number_at};
 use crate::db::store::*;
+use crate::db::writer::Finished;
 use crate::db::{Reader, Writer, api, compare, copy, meta, prune};
-use crate::io::{Op, OpId, OpResult, Ran, Run, Saved, SavedAgent, SavedServer, Target};
+use crate::http::Response;
+use crate::io::{Located, Op, OpId, OpResult, Ran, Run, Saved, SavedAgent, SavedServer, Target};
 use crate::message::Entry;
 use crate::message::raft::{Persist, SavedRaft};
 use crate::types::*;
@@ -22,6 +24,9 @@ use std::ops::Bound;
 
 /// Version of everything that is stored.
 const FORMAT: u32 = 1;
+
+/// ArangoDB's `errorNum` for a request that asks for more than is allowed.
+const RESOURCE_LIMIT: u32 = 32;
 
 /// Why a data directory can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,15 +130,12 @@ fn required<T: serde::de::DeserializeOwned>(rows: &dyn Read, name: &str) -> Stor
 
 fn server(rows: &dyn Read, id: NodeId) -> StoreResult<SavedServer> {
     let reader = Reader::new(rows)?;
-    let end = reader.log_end()?;
     Ok(SavedServer {
         id,
         store: required(rows, meta::STORE)?,
         deployment: meta::get(rows, meta::DEPLOYMENT)?,
         seen: meta::seen(rows)?,
-        last: end.position,
-        last_checksum: end.checksum,
-        history: reader.history()?,
+        last: reader.last()?,
         log_first: reader.log_first()?,
         complete: is_complete(rows)?,
         copy: copy::saved(rows)?,
@@ -209,10 +211,10 @@ fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
         Op::Adopt { deployment } => adopt(*deployment, &mut rows)?,
         Op::See { epoch } => {
             let before = meta::seen(&rows)?;
-            if *epoch > before {
-                meta::put(&mut rows, meta::SEEN, epoch);
+            match meta::hear(&mut rows, *epoch)? {
+                Ok(()) => OpResult::Seen { before, last: Reader::new(&rows)?.last()? },
+                Err(seen) => OpResult::Stale { seen },
             }
-            OpResult::Seen { before, last: Reader::new(&rows)?.last()? }
         }
         Op::Append { epoch, into, prev, entries } => append(*epoch, *into, *prev, entries, &mut rows)?,
         Op::Undo { epoch, common, limit } => undo(*epoch, *common, *limit, &mut rows)?,
@@ -222,12 +224,16 @@ fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
         }
         Op::CopyBegin(offer) => copy::begin(offer, &mut rows)?,
         Op::CopyRows(piece) => copy::take_in(piece, &mut rows)?,
-        Op::CopyFinish { id, keep_old } => copy::finish(*id, *keep_old, &mut rows)?,
+        Op::CopyFinish { id } => copy::finish(*id, &mut rows)?,
         Op::CopyDrop => {
             copy::drop_current(&mut rows)?;
             OpResult::CopyDropped
         }
-        Op::Compare(_) | Op::ReadLog { .. } | Op::SnapshotBegin { .. } | Op::SnapshotRead { .. } => {
+        Op::Locate { .. }
+        | Op::Compare(_)
+        | Op::ReadLog { .. }
+        | Op::SnapshotBegin { .. }
+        | Op::SnapshotRead { .. } => {
             return Ok((read(op.clone(), base), Batch::default()));
         }
     };
@@ -243,11 +249,16 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
     }
     let mut writer = Writer::new(base, run.epoch, run.now.wall_ms, run.seed)?;
     let handled = api::write(run, &mut writer)?;
-    let (entry, batch) = match handled.response.status {
-        ..400 => writer.finish()?,
-        _ => (None, Batch::default()),
+    let finished = if handled.response.status < 400 { writer.finish()? } else { Finished::Nothing };
+    let (response, entry, batch) = match finished {
+        Finished::Entry(entry, batch) => (handled.response, Some(entry), batch),
+        Finished::Nothing => (handled.response, None, Batch::default()),
+        Finished::TooLarge => {
+            let text = format!("one transaction may write about {PAYLOAD_BYTES_MAX} bytes at most");
+            (Response::error(413, RESOURCE_LIMIT, &text), None, Batch::default())
+        }
     };
-    Ok((OpResult::Ran(Ran { response: handled.response, entry, then: handled.then }), batch))
+    Ok((OpResult::Ran(Ran { response, entry, then: handled.then }), batch))
 }
 
 fn begin_epoch(epoch: Epoch, lineage: Lineage, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
@@ -274,8 +285,7 @@ fn begin_epoch(epoch: Epoch, lineage: Lineage, base: &dyn Read) -> StoreResult<(
     if let Some(bootstrap) = bootstrap {
         writer.create_system_database(bootstrap.root)?;
     }
-    let (entry, batch) = writer.finish()?;
-    let entry = entry.expect("an epoch row was written");
+    let Finished::Entry(entry, batch) = writer.finish()? else { panic!("an epoch row was written, and little else") };
     Ok((OpResult::Began { entry }, batch.and(rows.into_batch())))
 }
 
@@ -388,6 +398,7 @@ fn look(op: Op, snapshot: &dyn Read) -> StoreResult<OpResult> {
             let handled = api::read(&run, &reader)?;
             OpResult::Ran(Ran { response: handled.response, entry: None, then: handled.then })
         }
+        Op::Locate { target } => locate(target, snapshot, &reader)?,
         Op::Compare(follow) => {
             let verdict = compare::compare(&follow, &reader)?;
             OpResult::Compared { follow, verdict }
@@ -402,6 +413,24 @@ fn look(op: Op, snapshot: &dyn Read) -> StoreResult<OpResult> {
         }
         _ => unreachable!("an operation that writes is performed, not read"),
     })
+}
+
+fn locate(target: Target, snapshot: &dyn Read, data: &Reader<'_>) -> StoreResult<OpResult> {
+    let reader = match target {
+        Target::Data => *data,
+        Target::Copy(id) => match copy::current(snapshot)?.filter(|copy| copy.id == id) {
+            Some(copy) => Reader::of_generation(snapshot, copy.generation),
+            None => return Ok(OpResult::NoCopy),
+        },
+    };
+    let end = reader.log_end()?;
+    Ok(OpResult::Located(Located {
+        target,
+        last: end.position,
+        last_checksum: end.checksum,
+        history: reader.history()?,
+        log_first: reader.log_first()?,
+    }))
 }
 
 /// Entries after a position, about `bytes_max` of them but at least one if there is one.

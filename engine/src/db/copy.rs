@@ -8,6 +8,7 @@
 //! The copy must never take in rows that are older than the log it has applied, or what the log removed would come
 //! back: such a piece is asked for again. Until it is swapped in by one commit, the data in use stays as it is.
 
+use super::compare::common_point;
 use super::log::{Data, Fit, NAME_BYTES_MAX};
 use super::meta;
 use super::overlay::Overlay;
@@ -202,8 +203,9 @@ pub fn take_in(piece: &SnapshotPiece, rows: &mut Overlay<'_>) -> StoreResult<OpR
     Ok(OpResult::Copied { next: copy.cursor })
 }
 
-/// Puts the copy in the place of the data, if it is exact.
-pub fn finish(id: SnapshotId, keep_old: bool, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
+/// Puts the copy in the place of the data, if it is exact. Data with entries of their own, after the common point with
+/// the copy (R7), are kept whole.
+pub fn finish(id: SnapshotId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
     if let Err(seen) = meta::hear(rows, id.epoch)? {
         return Ok(OpResult::Stale { seen });
     }
@@ -212,9 +214,10 @@ pub fn finish(id: SnapshotId, keep_old: bool, rows: &mut Overlay<'_>) -> StoreRe
     if copy.cursor.is_some() || copy.exact_at.is_none_or(|exact_at| last < exact_at) {
         return Ok(OpResult::NoCopy);
     }
+    let history = Reader::of_generation(rows, copy.generation).history()?;
     let old = Reader::new(rows)?;
     let (old_generation, old_last, mut counters) = (old.generation, old.last()?, old.counters()?);
-    if keep_old && old_last > Position::ZERO {
+    if common_point(&old.history()?, old_last, &history, last) < old_last {
         let kept = KeptStore { epoch: id.epoch, generation: old_generation, last: old_last };
         meta::put(rows, &meta::of_generation(meta::KEPT, old_generation), &kept);
     } else {
@@ -226,8 +229,7 @@ pub fn finish(id: SnapshotId, keep_old: bool, rows: &mut Overlay<'_>) -> StoreRe
     let mut data = Data { rows, generation: copy.generation };
     counters.absorb_counters(data.reader().counters()?);
     data.put_catalog(kind::COUNTERS, &[], &counters);
-    let history = data.reader().history()?;
-    Ok(OpResult::CopyFinished { last, history })
+    Ok(OpResult::CopyFinished { last, log_first: data.reader().log_first()? })
 }
 
 /// Forgets the copy, if there is one.

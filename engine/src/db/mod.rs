@@ -25,4 +25,4 @@ pub mod writer;
 
 pub use reader::Reader;
 pub use rows::{CollectionKind, CollectionRow, DatabaseRow, Document, KeyKind, KeyOptions, Revision};
-pub use writer::{Savepoint, Writer};
+pub use writer::{NewCollection, Savepoint, Writer};

@@ -72,8 +72,6 @@ pub enum StoreError {
     Corrupt(String),
     /// The operating system refused.
     Io(String),
-    /// One transaction writes more than can be replicated: nothing of it was kept.
-    TooLarge,
 }
 
 impl fmt::Display for StoreError {
@@ -82,7 +80,6 @@ impl fmt::Display for StoreError {
             StoreError::Full => f.write_str("the storage is full"),
             StoreError::Corrupt(what) => write!(f, "corrupt record: {what}"),
             StoreError::Io(what) => write!(f, "storage failed: {what}"),
-            StoreError::TooLarge => f.write_str("one transaction writes more than can be replicated"),
         }
     }
 }

@@ -29,6 +29,15 @@ pub struct Savepoint {
     ops: usize,
 }
 
+/// What a writer came to.
+pub enum Finished {
+    Nothing,
+    /// The log entry, and all the rows that go with it, the entry's own included.
+    Entry(Entry, Batch),
+    /// The entry would not fit into a message, so it could not be replicated.
+    TooLarge,
+}
+
 /// What a new collection is to be.
 #[derive(Clone, Debug)]
 pub struct NewCollection {
@@ -69,19 +78,18 @@ impl<'a> Writer<'a> {
         Reader { rows: &self.rows, generation: self.generation }
     }
 
-    /// The log entry (`None` if nothing was written) and the rows that go with it.
-    pub fn finish(mut self) -> StoreResult<(Option<Entry>, Batch)> {
+    pub fn finish(mut self) -> StoreResult<Finished> {
         if self.ops.is_empty() {
-            return Ok((None, Batch::default()));
+            return Ok(Finished::Nothing);
         }
         let payload = encode(&self.ops);
         if payload.len() > PAYLOAD_BYTES_MAX {
-            return Err(StoreError::TooLarge);
+            return Ok(Finished::TooLarge);
         }
         let entry = Entry::new(self.epoch, self.tick, payload.into());
         let ops = std::mem::take(&mut self.ops);
         self.data().record(&entry, &ops)?;
-        Ok((Some(entry), self.rows.into_batch()))
+        Ok(Finished::Entry(entry, self.rows.into_batch()))
     }
 
     // ---- epochs ----
