@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use crate::options::{self, Kind};
-use crate::process;
+use crate::{process, starter};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -11,6 +11,8 @@ Tanist: a document database with Active Failover
 Usage: tanist COMMAND [OPTIONS]
 
 Commands:
+  start       a whole deployment on this machine: agents, a leader, followers
+  stop        stops what `start` runs
   server      one database server: plain, or a member of a deployment (--cluster.agency-endpoint)
   agent       one agent of the agency
   version     the version of this program
@@ -44,6 +46,8 @@ fn run(name: &str, words: &[String]) -> Result<(), Exit> {
         None => ("help", words),
     };
     match command {
+        "start" => starter::start(rest),
+        "stop" => starter::stop_running(rest),
         "server" => process::run(Kind::Server, rest),
         "agent" => process::run(Kind::Agent, rest),
         "version" | "--version" | "-V" => {

@@ -4,6 +4,7 @@
 //! messages, `writer` performs its operations on the `storage`. `starter` starts several of them.
 
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod driver;
 pub mod exit;
@@ -13,5 +14,6 @@ pub mod log;
 pub mod options;
 pub mod peer;
 pub mod process;
+pub mod starter;
 pub mod storage;
 pub mod writer;

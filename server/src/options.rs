@@ -214,8 +214,8 @@ fn environment_name(option: &str) -> String {
     format!("TANIST_{}", option.to_ascii_uppercase().replace(['.', '-'], "_"))
 }
 
-fn command() -> Command {
-    NodeOptions::command().mut_args(|arg| match arg.get_long() {
+fn command<T: CommandFactory>() -> Command {
+    T::command().mut_args(|arg| match arg.get_long() {
         Some(long) if long != "help" => {
             let name = environment_name(long);
             arg.env(name)
@@ -226,20 +226,24 @@ fn command() -> Command {
 
 /// An agent by its options (`--agency.activate`), whatever else they say.
 pub fn wants_agent(arguments: &[String]) -> Result<bool, Exit> {
-    let (options, _) = parse(arguments)?;
+    let (options, _) = parse_any::<NodeOptions>(arguments, known::meaningless)?;
     Ok(options.agency.activate)
 }
 
-/// Reads options from the command line, the environment and the file that they name.
-fn parse(arguments: &[String]) -> Result<(NodeOptions, Vec<String>), Exit> {
-    let command = command();
+/// Reads options from the command line, the environment and the file that they name. Also returns the names of those
+/// that mean nothing here.
+pub fn parse_any<T: CommandFactory + FromArgMatches>(
+    arguments: &[String],
+    meaningless: fn(&str) -> bool,
+) -> Result<(T, Vec<String>), Exit> {
+    let command = command::<T>();
     let mut ignored = BTreeSet::new();
-    let mut line = normalise(&command, arguments, &mut ignored)?;
+    let mut line = normalise(&command, arguments, meaningless, &mut ignored)?;
     if let Some(file) = configuration_file(&line) {
         let given: BTreeSet<String> =
             line.iter().filter_map(|a| Some(a.strip_prefix("--")?.split_once('=')?.0.to_owned())).collect();
         let from_file = read_file(Path::new(&file))?;
-        let from_file = normalise(&command, &from_file, &mut ignored)?;
+        let from_file = normalise(&command, &from_file, meaningless, &mut ignored)?;
         let further = from_file.into_iter().filter(|argument| {
             let name = argument.trim_start_matches("--").split('=').next().unwrap_or_default();
             !given.contains(name) && std::env::var_os(environment_name(name)).is_none()
@@ -247,7 +251,7 @@ fn parse(arguments: &[String]) -> Result<(NodeOptions, Vec<String>), Exit> {
         line = further.chain(line).collect();
     }
     let matches = command.try_get_matches_from(&line).map_err(clap_error)?;
-    let options = NodeOptions::from_arg_matches(&matches).map_err(clap_error)?;
+    let options = T::from_arg_matches(&matches).map_err(clap_error)?;
     Ok((options, ignored.into_iter().collect()))
 }
 
@@ -266,7 +270,12 @@ fn clap_error(error: clap::Error) -> Exit {
 
 /// Brings every option into the form `--name=value`, and takes out what means nothing here. ArangoDB lets a boolean
 /// stand alone or with its value as the next word.
-fn normalise(command: &Command, arguments: &[String], ignored: &mut BTreeSet<String>) -> Result<Vec<String>, Exit> {
+fn normalise(
+    command: &Command,
+    arguments: &[String],
+    meaningless: fn(&str) -> bool,
+    ignored: &mut BTreeSet<String>,
+) -> Result<Vec<String>, Exit> {
     let mut out = Vec::new();
     let mut arguments = arguments.iter().peekable();
     while let Some(argument) = arguments.next() {
@@ -311,7 +320,7 @@ fn normalise(command: &Command, arguments: &[String], ignored: &mut BTreeSet<Str
                 };
                 out.push(format!("--{}={value}", arg.get_long().expect("found by it")));
             }
-            None if known::meaningless(name) => {
+            None if meaningless(name) => {
                 ignored.insert(name.to_owned());
                 // Its value, if that is a word of its own: a path or a number is never taken for the data directory.
                 if value.is_none() {
@@ -415,6 +424,14 @@ pub fn read_secrets(keyfile: Option<&Path>, folder: Option<&Path>) -> Result<Vec
         .collect()
 }
 
+/// The secrets at a path that may be a file or a folder.
+pub fn read_secret_path(path: Option<&Path>) -> Result<Vec<Vec<u8>>, Exit> {
+    match path {
+        Some(path) if path.is_dir() => read_secrets(None, Some(path)),
+        path => read_secrets(path, None),
+    }
+}
+
 /// Random bytes from the system.
 pub fn entropy<const N: usize>() -> [u8; N] {
     use std::io::Read;
@@ -424,9 +441,13 @@ pub fn entropy<const N: usize>() -> [u8; N] {
     bytes
 }
 
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Reads and checks the options of one node.
 pub fn resolve(kind: Kind, arguments: &[String]) -> Result<Node, Exit> {
-    let (options, ignored) = parse(arguments)?;
+    let (options, ignored) = parse_any::<NodeOptions>(arguments, known::meaningless)?;
     let mut remarks = Vec::new();
     if !ignored.is_empty() {
         remarks.push(format!("options of ArangoDB that have no meaning here: {}", ignored.join(", ")));

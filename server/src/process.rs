@@ -22,6 +22,10 @@ use tokio::sync::watch;
 
 const READER_THREADS: usize = 2;
 
+/// File in the data directory that tells the node's id, as ArangoDB's does. For people and the starter: the node itself
+/// reads its id from the store.
+pub const ID_FILE: &str = "UUID";
+
 /// How long a graceful stop may take before the process leaves all the same.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -39,6 +43,8 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
     let seed = || u64::from_le_bytes(options::entropy());
     let saved = exec::open(&mut store, &node.config, clock::now(), seed()).map_err(|e| open_error(&node, e))?;
     let engine = Node::boot(node.config.clone(), saved, seed(), clock::now());
+    std::fs::write(node.directory.join(ID_FILE), format!("{}\n", engine.id()))
+        .map_err(|e| Exit::new(Code::Storage, format!("{}: {e}", node.directory.join(ID_FILE).display())))?;
     let what = if kind == Kind::Agent { "agent" } else { "server" };
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!("tanist {version} {what} {} listens on {}", engine.id(), node.listen[0]);

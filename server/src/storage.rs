@@ -92,7 +92,7 @@ impl HeedStore {
 }
 
 /// Takes the directory for this process; the lock goes with the process, however it ends.
-fn lock(directory: &Path) -> Result<File, OpenFailure> {
+pub fn lock(directory: &Path) -> Result<File, OpenFailure> {
     let path = directory.join(LOCK_FILE);
     let file = OpenOptions::new()
         .create(true)

@@ -1,0 +1,188 @@
+//! One child process: started, watched, restarted; its death told to the agency.
+
+use super::Deployment;
+use super::setup::{Mode, Plan, Role};
+use crate::exit::{Code, Exit};
+use crate::options;
+use rustix::process::{Pid, Signal};
+use serde_json::json;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::process::Command;
+use tokio::sync::{mpsc, watch};
+
+/// A child that lived for less than this was not worth its start.
+const SHORT_LIFE: Duration = Duration::from_secs(30);
+const SHORT_LIVES_MAX: u32 = 100;
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// How long a graceful stop may take; longer than the node's own patience.
+const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// A restart waits so long for the death notice to be delivered; delivery goes on after that.
+const NOTICE_FIRST: Duration = Duration::from_millis(500);
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub struct Child {
+    pub plan: Plan,
+    pid: Mutex<Option<u32>>,
+    stop: watch::Sender<bool>,
+    gone: watch::Sender<bool>,
+}
+
+impl Child {
+    pub fn new(plan: Plan) -> Child {
+        Child { plan, pid: Mutex::new(None), stop: watch::channel(false).0, gone: watch::channel(false).0 }
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        *self.pid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_pid(&self, pid: Option<u32>) {
+        *self.pid.lock().unwrap_or_else(PoisonError::into_inner) = pid;
+    }
+
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub async fn stopped(&self) {
+        let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
+    }
+}
+
+/// Keeps a child running until it is told to stop. What no restart can mend is reported.
+pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::UnboundedSender<Exit>) {
+    let mut stop = child.stop.subscribe();
+    let mut short_lives = 0;
+    let name = child.plan.name();
+    while !*stop.borrow() {
+        let started = Instant::now();
+        let nonce = options::hexadecimal(&options::entropy::<16>());
+        let mut process = match spawn(&child.plan, &nonce) {
+            Ok(process) => process,
+            Err(exit) => {
+                let _ = failed.send(exit);
+                break;
+            }
+        };
+        child.set_pid(process.id());
+        tracing::info!("{name} runs as process {}", process.id().unwrap_or_default());
+        let status = tokio::select! {
+            status = process.wait() => Some(status),
+            _ = async { stop.wait_for(|stop| *stop).await.map(drop) } => None,
+        };
+        let Some(status) = status else {
+            end(&mut process, &name).await;
+            break;
+        };
+        child.set_pid(None);
+        let died = Instant::now();
+        let status = match status {
+            Ok(status) => describe(status),
+            Err(e) => (None, e.to_string()),
+        };
+        let last = last_line(&child.plan);
+        tracing::warn!("{name} ended: {}{last}", status.1);
+        println!("{name} ended: {}", status.1);
+        if child.plan.role == Role::Server && deployment.setup.mode == Mode::ActiveFailover {
+            let telling = tokio::spawn(tell(deployment.clone(), child.clone(), nonce, died));
+            let _ = tokio::time::timeout(NOTICE_FIRST, telling).await;
+        }
+        if status.0.is_some_and(Code::is_final) {
+            let log = child.plan.log_file();
+            let _ = failed.send(Exit::failed(format!("{name} can't run{last} (see {})", log.display())));
+            break;
+        }
+        if started.elapsed() >= SHORT_LIFE {
+            short_lives = 0;
+            continue;
+        }
+        short_lives += 1;
+        if short_lives >= SHORT_LIVES_MAX {
+            let _ =
+                failed.send(Exit::failed(format!("{name} has ended {short_lives} times right after its start{last}")));
+            break;
+        }
+        let backoff = (BACKOFF_MIN * 2_u32.pow((short_lives - 1).min(10))).min(BACKOFF_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(backoff) => {}
+            _ = async { stop.wait_for(|stop| *stop).await.map(drop) } => {}
+        }
+    }
+    child.set_pid(None);
+    child.gone.send_replace(true);
+}
+
+fn spawn(plan: &Plan, nonce: &str) -> Result<tokio::process::Child, Exit> {
+    let cannot = |e: std::io::Error| Exit::failed(format!("{} can't be started: {e}", plan.name()));
+    std::fs::create_dir_all(&plan.directory).map_err(cannot)?;
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(plan.log_file()).map_err(cannot)?;
+    let program = std::env::current_exe().map_err(cannot)?;
+    Command::new(program)
+        .args(&plan.arguments)
+        .env("TANIST_BOOT_NONCE", nonce)
+        .env("TANIST_PARENT", std::process::id().to_string())
+        .env_remove("TANIST_CONFIGURATION")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(cannot)?)
+        .stderr(log)
+        // A terminal's Ctrl-C is for the starter, which stops its children in order.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(cannot)
+}
+
+/// Ends a child: gracefully first.
+async fn end(process: &mut tokio::process::Child, name: &str) {
+    let pid = process.id().and_then(|pid| Pid::from_raw(pid as i32));
+    if let Some(pid) = pid {
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+    }
+    if tokio::time::timeout(STOP_TIMEOUT, process.wait()).await.is_err() {
+        tracing::warn!("{name} does not stop, so it is killed");
+        let _ = process.kill().await;
+    }
+}
+
+fn describe(status: ExitStatus) -> (Option<i32>, String) {
+    let text = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "for an unknown reason".to_owned(),
+    };
+    (status.code(), text)
+}
+
+/// The end of the child's log, which mostly says why.
+fn last_line(plan: &Plan) -> String {
+    let text = super::api::tail(&plan.log_file(), 4096);
+    text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| format!(": {}", line.trim())).unwrap_or_default()
+}
+
+/// R4: tells the agency that the process with this nonce is dead, until an agent has taken it.
+async fn tell(deployment: Arc<Deployment>, child: Arc<Child>, nonce: String, died: Instant) {
+    let Ok(server) = std::fs::read_to_string(child.plan.data().join(crate::process::ID_FILE)) else { return };
+    let notice = json!({"server": server.trim(), "nonce": nonce});
+    let agents = deployment.agents();
+    while died.elapsed() < NOTICE_TIMEOUT {
+        let path = "/_api/tanist/death-notice";
+        let asked = deployment.client.ask_agency(&agents, "POST", path, Some(&notice), Duration::from_secs(1)).await;
+        match asked {
+            Ok(answer) if answer.status < 300 => {
+                let after_ms = died.elapsed().as_millis();
+                return tracing::info!("the agency knows of {}'s death after {after_ms} ms", child.plan.name());
+            }
+            Ok(answer) => return tracing::warn!("the agency refuses the death notice: {}", answer.problem()),
+            Err(problem) => {
+                tracing::debug!("the death notice can't be delivered yet: {problem}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `tanist start`: a whole deployment on one machine, as child processes that are watched and restarted.
+//!
+//! The starter holds no data and takes no part in any election. Its one contribution to failover is the death notice:
+//! it alone knows for certain that a child is dead, because it has reaped it (R4). It never says so of a process that
+//! it did not start itself.
+
+mod api;
+mod child;
+mod setup;
+
+use crate::client::Client;
+use crate::exit::{Code, Exit};
+use crate::options::{self, parse_any};
+use crate::storage::{self, OpenFailure};
+use crate::{http, log};
+use child::Child;
+use clap::Parser;
+use setup::{Mode, Role, Setup};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tanist_engine::types::{Auth, Endpoint};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tracing::level_filters::LevelFilter;
+
+/// What the starter's tasks share.
+struct Deployment {
+    setup: Setup,
+    directory: PathBuf,
+    client: Client,
+    auth: Auth,
+    children: Vec<Arc<Child>>,
+    /// The server that served when it was last looked at.
+    leader: Mutex<Option<Endpoint>>,
+    /// Somebody asked for the end through the API.
+    shutdown: Notify,
+}
+
+impl Deployment {
+    fn agents(&self) -> Vec<Endpoint> {
+        self.endpoints(Role::Agent)
+    }
+
+    fn endpoints(&self, role: Role) -> Vec<Endpoint> {
+        let children = self.children.iter().filter(|child| child.plan.role == role);
+        children.map(|child| child.plan.endpoint.clone()).collect()
+    }
+
+    fn leader(&self) -> Option<Endpoint> {
+        self.leader.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Runs a deployment until it is told to stop.
+pub fn start(arguments: &[String]) -> Result<(), Exit> {
+    let asked = setup::ask(arguments)?;
+    let cannot = |e: std::io::Error| Exit::new(Code::Storage, format!("{}: {e}", asked.directory.display()));
+    std::fs::create_dir_all(&asked.directory).map_err(cannot)?;
+    let _lock = storage::lock(&asked.directory).map_err(|failure| match failure {
+        OpenFailure::InUse(directory) => {
+            let message = format!("another starter runs in {}", directory.display());
+            Exit::new(Code::DirectoryInUse, message)
+        }
+        OpenFailure::Corrupt(what) | OpenFailure::Io(what) => Exit::new(Code::Storage, what),
+    })?;
+    log::start(&log::Target::File(asked.directory.join("starter.log")), LevelFilter::INFO)?;
+    let api = http::bind(&format!("{}:{}", asked.setup.address, asked.setup.port))?;
+    for plan in &asked.plans {
+        // A port that is taken is better found now than by a child that comes and goes.
+        drop(http::bind(plan.endpoint.authority())?);
+    }
+    setup::remember(&asked)?;
+    for remark in &asked.remarks {
+        eprintln!("{remark}");
+    }
+
+    // One thread does everything, so that the parent of all children is a thread that lives as long as the process:
+    // a child is told of its parent's death by the thread that made it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Exit::failed(format!("the runtime can't be started: {e}")))?;
+    let deployment = Arc::new(Deployment {
+        auth: Auth { enabled: !asked.secrets.is_empty(), secrets: asked.secrets.clone(), ..Auth::default() },
+        client: Client::new(asked.secrets),
+        children: asked.plans.into_iter().map(|plan| Arc::new(Child::new(plan))).collect(),
+        leader: Mutex::new(None),
+        shutdown: Notify::new(),
+        setup: asked.setup,
+        directory: asked.directory,
+    });
+    runtime.block_on(run(deployment, api))
+}
+
+async fn run(deployment: Arc<Deployment>, api: std::net::TcpListener) -> Result<(), Exit> {
+    let listen = |kind| signal(kind).map_err(|e| Exit::failed(format!("signals can't be received: {e}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    introduce(&deployment);
+    let (failed, mut failure) = mpsc::unbounded_channel();
+    let mut watching = JoinSet::new();
+    for child in &deployment.children {
+        watching.spawn(child::keep(deployment.clone(), child.clone(), failed.clone()));
+    }
+    let api = tokio::net::TcpListener::from_std(api).map_err(|e| Exit::failed(format!("can't listen: {e}")))?;
+    let serving = tokio::spawn(api::serve(deployment.clone(), api));
+    let announcing = tokio::spawn(announce(deployment.clone()));
+
+    let result = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        () = deployment.shutdown.notified() => Ok(()),
+        exit = failure.recv() => Err(exit.expect("a sender is held")),
+    };
+    announcing.abort();
+    println!("\nStopping (once more Ctrl-C stops everything at once)");
+    tokio::select! {
+        () = stop(&deployment) => {}
+        // The children go with this process.
+        _ = terminate.recv() => return Err(Exit::failed("stopped at once by a second signal")),
+        _ = interrupt.recv() => return Err(Exit::failed("stopped at once by a second signal")),
+    }
+    serving.abort();
+    while watching.join_next().await.is_some() {}
+    println!("Stopped.");
+    result
+}
+
+/// Servers first, the leading one last of them, so that nobody takes over only to stop as well; then the agents.
+async fn stop(deployment: &Deployment) {
+    let leader = deployment.leader();
+    let leads = |child: &Child| leader.as_ref() == Some(&child.plan.endpoint);
+    let stages: [&dyn Fn(&Child) -> bool; 3] = [
+        &|child| child.plan.role == Role::Server && !leads(child),
+        &|child| child.plan.role == Role::Server && leads(child),
+        &|child| child.plan.role == Role::Agent,
+    ];
+    for stage in stages {
+        let stage: Vec<_> = deployment.children.iter().filter(|child| stage(child)).collect();
+        stage.iter().for_each(|child| child.stop());
+        for child in stage {
+            child.stopped().await;
+        }
+    }
+}
+
+fn introduce(deployment: &Deployment) {
+    let count = |role, one: &str| match deployment.endpoints(role).len() {
+        1 => format!("1 {one}"),
+        n => format!("{n} {one}s"),
+    };
+    let what = match deployment.setup.mode {
+        Mode::ActiveFailover => format!("{} and {}", count(Role::Agent, "agent"), count(Role::Server, "server")),
+        Mode::Single => "a single server".to_owned(),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    println!("Tanist {version}: {what} on {}, data in {}", deployment.setup.address, deployment.directory.display());
+    if deployment.setup.jwt_secret.is_none() {
+        println!(
+            "No authentication: whoever reaches {} may do everything (--auth.jwt-secret FILE)",
+            deployment.setup.address
+        );
+    }
+}
+
+/// Says who leads, when that is known and whenever it changes.
+async fn announce(deployment: Arc<Deployment>) {
+    let servers = deployment.endpoints(Role::Server);
+    let mut said: Option<Endpoint> = None;
+    let mut patience = Duration::from_millis(50);
+    loop {
+        let mut leader = None;
+        for server in &servers {
+            let answer = deployment.client.get(server, "/_admin/server/availability", Duration::from_secs(1)).await;
+            if answer.is_ok_and(|answer| answer.status == 200) {
+                leader = Some(server.clone());
+                break;
+            }
+        }
+        if leader.is_some() && leader != said {
+            if said.is_none() {
+                println!("\nReady. Connect to");
+                for server in &servers {
+                    let role = match deployment.setup.mode {
+                        Mode::Single => "",
+                        Mode::ActiveFailover if Some(server) == leader.as_ref() => "   leader",
+                        Mode::ActiveFailover => "   follower",
+                    };
+                    println!("  {}{role}", server.url());
+                }
+                println!("Ctrl-C stops everything.");
+                patience = Duration::from_millis(500);
+            } else if let Some(leader) = &leader {
+                println!("{} leads now", leader.url());
+            }
+            tracing::info!("{} serves", leader.as_ref().map_or(String::new(), Endpoint::url));
+            said.clone_from(&leader);
+        }
+        *deployment.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
+        tokio::time::sleep(patience).await;
+    }
+}
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "tanist stop",
+    about = "Stops what `tanist start` runs",
+    no_binary_name = true,
+    disable_version_flag = true
+)]
+struct StopFlags {
+    /// The starter's address and port.
+    #[arg(long = "endpoint", value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:8528")]
+    endpoint: String,
+    /// File or folder with the deployment's secret.
+    #[arg(long = "auth.jwt-secret", value_name = "FILE")]
+    jwt_secret: Option<PathBuf>,
+}
+
+/// `tanist stop`: asks the starter to stop, and waits until it is gone.
+pub fn stop_running(arguments: &[String]) -> Result<(), Exit> {
+    let (flags, _) = parse_any::<StopFlags>(arguments, |_| false)?;
+    let starter = Endpoint::parse(&flags.endpoint).map_err(Exit::options)?;
+    let client = Client::new(options::read_secret_path(flags.jwt_secret.as_deref())?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Exit::failed(format!("the runtime can't be started: {e}")))?;
+    runtime.block_on(async {
+        let patience = Duration::from_secs(5);
+        let answer = client.post(&starter, "/shutdown", &serde_json::Value::Null, patience).await;
+        let answer = answer.map_err(|e| Exit::failed(format!("no starter answers at {starter}: {e}")))?;
+        if answer.status != 200 {
+            return Err(Exit::failed(format!("{starter}: {}", answer.problem())));
+        }
+        for _ in 0..1200 {
+            if tokio::net::TcpStream::connect(starter.authority()).await.is_err() {
+                println!("Stopped.");
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(Exit::failed(format!("{starter} is still there after two minutes")))
+    })
+}
