@@ -449,3 +449,6 @@ fn read_log(after: Position, bytes_max: usize, reader: &Reader<'_>) -> StoreResu
     }
     Ok(OpResult::Log { after, entries })
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
 
     // ---- the catalog ----
 
-    pub(super) fn counters(&self) -> StoreResult<Counters> {
+    pub(crate) fn counters(&self) -> StoreResult<Counters> {
         let row = self.catalog_get(kind::COUNTERS, &[])?;
         row.map_or(Ok(Counters::default()), |value| decode(value, "counters"))
     }
