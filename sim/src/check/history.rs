@@ -1,0 +1,297 @@
+//! I11 to I14: what clients were told, held against the truth.
+
+use super::replication::{Replication, Store};
+use super::{Ctx, Verdict, broken};
+use crate::clock::At;
+use crate::model::{self, Action, Doc, Docs, Effect, Slot};
+use crate::workload::{Outcome, Record};
+use std::collections::BTreeMap;
+use tanist_engine::http::{Response, header};
+use tanist_engine::io::{Ran, Run};
+use tanist_engine::types::{Epoch, NodeId, Position};
+
+#[derive(Default)]
+pub struct History {
+    /// The log entry that each operation became.
+    written: BTreeMap<u64, Position>,
+    /// Those that a server has called a success.
+    pub acknowledged: BTreeMap<u64, Position>,
+    /// The latest version that a client has read: by client, server process, epoch and document.
+    read: BTreeMap<(usize, usize, u64, Epoch, Slot), usize>,
+}
+
+/// An answer on its way out of a server.
+pub struct Answer<'a> {
+    pub op: u64,
+    pub record: &'a Record,
+    pub response: &'a Response,
+    /// When the request arrived at the server.
+    pub arrived: At,
+    /// The epoch whose lease the server truly holds at this instant.
+    pub holds: Option<Epoch>,
+    /// The epoch of the server's view, and whom the checkers know as its leader.
+    pub epoch: Epoch,
+    pub leader: Option<NodeId>,
+    pub me: NodeId,
+    /// The server that the answer's endpoint belongs to.
+    pub named: Option<NodeId>,
+}
+
+impl History {
+    /// A client's write has gone through a store whose documents were `before`. Says what it did.
+    pub fn ran(&mut self, ctx: &Ctx, run: &Run, ran: &Ran, action: &Action, before: &Docs) -> Result<Option<Effect>, (&'static str, String)> {
+        let Some(op) = model::op_of(&run.request) else { return Ok(None) };
+        let status = ran.response.status;
+        let success = (200..300).contains(&status);
+        let Some(entry) = &ran.entry else {
+            let (expected, _) = before.expect(op, action);
+            let refused_by_state = matches!(status, 404 | 409 | 412);
+            if refused_by_state && expected != status {
+                return Err(("I14", format!("s{}: '{action}' got {status}, the model says {expected}", ctx.node)));
+            }
+            let empty = |c: &u8| !before.documents.keys().any(|slot| slot.collection == *c);
+            if success && !matches!(action, Action::Truncate(c) if empty(c)) {
+                return Err(("I12", format!("s{}: '{action}' succeeded without a log entry", ctx.node)));
+            }
+            return Ok(None);
+        };
+        if !success {
+            return Err(("I12", format!("s{}: '{action}' failed with {status} and wrote {}", ctx.node, entry.position())));
+        }
+        let (expected, doc) = before.expect(op, action);
+        if expected != 200 {
+            return Err(("I14", format!("s{}: '{action}' got {status}, the model says {expected}", ctx.node)));
+        }
+        if let Some(first) = self.written.insert(op, entry.position()) {
+            return Err(("R14", format!("operation {op} '{action}' was done twice: {first} and {}", entry.position())));
+        }
+        let body: serde_json::Value = serde_json::from_slice(&ran.response.body).unwrap_or_default();
+        let rev = body.get("_rev").and_then(|r| r.as_str()).unwrap_or_default().to_owned();
+        if let Some(doc) = doc {
+            let told = body.get("new").and_then(Doc::from_json);
+            let expected = Doc { rev: rev.clone(), ..doc };
+            if told.as_ref() != Some(&expected) {
+                return Err(("I14", format!("s{}: '{action}' returned {told:?}, the model says {expected:?}", ctx.node)));
+            }
+        }
+        Ok(before.effect(op, action, rev))
+    }
+
+    /// A server answers a client's document operation.
+    pub fn answered(&mut self, ctx: &Ctx, answer: &Answer, store: &Store) -> Verdict {
+        let Answer { op, record, response, .. } = *answer;
+        let action = &record.action;
+        let marked = response.header(header::POTENTIAL_DIRTY_READ).is_some();
+        let asked_dirty = matches!(action, Action::Read { dirty: true, .. });
+        let success = (200..300).contains(&response.status);
+        if success && marked && !asked_dirty {
+            broken!("I11", "s{} served '{action}' as a dirty read that nobody asked for", ctx.node);
+        }
+        if success && !marked && answer.holds.is_none() {
+            broken!("I11", "s{} answered '{action}' with {} without a lease", ctx.node, response.status);
+        }
+        if matches!(response.error_num(), Some(1495 | 1496)) && self.written.contains_key(&op) {
+            broken!("R14", "s{} refused '{action}', which it had done", ctx.node);
+        }
+        if let Some(endpoint) = response.header(header::ENDPOINT) {
+            match answer.named {
+                None => broken!("I13", "s{} names '{endpoint}', which is no server's", ctx.node),
+                Some(named) if named == answer.me => broken!("I13", "s{} refuses and names itself", ctx.node),
+                Some(named) if answer.leader.is_some_and(|leader| leader != named) => {
+                    let epoch = answer.epoch.0;
+                    broken!("I13", "s{} names {named}, which does not lead epoch {epoch}", ctx.node)
+                }
+                Some(_) => {}
+            }
+        }
+        match action {
+            Action::Read { slot, .. } if success || (response.status == 404 && (marked || answer.holds.is_some())) => {
+                let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
+                let doc = if success { Doc::from_json(&body) } else { None };
+                if success && doc.is_none() {
+                    broken!("I14", "s{} returned a document that nobody wrote: {body}", ctx.node);
+                }
+                let Some(version) = store.shadow.version_read(*slot, answer.arrived, ctx.at, doc.as_ref()) else {
+                    broken!("I14", "s{} read {slot} as {doc:?}, which it was not since {}", ctx.node, answer.arrived);
+                };
+                if !marked {
+                    let reader = (record.client, ctx.node, ctx.incarnation, answer.epoch, *slot);
+                    let before = self.read.insert(reader, version).unwrap_or(0);
+                    // The earliest version that fits may be an old one that looks the same.
+                    let latest = store.shadow.version_read(*slot, At(0), ctx.at, doc.as_ref());
+                    if version < before && latest.is_none_or(|v| v < before) && doc.is_some() {
+                        broken!("I14", "client {} read {slot} at s{} going back in time", record.client, ctx.node);
+                    }
+                }
+            }
+            Action::Read { .. } => {}
+            _ if success => match self.written.get(&op) {
+                Some(position) => {
+                    self.acknowledged.insert(op, *position);
+                }
+                None if matches!(action, Action::Truncate(_)) => {}
+                None => broken!("I12", "s{} acknowledged '{action}', which it did not write", ctx.node),
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// I12, second half: after convergence each acknowledged write is in the log, or in somebody's rollback record.
+    pub fn nothing_vanished(&self, replication: &Replication) -> Verdict {
+        let log = &replication.stores[0].log;
+        for (op, position) in &self.acknowledged {
+            let there = log.get(&position.tick.0).is_some_and(|(epoch, _)| *epoch == position.epoch);
+            if !there && !replication.stores.iter().any(|store| store.kept.contains(position)) {
+                broken!("I12", "operation {op} was acknowledged as {position} and is gone without a trace");
+            }
+        }
+        Ok(())
+    }
+
+    /// How many acknowledged writes asynchronous replication lost (and kept in a rollback record).
+    pub fn lost(&self, replication: &Replication) -> usize {
+        let log = &replication.stores[0].log;
+        let there = |p: &Position| log.get(&p.tick.0).is_some_and(|(epoch, _)| *epoch == p.epoch);
+        self.acknowledged.values().filter(|position| !there(position)).count()
+    }
+}
+
+/// The agency's counters, as a history: each read lies between what was surely counted before it and what may have been
+/// counted by its end, and no read goes behind an earlier one.
+pub fn counters(records: &BTreeMap<u64, Record>) -> Verdict {
+    let of = |n: u8| {
+        let counts = records.values().filter(move |r| r.action == Action::Count(n));
+        let reads = records.values().filter(move |r| r.action == Action::ReadCount(n) && r.count.is_some());
+        (counts, reads)
+    };
+    for n in 0..crate::workload::COUNTERS {
+        let (counts, reads) = of(n);
+        let mut floor: Vec<(At, u64)> = Vec::new();
+        for read in reads {
+            let (Some(count), Some(end)) = (read.count, read.returned) else { continue };
+            let before = |r: &&Record| r.outcome == Outcome::Done && r.returned.is_some_and(|at| at < read.called);
+            let least = counts.clone().filter(before).count() as u64;
+            let most = counts.clone().filter(|r| r.called <= end && r.outcome != Outcome::Not).count() as u64;
+            if !(least..=most).contains(&count) {
+                broken!("I3", "counter n{n} was read as {count} at {end}; it must lie in {least}..={most}");
+            }
+            if let Some((_, seen)) = floor.iter().find(|(at, seen)| *at < read.called && *seen > count) {
+                broken!("I3", "counter n{n} was read as {seen} and later as {count}");
+            }
+            floor.push((end, count));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tanist_engine::types::{NodeKind, Tick, Time};
+
+    const SLOT: Slot = Slot { collection: 0, key: 0 };
+
+    fn record(action: Action, called: u64, returned: u64, outcome: Outcome, count: Option<u64>) -> Record {
+        Record {
+            client: 0,
+            action,
+            called: At(called),
+            returned: Some(At(returned)),
+            outcome,
+            status: 200,
+            doubtful: false,
+            count,
+        }
+    }
+
+    fn id(uuid: u128) -> NodeId {
+        NodeId { kind: NodeKind::Server, uuid }
+    }
+
+    /// Judges one answer of server 1 to an action; `change` makes it wrong.
+    fn judge(history: &mut History, action: Action, response: Response, change: impl Fn(&mut Answer)) -> Verdict {
+        let record = record(action, 0, 0, Outcome::Open, None);
+        let mut answer = Answer {
+            op: 1,
+            record: &record,
+            response: &response,
+            arrived: At(5),
+            holds: Some(Epoch(1)),
+            epoch: Epoch(1),
+            leader: Some(id(1)),
+            me: id(1),
+            named: None,
+        };
+        change(&mut answer);
+        let mut store = Store::default();
+        let doc = Doc { v: 7, a: None, b: None, rev: "r".into() };
+        store.shadow.apply(At(1), &Effect::Put(SLOT, Doc { v: 6, ..doc.clone() }));
+        store.shadow.apply(At(2), &Effect::Put(SLOT, doc));
+        let ctx = Ctx { at: At(9), event: 0, node: 1, incarnation: 1, local: Time(9) };
+        history.answered(&ctx, &answer, &store)
+    }
+
+    fn read(v: u64) -> Response {
+        Response::raw(200, format!(r#"{{"_key":"k0","_id":"c0/k0","_rev":"r","v":{v}}}"#))
+    }
+
+    #[test]
+    fn wrong_answers_are_found() {
+        let get = |dirty| Action::Read { slot: SLOT, dirty };
+        let broken = |action, response, change: &dyn Fn(&mut Answer)| {
+            judge(&mut History::default(), action, response, change).map_err(|(invariant, _)| invariant)
+        };
+        assert_eq!(broken(get(false), read(7), &|_| {}), Ok(()));
+        assert_eq!(broken(get(false), read(6), &|_| {}), Err("I14"), "stale");
+        assert_eq!(broken(get(false), read(5), &|_| {}), Err("I14"), "never written");
+        assert_eq!(broken(get(false), Response::error(404, 1202, "not found"), &|_| {}), Err("I14"));
+        assert_eq!(broken(get(false), read(7), &|a| a.holds = None), Err("I11"));
+        let marked = read(7).with_header(header::POTENTIAL_DIRTY_READ, "true");
+        assert_eq!(broken(get(true), marked.clone(), &|a| a.holds = None), Ok(()));
+        assert_eq!(broken(get(false), marked, &|a| a.holds = None), Err("I11"), "nobody asked for dirt");
+        assert_eq!(broken(Action::Insert(SLOT), Response::raw(202, "{}"), &|_| {}), Err("I12"), "not written");
+
+        let refusal = Response::error(503, 1496, "not a leader").with_header(header::ENDPOINT, "http://s0:1");
+        assert_eq!(broken(get(false), refusal.clone(), &|a| a.named = Some(id(1))), Err("I13"), "itself");
+        assert_eq!(broken(get(false), refusal.clone(), &|a| a.named = None), Err("I13"), "nobody's");
+        let other = |a: &mut Answer| (a.named, a.leader) = (Some(id(0)), Some(id(2)));
+        assert_eq!(broken(get(false), refusal.clone(), &other), Err("I13"), "not the leader");
+        assert_eq!(broken(get(false), refusal.clone(), &|a| (a.named, a.leader) = (Some(id(0)), Some(id(0)))), Ok(()));
+
+        let mut history = History::default();
+        history.written.insert(1, Position::ZERO);
+        let refused = judge(&mut history, Action::Insert(SLOT), Response::error(503, 1496, ""), |_| {});
+        assert_eq!(refused.unwrap_err().0, "R14");
+    }
+
+    #[test]
+    fn a_vanished_write_is_found_and_a_kept_one_is_not() {
+        let mut history = History::default();
+        let position = Position { epoch: Epoch(1), tick: Tick(4) };
+        history.acknowledged.insert(1, position);
+        let mut replication = Replication::new(2);
+        assert_eq!(history.nothing_vanished(&replication).unwrap_err().0, "I12");
+        replication.stores[1].kept.insert(position);
+        history.nothing_vanished(&replication).unwrap();
+        assert_eq!(history.lost(&replication), 1);
+    }
+
+    #[test]
+    fn counters_must_be_linear() {
+        let history = |count| {
+            let read = |at, n| record(Action::ReadCount(0), at, at + 1, Outcome::Done, Some(n));
+            let records = [
+                record(Action::Count(0), 0, 1, Outcome::Done, None),
+                record(Action::Count(0), 0, 9, Outcome::Unknown, None),
+                read(2, count),
+                read(4, 1),
+            ];
+            counters(&(1..).zip(records).collect())
+        };
+        history(1).unwrap();
+        assert!(history(0).is_err(), "a counted one is missing");
+        assert!(history(3).is_err(), "counted twice");
+        assert!(history(2).is_err(), "goes back later");
+    }
+}

@@ -1,0 +1,70 @@
+//! I15 to I17: once everything is healed, there must soon be a leader, equal followers, and an answer to everybody.
+//!
+//! [`pending`] says what is still missing, in words. When the bound has passed, that is the violation.
+
+use std::time::Duration;
+
+/// What has been reached at some moment of the healed phase.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// The server whose gate is open.
+    pub leader: Option<usize>,
+    /// Per server: running, and its log's end.
+    pub servers: Vec<(bool, String)>,
+    /// Every client has had a success from the leader since the healing.
+    pub served: bool,
+    /// No operation is open.
+    pub idle: bool,
+}
+
+/// How long a healed deployment may take, given its slowest parts.
+pub fn bound(lease: Duration, election_max: Duration, ok_threshold: Duration, supervision: Duration) -> Duration {
+    // A few failed elections, a lease to wait out, detection, the round of reports; then catching up.
+    Duration::from_secs(20) + (lease + election_max + ok_threshold + supervision) * 6
+}
+
+pub fn pending(progress: &Progress) -> Option<(&'static str, String)> {
+    let Some(leader) = progress.leader else {
+        return Some(("I15", "no server leads".into()));
+    };
+    let end = &progress.servers[leader].1;
+    for (server, (up, last)) in progress.servers.iter().enumerate() {
+        if !up {
+            return Some(("I16", format!("s{server} is not running")));
+        }
+        if last != end {
+            return Some(("I16", format!("s{server} is at {last}, its leader s{leader} at {end}")));
+        }
+    }
+    if !progress.served {
+        return Some(("I17", "a client has had no answer from the leader since the healing".into()));
+    }
+    if !progress.idle {
+        return Some(("I17", "an operation is still open".into()));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_missing_thing_is_named() {
+        let good = Progress {
+            leader: Some(1),
+            servers: vec![(true, "2/7".into()), (true, "2/7".into())],
+            served: true,
+            idle: true,
+        };
+        assert_eq!(pending(&good), None);
+        let named = |progress: Progress| pending(&progress).unwrap().0;
+        assert_eq!(named(Progress { leader: None, ..good.clone() }), "I15");
+        let behind = vec![(true, "2/6".into()), (true, "2/7".into())];
+        assert_eq!(named(Progress { servers: behind, ..good.clone() }), "I16");
+        let dead = vec![(false, "2/7".into()), (true, "2/7".into())];
+        assert_eq!(named(Progress { servers: dead, ..good.clone() }), "I16");
+        assert_eq!(named(Progress { served: false, ..good.clone() }), "I17");
+        assert_eq!(named(Progress { idle: false, ..good }), "I17");
+    }
+}

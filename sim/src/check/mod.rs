@@ -1,0 +1,88 @@
+//! The checkers: one for each invariant I1..I17 of `engine/src/lib.rs`.
+//!
+//! They watch what a node does (its messages, its operations on the store, its events, its answers) and keep their own
+//! picture of what must be true. They know true time, which no node does. Nothing here calls the code that it checks,
+//! and nothing here is seen by a node.
+//!
+//! | invariant      | where                |
+//! |----------------|----------------------|
+//! | I1 I2 I3 I4    | [`agency`] (I4 of followers' acknowledgements: [`replication`]) |
+//! | I5 I6          | [`lease`]            |
+//! | I7 I8 I9 I10   | [`replication`]      |
+//! | I11 I12 I13 I14| [`history`]          |
+//! | I15 I16 I17    | [`liveness`]         |
+
+pub mod agency;
+pub mod history;
+pub mod lease;
+pub mod liveness;
+pub mod replication;
+
+use crate::clock::At;
+use std::fmt;
+use tanist_engine::types::Time;
+
+/// Who does something, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Ctx {
+    pub at: At,
+    /// Number of the event that the simulation is at: orders what happens at one instant.
+    pub event: u64,
+    /// Among the agents, or among the servers.
+    pub node: usize,
+    /// Which process of that node.
+    pub incarnation: u64,
+    /// The node's own steady clock.
+    pub local: Time,
+}
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// `I1`..`I17`, or `panic` for an assertion of the engine.
+    pub invariant: &'static str,
+    pub what: String,
+    pub at: At,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {} ({})", self.invariant, self.at, self.what, meaning(self.invariant))
+    }
+}
+
+/// The invariant in words.
+pub fn meaning(invariant: &str) -> &'static str {
+    match invariant {
+        "I1" => "one agency leader a term",
+        "I2" => "agents' logs match",
+        "I3" => "what agents apply are prefixes of one another",
+        "I4" => "no vote or acknowledgement before it is durable",
+        "I5" => "at most one server has a valid lease and an open gate",
+        "I6" => "epochs only grow and have one owner each",
+        "I7" => "no store that has seen an epoch takes anything from a sender of an older one",
+        "I8" => "a follower's log is a prefix of its leader's",
+        "I9" => "after convergence all stores hold the same",
+        "I10" => "a rollback takes exactly the tail after the common point, and keeps it",
+        "I11" => "a success comes from a lease holder or is marked as a dirty read",
+        "I12" => "an acknowledged write does not disappear without need, and never without a trace",
+        "I13" => "a refusal names the leader of the epoch, or nobody",
+        "I14" => "reads return what was there while they ran",
+        "I15" => "a healed deployment elects a leader within a bounded time",
+        "I16" => "in a healed deployment all followers catch up",
+        "I17" => "in a healed deployment every request is answered",
+        "R14" => "1495 and 1496 only if nothing was started",
+        "contract" => "the engine keeps its contract with the shell (io.rs)",
+        _ => "the engine never panics",
+    }
+}
+
+pub type Verdict = Result<(), (&'static str, String)>;
+
+/// `broken!("I5", "text {}", value)` ends a check.
+macro_rules! broken {
+    ($invariant:literal, $($text:tt)*) => {
+        return Err(($invariant, format!($($text)*)))
+    };
+}
+pub(crate) use broken;

@@ -1,0 +1,514 @@
+//! I7 to I10, and I4 for followers: every server's log as the checkers saw it written.
+//!
+//! Each entry is born once, on the leader of its epoch; from then on it is known by (epoch, tick, checksum). A server's
+//! shadow log follows the operations that its store performed, never what the engine says about itself.
+
+use super::{Ctx, Verdict, broken};
+use crate::model::{self, Docs, Effect, Shadow};
+use std::collections::{BTreeMap, BTreeSet};
+use tanist_engine::io::{Op, OpResult, Target};
+use tanist_engine::message::{Entry, Envelope, Message, Report, SnapshotId};
+use tanist_engine::types::{Epoch, Position, Tick};
+
+/// What was written where: (epoch, checksum) by tick.
+pub type Log = BTreeMap<u64, (Epoch, u32)>;
+
+fn last_of(log: &Log) -> Position {
+    log.last_key_value().map_or(Position::ZERO, |(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) })
+}
+
+/// An entry at its birth.
+#[derive(Clone, Debug)]
+pub struct Born {
+    pub checksum: u32,
+    pub op: Option<u64>,
+    pub effect: Option<Effect>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Copy {
+    id: Option<(u64, u64, u64)>,
+    log: Log,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    pub log: Log,
+    pub seen: Epoch,
+    pub shadow: Shadow,
+    /// What rollbacks took away here and kept.
+    pub kept: BTreeSet<Position>,
+    copy: Copy,
+}
+
+impl Store {
+    pub fn last(&self) -> Position {
+        last_of(&self.log)
+    }
+}
+
+/// A server's answer to a freeze, as it arrived at an agent.
+#[derive(Clone, Copy, Debug)]
+struct Arrived {
+    event: u64,
+    agent: usize,
+    server: usize,
+    report: Report,
+}
+
+pub struct Replication {
+    pub stores: Vec<Store>,
+    pub born: BTreeMap<Position, Born>,
+    /// On which server an epoch was begun.
+    owners: BTreeMap<Epoch, usize>,
+    /// The leader's log where a snapshot starts.
+    offers: BTreeMap<(u64, u64, u64), Log>,
+    reports: Vec<Arrived>,
+}
+
+fn number(id: &SnapshotId) -> (u64, u64, u64) {
+    (id.epoch.0, id.boot.0, id.number)
+}
+
+impl Replication {
+    pub fn new(servers: usize) -> Replication {
+        Replication {
+            stores: vec![Store::default(); servers],
+            born: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    /// The store of the server that owns `epoch`, as long as it has not seen a later one.
+    fn leader(&self, epoch: Epoch) -> Option<(usize, &Store)> {
+        let owner = *self.owners.get(&epoch)?;
+        Some((owner, &self.stores[owner])).filter(|(_, store)| store.seen == epoch)
+    }
+
+    fn docs_of(&self, log: &Log) -> Docs {
+        let mut docs = Docs::default();
+        for (tick, (epoch, _)) in log {
+            let position = Position { epoch: *epoch, tick: Tick(*tick) };
+            if let Some(effect) = self.born.get(&position).and_then(|b| b.effect.as_ref()) {
+                docs.apply(effect);
+            }
+        }
+        docs
+    }
+
+    fn fresh(&self, ctx: &Ctx, epoch: Epoch, what: &str) -> Verdict {
+        let seen = self.stores[ctx.node].seen;
+        if epoch < seen {
+            broken!("I7", "s{} has seen epoch {} and performed {what} of epoch {}", ctx.node, seen.0, epoch.0);
+        }
+        Ok(())
+    }
+
+    /// A new entry of the leader's own.
+    fn birth(&mut self, ctx: &Ctx, entry: &Entry, op: Option<u64>, effect: Option<Effect>) -> Verdict {
+        let store = &mut self.stores[ctx.node];
+        let (last, position) = (last_of(&store.log), entry.position());
+        if entry.tick.0 != last.tick.0 + 1 {
+            broken!("I8", "s{} wrote {position} right after {last}", ctx.node);
+        }
+        let owner = *self.owners.entry(entry.epoch).or_insert(ctx.node);
+        if owner != ctx.node {
+            broken!("I6", "s{owner} and s{} both wrote entries of epoch {}", ctx.node, entry.epoch.0);
+        }
+        let born = Born { checksum: entry.checksum, op, effect: effect.clone() };
+        if self.born.insert(position, born).is_some() {
+            broken!("I8", "the entry {position} was written twice");
+        }
+        store.log.insert(entry.tick.0, (entry.epoch, entry.checksum));
+        if let Some(effect) = &effect {
+            store.shadow.apply(ctx.at, effect);
+        }
+        Ok(())
+    }
+
+    /// Entries of a leader are added to a log.
+    fn extend(&self, who: usize, log: &mut Log, epoch: Epoch, entries: &[Entry], last: Position) -> Verdict {
+        for entry in entries {
+            let (tick, row, position) = (entry.tick.0, (entry.epoch, entry.checksum), entry.position());
+            if self.born.get(&position).is_none_or(|born| born.checksum != entry.checksum) {
+                broken!("I8", "s{who} took the entry {position}, which no leader wrote");
+            }
+            match log.get(&tick) {
+                Some(old) if *old == row => continue,
+                Some(old) => broken!("I8", "s{who} has epoch {} at tick {tick} and took {position}", old.0.0),
+                None if tick != last_of(log).tick.0 + 1 => {
+                    broken!("I8", "s{who} took {position} right after {}", last_of(log))
+                }
+                None => {
+                    log.insert(tick, row);
+                }
+            }
+            // The leader's log, as far as it is still the leader of that epoch.
+            if let Some((leader, store)) = self.leader(epoch) {
+                for tick in [tick - 1, tick] {
+                    let (mine, theirs) = (log.get(&tick), store.log.get(&tick));
+                    if tick > 0 && mine.is_some() && mine != theirs {
+                        broken!("I8", "s{who} follows s{leader} in epoch {} but differs at tick {tick}", epoch.0);
+                    }
+                }
+            }
+        }
+        if last_of(log) != last {
+            broken!("I8", "s{who} says it is at {last}, but is at {}", last_of(log));
+        }
+        Ok(())
+    }
+
+    /// A store has performed an operation. `effect` is what the model says a client's write did.
+    pub fn performed(&mut self, ctx: &Ctx, op: &Op, result: &OpResult, effect: Option<Effect>) -> Verdict {
+        let who = ctx.node;
+        match (op, result) {
+            (Op::Run(run), OpResult::Ran(ran)) => {
+                let Some(entry) = &ran.entry else { return Ok(()) };
+                self.fresh(ctx, run.epoch, "a client's write")?;
+                if entry.epoch != run.epoch {
+                    broken!("I7", "s{who} wrote {} for a request of epoch {}", entry.position(), run.epoch.0);
+                }
+                self.birth(ctx, entry, model::op_of(&run.request), effect)
+            }
+            (Op::BeginEpoch { epoch, .. }, OpResult::Began { entry }) => {
+                self.fresh(ctx, *epoch, "the beginning")?;
+                self.stores[who].seen = *epoch;
+                self.birth(ctx, entry, None, None)
+            }
+            (Op::See { epoch }, OpResult::Seen { .. }) => {
+                let store = &mut self.stores[who];
+                store.seen = store.seen.max(*epoch);
+                Ok(())
+            }
+            (Op::Append { epoch, into, entries, .. }, OpResult::Appended { last }) => {
+                self.fresh(ctx, *epoch, "an append")?;
+                self.stores[who].seen = *epoch;
+                match into {
+                    Target::Data => {
+                        let mut log = std::mem::take(&mut self.stores[who].log);
+                        let before = last_of(&log);
+                        let verdict = self.extend(who, &mut log, *epoch, entries, *last);
+                        let store = &mut self.stores[who];
+                        for entry in entries.iter().filter(|e| e.tick > before.tick) {
+                            if let Some(effect) = self.born.get(&entry.position()).and_then(|b| b.effect.as_ref()) {
+                                store.shadow.apply(ctx.at, effect);
+                            }
+                        }
+                        store.log = log;
+                        verdict
+                    }
+                    Target::Copy(id) => {
+                        let mut copy = std::mem::take(&mut self.stores[who].copy);
+                        let known = copy.id == Some(number(id));
+                        let verdict =
+                            if known { self.extend(who, &mut copy.log, *epoch, entries, *last) } else { Ok(()) };
+                        self.stores[who].copy = copy;
+                        if !known {
+                            broken!("I8", "s{who} appended to a copy that it does not build");
+                        }
+                        verdict
+                    }
+                }
+            }
+            (Op::Undo { epoch, common, .. }, OpResult::Undone { last, undone }) => {
+                self.fresh(ctx, *epoch, "a rollback")?;
+                self.undone(ctx, *epoch, *common, *last, *undone)
+            }
+            (Op::SnapshotBegin { id }, OpResult::SnapshotBegun(offer)) => {
+                let mut log = self.stores[who].log.clone();
+                log.split_off(&(offer.start.tick.0 + 1));
+                if last_of(&log) != offer.start {
+                    broken!("I8", "s{who} offers a copy from {}, where its log has {}", offer.start, last_of(&log));
+                }
+                self.offers.insert(number(id), log);
+                Ok(())
+            }
+            (Op::CopyBegin(offer), OpResult::CopyBegun) => {
+                self.fresh(ctx, offer.id.epoch, "the beginning of a copy")?;
+                let id = number(&offer.id);
+                let Some(log) = self.offers.get(&id) else { broken!("I8", "s{who} copies what nobody offered") };
+                self.stores[who].copy = Copy { id: Some(id), log: log.clone() };
+                Ok(())
+            }
+            (Op::CopyFinish { id, keep_old }, OpResult::CopyFinished { last, .. }) => {
+                let copy = std::mem::take(&mut self.stores[who].copy);
+                if copy.id != Some(number(id)) || last_of(&copy.log) != *last {
+                    broken!("I8", "s{who} finished a copy at {last} that is at {}", last_of(&copy.log));
+                }
+                let docs = self.docs_of(&copy.log);
+                let store = &mut self.stores[who];
+                let old = std::mem::replace(&mut store.log, copy.log);
+                let gone: Vec<Position> = old
+                    .iter()
+                    .filter(|(tick, row)| store.log.get(tick) != Some(row))
+                    .map(|(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) })
+                    .collect();
+                if *keep_old {
+                    store.kept.extend(&gone);
+                } else if let Some(first) = gone.first() {
+                    broken!("I10", "s{who} swapped in a copy without keeping {first} and later");
+                }
+                store.shadow.become_at(ctx.at, docs);
+                Ok(())
+            }
+            (Op::CopyDrop, OpResult::CopyDropped) => {
+                self.stores[who].copy = Copy::default();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn undone(&mut self, ctx: &Ctx, epoch: Epoch, common: Position, last: Position, undone: u64) -> Verdict {
+        let who = ctx.node;
+        let mut log = std::mem::take(&mut self.stores[who].log);
+        let tail = log.split_off(&(last.tick.0 + 1));
+        let (end, count) = (last_of(&log), tail.len() as u64);
+        let leader_row = |tick: u64| self.leader(epoch).map(|(_, store)| store.log.get(&tick).copied());
+        let wrong = if end != last {
+            Some(format!("s{who} rolled back to {last}, where its log has {end}"))
+        } else if count != undone {
+            Some(format!("s{who} says it undid {undone} entries, but {count} are gone"))
+        } else if last.tick < common.tick {
+            Some(format!("s{who} rolled back to {last}, below the common point {common}"))
+        } else if last == common && last.tick.0 > 0 && leader_row(last.tick.0).is_some_and(|r| r != log.last_key_value().map(|(_, row)| *row)) {
+            Some(format!("s{who} rolled back to {common}, which its leader does not have"))
+        } else {
+            let shared = tail.first_key_value().filter(|(tick, row)| {
+                last == common && leader_row(**tick).is_some_and(|r| r == Some(**row))
+            });
+            shared.map(|(tick, _)| format!("s{who} undid tick {tick}, which its leader has"))
+        };
+        if let Some(what) = wrong {
+            return Err(("I10", what));
+        }
+        let docs = self.docs_of(&log);
+        let store = &mut self.stores[who];
+        store.log = log;
+        let kept = tail.iter().map(|(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) });
+        store.kept.extend(kept);
+        store.shadow.become_at(ctx.at, docs);
+        Ok(())
+    }
+
+    /// A server sends a message: whatever it says of its disk must be so by now (I4).
+    pub fn sent(&self, ctx: &Ctx, envelope: &Envelope) -> Verdict {
+        let store = &self.stores[ctx.node];
+        match &envelope.message {
+            Message::Acknowledge(ack) => {
+                let durable = [&store.log, &store.copy.log].iter().any(|log| {
+                    ack.durable == Position::ZERO
+                        || log.get(&ack.durable.tick.0).is_some_and(|(epoch, _)| *epoch == ack.durable.epoch)
+                });
+                if !durable {
+                    let last = store.last();
+                    broken!("I4", "s{} acknowledges {}, but only {last} is durable", ctx.node, ack.durable);
+                }
+            }
+            Message::Report(report) => {
+                if store.seen < report.epoch {
+                    broken!("I4", "s{} reports for epoch {} before it is durable", ctx.node, report.epoch.0);
+                }
+                if store.last() != report.last && report.complete {
+                    broken!("I4", "s{} reports {}, but is at {}", ctx.node, report.last, store.last());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A report arrives at an agent.
+    pub fn reported(&mut self, ctx: &Ctx, server: usize, report: &Report) {
+        self.reports.push(Arrived { event: ctx.event, agent: ctx.node, server, report: *report });
+    }
+
+    /// I12, first half: of those whose report the deciding agent had, nobody had more than the chosen one.
+    pub fn elected(&self, epoch: Epoch, chosen: usize, decider: usize, decided: u64) -> Verdict {
+        let in_time = self.reports.iter().filter(|a| {
+            a.report.epoch == epoch && a.agent == decider && a.event < decided && a.report.complete
+        });
+        let Some(term) = in_time.clone().map(|a| a.report.term).max() else { return Ok(()) };
+        let round: Vec<&Arrived> = in_time.filter(|a| a.report.term == term).collect();
+        // A process that came back may report again: its latest report counts.
+        let mut latest: BTreeMap<usize, Position> = BTreeMap::new();
+        for arrived in round {
+            latest.insert(arrived.server, arrived.report.last);
+        }
+        let mine = latest.get(&chosen).copied();
+        let best = latest.iter().max_by_key(|(_, last)| **last);
+        match (mine, best) {
+            (_, None) => Ok(()),
+            (None, Some(_)) => broken!("I12", "s{chosen} was elected for epoch {} without a report", epoch.0),
+            (Some(mine), Some((server, last))) if *last > mine => {
+                broken!("I12", "s{chosen} at {mine} was elected for epoch {}, but s{server} reported {last}", epoch.0)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// I9 for logs: after convergence all are the same.
+    pub fn converged(&self) -> Verdict {
+        let first = &self.stores[0];
+        for (who, store) in self.stores.iter().enumerate() {
+            if store.log != first.log {
+                let tick = (1..).find(|t| store.log.get(t) != first.log.get(t)).unwrap_or(0);
+                broken!("I9", "the logs of s0 and s{who} differ at tick {tick}");
+            }
+            if store.shadow.docs != first.shadow.docs {
+                broken!("I9", "the model's documents of s0 and s{who} differ");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::At;
+    use crate::model::{Doc, Slot};
+    use bytes::Bytes;
+    use tanist_engine::types::*;
+
+    fn ctx(node: usize, event: u64) -> Ctx {
+        Ctx { at: At(event), event, node, incarnation: 1, local: Time(event) }
+    }
+
+    fn entry(epoch: u64, tick: u64) -> Entry {
+        Entry::new(Epoch(epoch), Tick(tick), Bytes::from(format!("{epoch}/{tick}")))
+    }
+
+    fn at(epoch: u64, tick: u64) -> Position {
+        Position { epoch: Epoch(epoch), tick: Tick(tick) }
+    }
+
+    fn begin(r: &mut Replication, node: usize, epoch: u64, tick: u64) -> Verdict {
+        let op = Op::BeginEpoch { epoch: Epoch(epoch), lineage: Lineage(epoch) };
+        r.performed(&ctx(node, 1), &op, &OpResult::Began { entry: entry(epoch, tick) }, None)
+    }
+
+    fn append(r: &mut Replication, node: usize, epoch: u64, entries: Vec<Entry>, last: Position) -> Verdict {
+        let prev = Position::ZERO;
+        let op = Op::Append { epoch: Epoch(epoch), into: Target::Data, prev, entries };
+        r.performed(&ctx(node, 2), &op, &OpResult::Appended { last }, None)
+    }
+
+    fn undo(r: &mut Replication, node: usize, epoch: u64, to: Position, undone: u64) -> Verdict {
+        let op = Op::Undo { epoch: Epoch(epoch), common: to, limit: 10 };
+        r.performed(&ctx(node, 3), &op, &OpResult::Undone { last: to, undone }, None)
+    }
+
+    #[test]
+    fn an_append_of_an_older_epoch_is_found() {
+        let mut r = Replication::new(2);
+        begin(&mut r, 0, 1, 1).unwrap();
+        append(&mut r, 1, 1, vec![entry(1, 1)], at(1, 1)).unwrap();
+        let see = Op::See { epoch: Epoch(2) };
+        r.performed(&ctx(1, 2), &see, &OpResult::Seen { before: Epoch(1), last: at(1, 1) }, None).unwrap();
+        assert_eq!(append(&mut r, 1, 1, vec![], at(1, 1)).unwrap_err().0, "I7");
+    }
+
+    #[test]
+    fn entries_that_nobody_wrote_gaps_and_second_births_are_found() {
+        let mut r = Replication::new(2);
+        begin(&mut r, 0, 1, 1).unwrap();
+        assert_eq!(append(&mut r, 1, 1, vec![entry(1, 2)], at(1, 2)).unwrap_err().0, "I8");
+        assert_eq!(begin(&mut r, 1, 1, 1).unwrap_err().0, "I6");
+        assert_eq!(begin(&mut r, 0, 2, 7).unwrap_err().0, "I8");
+    }
+
+    #[test]
+    fn a_follower_that_leaves_its_leader_is_found() {
+        let mut r = Replication::new(3);
+        begin(&mut r, 0, 1, 1).unwrap();
+        begin(&mut r, 1, 2, 1).unwrap();
+        begin(&mut r, 1, 3, 2).unwrap();
+        append(&mut r, 2, 1, vec![entry(1, 1)], at(1, 1)).unwrap();
+        assert_eq!(append(&mut r, 2, 3, vec![entry(3, 2)], at(3, 2)).unwrap_err().0, "I8");
+    }
+
+    #[test]
+    fn a_rollback_must_take_the_tail_and_nothing_else() {
+        let diverged = || {
+            let mut r = Replication::new(2);
+            begin(&mut r, 0, 1, 1).unwrap();
+            append(&mut r, 1, 1, vec![entry(1, 1)], at(1, 1)).unwrap();
+            begin(&mut r, 0, 2, 2).unwrap();
+            begin(&mut r, 1, 3, 2).unwrap();
+            r
+        };
+        undo(&mut diverged(), 0, 3, at(1, 1), 1).unwrap();
+        assert_eq!(undo(&mut diverged(), 0, 3, Position::ZERO, 2).unwrap_err().0, "I10", "one too many");
+        assert_eq!(undo(&mut diverged(), 0, 3, at(2, 2), 0).unwrap_err().0, "I10", "one too few");
+        assert_eq!(undo(&mut diverged(), 0, 3, at(1, 1), 2).unwrap_err().0, "I10", "miscounted");
+        assert_eq!(undo(&mut diverged(), 0, 1, at(1, 1), 1).unwrap_err().0, "I7");
+        let mut r = diverged();
+        undo(&mut r, 0, 3, at(1, 1), 1).unwrap();
+        assert!(r.stores[0].kept.contains(&at(2, 2)));
+        assert_eq!(r.converged().unwrap_err().0, "I9");
+        append(&mut r, 0, 3, vec![entry(3, 2)], at(3, 2)).unwrap();
+        r.converged().unwrap();
+    }
+
+    #[test]
+    fn an_early_acknowledgement_is_found() {
+        let mut r = Replication::new(2);
+        begin(&mut r, 0, 1, 1).unwrap();
+        let ack = |tick| Message::Acknowledge(tanist_engine::message::Acknowledge {
+            epoch: Epoch(1),
+            boot: Boot(1),
+            store: StoreId(1),
+            durable: at(1, tick),
+        });
+        let id = NodeId { kind: NodeKind::Server, uuid: 1 };
+        let from = tanist_engine::message::Peer { id, endpoint: Endpoint::parse("tcp://a:1").unwrap() };
+        let envelope = |message| Envelope { from: from.clone(), to: None, message };
+        r.sent(&ctx(0, 1), &envelope(ack(1))).unwrap();
+        assert_eq!(r.sent(&ctx(0, 1), &envelope(ack(2))).unwrap_err().0, "I4");
+        let report = Report {
+            term: Term(1),
+            epoch: Epoch(2),
+            boot: Boot(1),
+            store: StoreId(1),
+            complete: true,
+            last: at(1, 1),
+            seen: Epoch(1),
+        };
+        assert_eq!(r.sent(&ctx(0, 1), &envelope(Message::Report(report))).unwrap_err().0, "I4");
+    }
+
+    #[test]
+    fn the_wrong_choice_is_found() {
+        let mut r = Replication::new(2);
+        let report = |tick| Report {
+            term: Term(1),
+            epoch: Epoch(2),
+            boot: Boot(1),
+            store: StoreId(1),
+            complete: true,
+            last: at(1, tick),
+            seen: Epoch(1),
+        };
+        r.reported(&ctx(0, 1), 0, &report(9));
+        r.reported(&ctx(0, 2), 1, &report(10));
+        r.elected(Epoch(2), 1, 0, 3).unwrap();
+        assert_eq!(r.elected(Epoch(2), 0, 0, 3).unwrap_err().0, "I12");
+        r.elected(Epoch(2), 0, 0, 2).unwrap(); // the better report came after the decision
+    }
+
+    #[test]
+    fn documents_follow_the_log() {
+        let mut r = Replication::new(1);
+        begin(&mut r, 0, 1, 1).unwrap();
+        let slot = Slot { collection: 0, key: 0 };
+        let put = Effect::Put(slot, Doc { v: 1, a: None, b: None, rev: "x".into() });
+        r.birth(&ctx(0, 5), &entry(1, 2), Some(1), Some(put)).unwrap();
+        assert_eq!(r.stores[0].shadow.docs.documents.len(), 1);
+        undo(&mut r, 0, 2, at(1, 1), 1).unwrap();
+        assert!(r.stores[0].shadow.docs.documents.is_empty());
+    }
+}

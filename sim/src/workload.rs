@@ -1,0 +1,390 @@
+//! The clients: each does one operation after the other, follows `X-Arango-Endpoint`, repeats what may be repeated, and
+//! records when it called, when it was answered, and when it will never know.
+//!
+//! A client knows nothing but the endpoints it was given. What it may conclude from an answer is what a driver may:
+//! 1495 and 1496 mean that nothing was started (R14), so it repeats; no answer, or another 5xx, means "unknown".
+
+use crate::clock::At;
+use crate::model::{Action, Doc, Slot};
+use crate::scenario::Scenario;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tanist_engine::http::{Request, Response, header};
+use tanist_engine::types::Rng;
+
+/// Collections 0 and 1 stay; 2 comes and goes.
+const COLLECTIONS: u8 = 3;
+const PASSING: u8 = 2;
+pub const COUNTERS: u8 = 2;
+
+/// How long a client waits for one answer, and for one operation in all.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(2500);
+pub const OPERATION_TIMEOUT: Duration = Duration::from_millis(12_000);
+
+/// How one attempt ended, as the client's socket sees it.
+#[derive(Clone, Debug)]
+pub enum Ending {
+    Answer(Response),
+    /// Nobody listens there: surely nothing was done.
+    Refused,
+    /// The connection broke, or no answer came in time.
+    Silence,
+}
+
+/// What became of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Open,
+    /// A 2xx.
+    Done,
+    /// An answer that says that nothing was done: 404, 409, 412, or refusals until the client gave up.
+    Not,
+    Unknown,
+}
+
+/// One operation in the history.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub client: usize,
+    pub action: Action,
+    pub called: At,
+    pub returned: Option<At>,
+    pub outcome: Outcome,
+    pub status: u16,
+    /// An earlier attempt may have had an effect.
+    pub doubtful: bool,
+    /// Of a counter that was read.
+    pub count: Option<u64>,
+}
+
+struct Current {
+    op: u64,
+    attempt: u64,
+    sent: Option<At>,
+}
+
+struct Client {
+    rng: Rng,
+    /// Which server it believes in, as an index among the servers.
+    server: usize,
+    agent: usize,
+    current: Option<Current>,
+    /// Revisions it has been told of, for conditional writes.
+    revisions: BTreeMap<Slot, String>,
+    done_after_heal: u64,
+}
+
+/// What a client does next.
+#[derive(Debug)]
+pub enum Next {
+    Send { to: Destination, attempt: u64, request: Request },
+    /// Come again after this long.
+    Wait(Duration),
+    Rest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    Server(usize),
+    Agent(usize),
+}
+
+pub struct Workload {
+    servers: usize,
+    agents: usize,
+    mix: [u64; 5],
+    keys: u64,
+    think: Duration,
+    clients: Vec<Client>,
+    attempts: u64,
+    pub history: BTreeMap<u64, Record>,
+    /// Set when everything is healed.
+    pub healed: Option<At>,
+    /// No new operations from here on.
+    pub closing: bool,
+}
+
+impl Workload {
+    pub fn new(s: &Scenario) -> Workload {
+        let mut rng = Rng::new(s.seed_work);
+        let clients = (0..s.clients).map(|i| {
+            let mut rng = rng.fork(i);
+            let (server, agent) = (rng.below(s.servers) as usize, rng.below(s.agents) as usize);
+            Client { rng, server, agent, current: None, revisions: BTreeMap::new(), done_after_heal: 0 }
+        });
+        Workload {
+            servers: s.servers as usize,
+            agents: s.agents as usize,
+            mix: [s.mix_write, s.mix_read, s.mix_dirty, s.mix_collection, s.mix_agency],
+            keys: s.keys,
+            think: Duration::from_millis(s.think_ms),
+            clients: clients.collect(),
+            attempts: 0,
+            history: BTreeMap::new(),
+            healed: None,
+            closing: false,
+        }
+    }
+
+    pub fn attempt_of(&self, client: usize) -> Option<u64> {
+        self.clients[client].current.as_ref().map(|c| c.attempt)
+    }
+
+    /// The operation that a client is at.
+    pub fn op_of(&self, client: usize) -> Option<u64> {
+        self.clients[client].current.as_ref().map(|c| c.op)
+    }
+
+    /// Every client has succeeded with something since the healing (or there is nothing that it could do).
+    pub fn served_since_heal(&self) -> bool {
+        self.clients.iter().all(|c| c.done_after_heal > 0)
+    }
+
+    pub fn idle(&self) -> bool {
+        self.clients.iter().all(|c| c.current.is_none())
+    }
+
+    /// The client is awake: begin an operation, or try the current one again.
+    pub fn wake(&mut self, at: At, client: usize) -> Next {
+        let op = match &self.clients[client].current {
+            Some(current) => current.op,
+            None if self.closing => return Next::Rest,
+            None => {
+                let action = self.choose(client);
+                let op = self.history.len() as u64 + 1;
+                let record = Record {
+                    client,
+                    action,
+                    called: at,
+                    returned: None,
+                    outcome: Outcome::Open,
+                    status: 0,
+                    doubtful: false,
+                    count: None,
+                };
+                self.history.insert(op, record);
+                op
+            }
+        };
+        let record = &self.history[&op];
+        if at > record.called.plus(OPERATION_TIMEOUT) {
+            let outcome = if record.doubtful && !record.action.is_read() { Outcome::Unknown } else { Outcome::Not };
+            self.finish(at, client, op, outcome, 0);
+            return Next::Wait(self.pause(client));
+        }
+        self.attempts += 1;
+        let state = &mut self.clients[client];
+        let dirty = matches!(record.action, Action::Read { dirty: true, .. });
+        let to = match &record.action {
+            action if action.is_agency() => Destination::Agent(state.agent),
+            // A dirty read may be asked of anybody.
+            _ if dirty => Destination::Server(state.rng.below(self.servers as u64) as usize),
+            _ => Destination::Server(state.server),
+        };
+        state.current = Some(Current { op, attempt: self.attempts, sent: Some(at) });
+        Next::Send { to, attempt: self.attempts, request: record.action.request(op) }
+    }
+
+    fn choose(&mut self, client: usize) -> Action {
+        let fresh = self.history.len();
+        // Somebody has to make the collections.
+        if fresh < 2 {
+            return Action::Create(fresh as u8);
+        }
+        let state = &mut self.clients[client];
+        let rng = &mut state.rng;
+        let mut pick = rng.below(self.mix.iter().sum());
+        let area = self.mix.iter().position(|weight| {
+            let here = pick < *weight;
+            pick = pick.saturating_sub(*weight);
+            here
+        });
+        let collections = if self.mix[3] > 0 { COLLECTIONS } else { PASSING };
+        let slot = Slot {
+            collection: rng.below(u64::from(collections)) as u8,
+            key: rng.below(self.keys) as u8,
+        };
+        let known = state.revisions.get(&slot).cloned();
+        let rev = known.filter(|_| rng.chance(1, 4));
+        match area {
+            Some(0) => match rng.below(8) {
+                0..=2 => Action::Insert(slot),
+                3..=4 => Action::Update(slot, rev),
+                5..=6 => Action::Replace(slot, rev),
+                _ => Action::Remove(slot, rev),
+            },
+            Some(1) => Action::Read { slot, dirty: false },
+            Some(2) => Action::Read { slot, dirty: true },
+            Some(3) => match rng.below(4) {
+                0..=1 => Action::Create(PASSING),
+                2 => Action::Truncate(rng.below(u64::from(COLLECTIONS)) as u8),
+                _ => Action::Drop(PASSING),
+            },
+            _ => {
+                let counter = rng.below(u64::from(COUNTERS)) as u8;
+                if rng.chance(2, 3) { Action::Count(counter) } else { Action::ReadCount(counter) }
+            }
+        }
+    }
+
+    /// An attempt has ended. `server_of` and `agent_of` turn an endpoint's URL into an index.
+    pub fn ended(
+        &mut self,
+        at: At,
+        client: usize,
+        attempt: u64,
+        ending: &Ending,
+        index_of: impl Fn(&str) -> Option<Destination>,
+    ) -> Next {
+        let state = &mut self.clients[client];
+        let Some(current) = state.current.as_mut().filter(|c| c.attempt == attempt && c.sent.is_some()) else {
+            return Next::Rest; // of an attempt that was given up
+        };
+        current.sent = None;
+        let op = current.op;
+        let record = self.history.get_mut(&op).expect("the current operation is in the history");
+        let action = record.action.clone();
+        let rotate = |state: &mut Client, servers: usize, agents: usize| {
+            if action.is_agency() {
+                state.agent = (state.agent + 1) % agents;
+            } else {
+                state.server = (state.server + 1) % servers;
+            }
+        };
+        let (servers, agents) = (self.servers, self.agents);
+        let response = match ending {
+            Ending::Answer(response) => response,
+            Ending::Refused => {
+                rotate(state, servers, agents);
+                return Next::Wait(Duration::from_millis(20 + state.rng.below(80)));
+            }
+            Ending::Silence => {
+                rotate(state, servers, agents);
+                record.doubtful |= !action.is_read();
+                // What has a client id can be sent again; a document write can't without being done twice.
+                if action.is_read() || action.is_agency() {
+                    return Next::Wait(Duration::from_millis(20 + state.rng.below(80)));
+                }
+                self.finish(at, client, op, Outcome::Unknown, 0);
+                return Next::Wait(self.pause(client));
+            }
+        };
+        match response.status {
+            200..=299 => {
+                let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
+                match &action {
+                    Action::ReadCount(n) => {
+                        let count = body.pointer(&format!("/0/sim/n{n}")).and_then(|v| v.as_u64()).unwrap_or(0);
+                        record.count = Some(count);
+                    }
+                    Action::Insert(slot) | Action::Update(slot, _) | Action::Replace(slot, _) => {
+                        if let Some(rev) = body.get("_rev").and_then(|r| r.as_str()) {
+                            state.revisions.insert(*slot, rev.to_owned());
+                        }
+                    }
+                    Action::Read { slot, .. } => {
+                        if let Some(doc) = Doc::from_json(&body) {
+                            state.revisions.insert(*slot, doc.rev);
+                        }
+                    }
+                    _ => {}
+                }
+                self.finish(at, client, op, Outcome::Done, response.status);
+                Next::Wait(self.pause(client))
+            }
+            307 => {
+                let location = response.header(header::LOCATION).and_then(&index_of);
+                match location {
+                    Some(Destination::Agent(agent)) => state.agent = agent,
+                    _ => rotate(state, servers, agents),
+                }
+                Next::Wait(Duration::from_millis(1))
+            }
+            503 if matches!(response.error_num(), Some(1495 | 1496)) || action.is_agency() || action.is_read() => {
+                let pause = match response.header(header::ENDPOINT).and_then(&index_of) {
+                    Some(Destination::Server(server)) if server != state.server => {
+                        state.server = server;
+                        1
+                    }
+                    _ => {
+                        rotate(state, servers, agents);
+                        30 + state.rng.below(100)
+                    }
+                };
+                // "No leader" of an agent that had begun to write may be about a write that still commits.
+                record.doubtful |= matches!(action, Action::Count(_));
+                Next::Wait(Duration::from_millis(pause))
+            }
+            400..=499 if response.status != 408 => {
+                let not = if record.doubtful { Outcome::Unknown } else { Outcome::Not };
+                self.finish(at, client, op, not, response.status);
+                Next::Wait(self.pause(client))
+            }
+            status => {
+                rotate(state, servers, agents);
+                record.doubtful |= !action.is_read();
+                if action.is_agency() {
+                    return Next::Wait(Duration::from_millis(50));
+                }
+                let outcome = if action.is_read() { Outcome::Not } else { Outcome::Unknown };
+                self.finish(at, client, op, outcome, status);
+                Next::Wait(self.pause(client))
+            }
+        }
+    }
+
+    fn finish(&mut self, at: At, client: usize, op: u64, outcome: Outcome, status: u16) {
+        let record = self.history.get_mut(&op).expect("the operation is in the history");
+        record.returned = Some(at);
+        record.outcome = outcome;
+        record.status = status;
+        let answered = status != 0 && outcome != Outcome::Unknown && !record.action.is_agency();
+        let dirty = matches!(record.action, Action::Read { dirty: true, .. });
+        if self.healed.is_some_and(|healed| record.called > healed) && answered && !dirty {
+            self.clients[client].done_after_heal += 1;
+        }
+        self.clients[client].current = None;
+    }
+
+    fn pause(&mut self, client: usize) -> Duration {
+        let mean = self.think.as_micros() as u64;
+        Duration::from_micros(self.clients[client].rng.below(2 * mean + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload() -> Workload {
+        Workload::new(&Scenario { clients: 1, mix_agency: 0, mix_dirty: 0, ..Scenario::default() })
+    }
+
+    fn nowhere(_: &str) -> Option<Destination> {
+        None
+    }
+
+    #[test]
+    fn a_refusal_is_followed_and_repeated() {
+        let mut w = workload();
+        let Next::Send { attempt, .. } = w.wake(At(0), 0) else { panic!() };
+        let refusal = Response::error(503, 1496, "not a leader").with_header(header::ENDPOINT, "http://s2:1");
+        let next = w.ended(At(1), 0, attempt, &Ending::Answer(refusal), |_| Some(Destination::Server(2)));
+        assert!(matches!(next, Next::Wait(_)));
+        let Next::Send { to, attempt, .. } = w.wake(At(2), 0) else { panic!() };
+        assert_eq!(to, Destination::Server(2));
+        w.ended(At(3), 0, attempt, &Ending::Answer(Response::raw(200, "{}")), nowhere);
+        assert_eq!(w.history[&1].outcome, Outcome::Done);
+    }
+
+    #[test]
+    fn silence_after_a_write_is_unknown_and_late_answers_are_nothing() {
+        let mut w = workload();
+        let Next::Send { attempt, .. } = w.wake(At(0), 0) else { panic!() };
+        w.ended(At(1), 0, attempt, &Ending::Silence, nowhere);
+        assert_eq!(w.history[&1].outcome, Outcome::Unknown);
+        let late = w.ended(At(2), 0, attempt, &Ending::Answer(Response::raw(200, "{}")), nowhere);
+        assert!(matches!(late, Next::Rest));
+        assert_eq!(w.history[&1].outcome, Outcome::Unknown);
+    }
+}
