@@ -1,2 +1,34 @@
+//! The simulator: the engine's nodes in a world of simulated network, clocks and disks; one seed, one history.
+//!
+//! | module            | what it is for                                                             |
+//! |-------------------|----------------------------------------------------------------------------|
+//! | [`scenario`]      | seed -> everything a run depends on, as text                               |
+//! | [`faults`]        | what goes wrong, when, for how long                                        |
+//! | [`world`]         | handles one happening at a time, whoever drives it                         |
+//! | [`node`]          | a machine: the engine's node, its store, its disk queue                    |
+//! | [`net`] [`clock`] | links; true time and each machine's idea of it                             |
+//! | [`workload`] [`model`] | the clients; what each document may be                                |
+//! | [`check`]         | a checker for every invariant I1..I17                                      |
+//! | [`trace`]         | one line for each thing that happens, and a running hash                   |
+//! | [`driver_loop`]   | a plain event loop: fast, for sweeps                                       |
+//! | [`driver_madsim`] | the same world as a madsim cluster, each node with a task of its own       |
+//! | [`run`]           | a run from scenario to outcome                                             |
+//!
+//! SIMULATION.md explains it to somebody with a failing seed in hand.
+
 #[cfg(not(madsim))]
 compile_error!("the simulator needs `--cfg madsim`: build from inside the workspace and leave RUSTFLAGS unset");
+
+pub mod check;
+pub mod clock;
+pub mod driver_loop;
+pub mod driver_madsim;
+pub mod faults;
+pub mod model;
+pub mod net;
+pub mod node;
+pub mod run;
+pub mod scenario;
+pub mod trace;
+pub mod workload;
+pub mod world;

@@ -137,7 +137,7 @@ impl Workload {
 
     /// Every client has succeeded with something since the healing (or there is nothing that it could do).
     pub fn served_since_heal(&self) -> bool {
-        self.clients.iter().all(|c| c.done_after_heal > 0)
+        self.mix[0] + self.mix[1] == 0 || self.clients.iter().all(|c| c.done_after_heal > 0)
     }
 
     pub fn idle(&self) -> bool {

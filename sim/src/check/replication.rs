@@ -38,6 +38,8 @@ pub struct Store {
     pub shadow: Shadow,
     /// What rollbacks took away here and kept.
     pub kept: BTreeSet<Position>,
+    /// Of these, what was undone entry by entry.
+    pub undone: BTreeSet<Position>,
     copy: Copy,
 }
 
@@ -288,8 +290,11 @@ impl Replication {
         let docs = self.docs_of(&log);
         let store = &mut self.stores[who];
         store.log = log;
-        let kept = tail.iter().map(|(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) });
-        store.kept.extend(kept);
+        for (tick, (epoch, _)) in &tail {
+            let position = Position { epoch: *epoch, tick: Tick(*tick) };
+            store.kept.insert(position);
+            store.undone.insert(position);
+        }
         store.shadow.become_at(ctx.at, docs);
         Ok(())
     }

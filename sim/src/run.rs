@@ -1,0 +1,91 @@
+//! A run from scenario to outcome. A panic of the engine (an assertion) is caught and becomes the run's violation.
+
+use crate::check::Violation;
+use crate::clock::At;
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+use crate::world::{Figures, World};
+use crate::{driver_loop, driver_madsim};
+use std::cell::RefCell;
+use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    Loop,
+    Madsim,
+}
+
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub violation: Option<Violation>,
+    /// Over everything that happened: equal for two runs of the same scenario under the same driver.
+    pub hash: u64,
+    pub figures: Figures,
+}
+
+thread_local! {
+    /// Set while a run is under way on this thread: what the panic said, and where.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+    static RUNNING: RefCell<bool> = const { RefCell::new(false) };
+}
+
+/// A panic inside a run is a finding, to be told with the run's other facts rather than on its own.
+fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let default = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if RUNNING.with_borrow(|running| *running) {
+                PANIC.with_borrow_mut(|last| *last = Some(info.to_string().replace('\n', " ")));
+            } else {
+                default(info);
+            }
+        }));
+    });
+}
+
+/// Runs a scenario; the trace goes to `sink`, if there is one.
+pub fn run(scenario: &Scenario, driver: Driver, sink: Option<Box<dyn Write + Send>>) -> Outcome {
+    listen();
+    let world = World::new(scenario.clone(), Trace::new(sink));
+    RUNNING.set(true);
+    let outcome = match driver {
+        Driver::Loop => {
+            let mut world = world;
+            let ended = panic::catch_unwind(AssertUnwindSafe(|| driver_loop::drive(&mut world)));
+            if ended.is_err() {
+                world.panicked(panic_text());
+            }
+            world.outcome()
+        }
+        Driver::Madsim => {
+            // The world is lost with a panic inside madsim's runtime; the panic itself is the finding.
+            match panic::catch_unwind(AssertUnwindSafe(|| driver_madsim::drive(world, scenario.seed_chance))) {
+                Ok(world) => world.outcome(),
+                Err(_) => {
+                    let violation = Violation { invariant: "panic", what: panic_text(), at: At(0) };
+                    Outcome { violation: Some(violation), hash: 0, figures: Figures::default() }
+                }
+            }
+        }
+    };
+    RUNNING.set(false);
+    outcome
+}
+
+fn panic_text() -> String {
+    PANIC.take().unwrap_or_else(|| "a panic without words".into())
+}
+
+impl World {
+    fn panicked(&mut self, what: String) {
+        self.fail("panic", what);
+    }
+
+    fn outcome(mut self) -> Outcome {
+        self.trace.flush();
+        Outcome { violation: self.violation.take(), hash: self.trace.hash.0, figures: self.figures.clone() }
+    }
+}
