@@ -145,8 +145,7 @@ fn carry_out(cluster: &Cluster, effects: Vec<Effect>) {
 
 /// Drives the world until it says that it is over; hands it back. `seed` is madsim's own (who runs first).
 pub fn drive(world: World, seed: u64) -> World {
-    let cluster: Cluster =
-        Arc::new(Mutex::new(Shared { world, queues: BTreeMap::new(), number: 0, finished: None }));
+    let cluster: Cluster = Arc::new(Mutex::new(Shared { world, queues: BTreeMap::new(), number: 0, finished: None }));
     let runtime = Runtime::with_seed_and_config(seed, Config::default());
     let inner = cluster.clone();
     runtime.block_on(async move {

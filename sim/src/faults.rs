@@ -58,22 +58,40 @@ pub enum Whom {
 pub enum Kind {
     /// The process dies at once; what its disk had not synced is lost but for a prefix. Its starter may tell the agency
     /// after `notice_ms`, `notices` times.
-    Kill { notice_ms: u64, notices: u64 },
+    Kill {
+        notice_ms: u64,
+        notices: u64,
+    },
     /// The process is asked to leave, and killed if it does not within `for_ms`.
     Stop,
     /// SIGSTOP and SIGCONT.
     Pause,
-    Cut { way: Way, whom: Whom },
+    Cut {
+        way: Way,
+        whom: Whom,
+    },
     /// Bad weather on all links of the target.
-    Storm { loss_permille: u64, duplicate_permille: u64, delay_us: u64 },
+    Storm {
+        loss_permille: u64,
+        duplicate_permille: u64,
+        delay_us: u64,
+    },
     /// Each sync and each read takes this much longer.
-    Slow { disk_ms: u64 },
+    Slow {
+        disk_ms: u64,
+    },
     /// The steady clock's rate changes.
-    Drift { ppm: i64 },
+    Drift {
+        ppm: i64,
+    },
     /// The steady clock jumps forward by `ms` (servers only).
-    Jump { ms: u64 },
+    Jump {
+        ms: u64,
+    },
     /// The wall clock is stepped.
-    Wall { ms: i64 },
+    Wall {
+        ms: i64,
+    },
     /// An operator writes the leader key: a request to hand over to the target.
     Handover,
 }
@@ -144,10 +162,9 @@ impl fmt::Display for Fault {
                 };
                 write!(f, " way={way} from={whom}")
             }
-            Kind::Storm { loss_permille, duplicate_permille, delay_us } => write!(
-                f,
-                " loss_permille={loss_permille} duplicate_permille={duplicate_permille} delay_us={delay_us}"
-            ),
+            Kind::Storm { loss_permille, duplicate_permille, delay_us } => {
+                write!(f, " loss_permille={loss_permille} duplicate_permille={duplicate_permille} delay_us={delay_us}")
+            }
             Kind::Slow { disk_ms } => write!(f, " disk_ms={disk_ms}"),
             Kind::Drift { ppm } => write!(f, " ppm={ppm}"),
             Kind::Jump { ms } => write!(f, " ms={ms}"),
@@ -234,10 +251,8 @@ impl Fault {
             Target::Server(n) if n as u64 >= s.servers => return fail(format!("there is no s{n}")),
             _ => {}
         }
-        let may_be_agent = !matches!(
-            self.target,
-            Target::Leader | Target::Follower | Target::Servers | Target::Server(_)
-        );
+        let may_be_agent =
+            !matches!(self.target, Target::Leader | Target::Follower | Target::Servers | Target::Server(_));
         match self.kind {
             Kind::Jump { .. } if may_be_agent => {
                 fail("an agent's steady clock may not jump: the lease rests on it".into())
@@ -291,10 +306,11 @@ pub fn draw(rng: &mut Rng, s: &Scenario) -> Vec<Fault> {
         let for_ms = [s.lease_ms / 2, s.lease_ms * 3 / 2, s.lease_ms * 3, s.lease_ms * 8][rng.below(4) as usize];
         let for_ms = for_ms / 2 + rng.below(for_ms.max(1));
         let kind = match which {
-            0 => Kind::Kill {
-                notice_ms: [1, 20, 500, for_ms + 300][rng.below(4) as usize],
-                notices: [0, 1, 1, 2][rng.below(4) as usize],
-            },
+            0 => {
+                let notice_ms = [1, 20, 500, for_ms + 300][rng.below(4) as usize];
+                let notices = [0, 1, 1, 2][rng.below(4) as usize];
+                Kind::Kill { notice_ms: if notices > 0 { notice_ms } else { 0 }, notices }
+            }
             1 => Kind::Stop,
             2 => Kind::Pause,
             3 => Kind::Cut {

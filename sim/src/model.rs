@@ -58,7 +58,10 @@ pub enum Action {
     /// Leaves nothing but `v`.
     Replace(Slot, Option<String>),
     Remove(Slot, Option<String>),
-    Read { slot: Slot, dirty: bool },
+    Read {
+        slot: Slot,
+        dirty: bool,
+    },
     Create(u8),
     Truncate(u8),
     Drop(u8),
@@ -90,9 +93,8 @@ impl Action {
                 Request::new(Method::Post, format!("/_api/document/c{}?returnNew=true", slot.collection))
                     .with_body(format!(r#"{{"_key":"k{}","v":{op},"a":{op}}}"#, slot.key))
             }
-            Action::Update(slot, rev) => {
-                matching(document(Method::Patch, slot, "?returnNew=true"), rev).with_body(format!(r#"{{"v":{op},"b":{op}}}"#))
-            }
+            Action::Update(slot, rev) => matching(document(Method::Patch, slot, "?returnNew=true"), rev)
+                .with_body(format!(r#"{{"v":{op},"b":{op}}}"#)),
             Action::Replace(slot, rev) => {
                 matching(document(Method::Put, slot, "?returnNew=true"), rev).with_body(format!(r#"{{"v":{op}}}"#))
             }

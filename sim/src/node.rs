@@ -70,8 +70,16 @@ pub enum Reading {
     Op(OpId, Op),
     Read(OpId, OpResult),
     /// A client's read beside the engine's loop, as the server's connection tasks do it (R13).
-    Fast { run: Box<Run>, request: Request, pending: Pending },
-    Answer { ticket: Ticket, response: Response, pending: Pending },
+    Fast {
+        run: Box<Run>,
+        request: Request,
+        pending: Pending,
+    },
+    Answer {
+        ticket: Ticket,
+        response: Response,
+        pending: Pending,
+    },
 }
 
 impl Process {

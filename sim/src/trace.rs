@@ -76,7 +76,11 @@ impl Trace {
 
     pub fn heading(&mut self) {
         if let Some(sink) = &mut self.sink {
-            let _ = writeln!(sink, "# {:>9} {:<4} {:<11} {:>4} {:>6} {:>6} what", "time", "node", "role", "epo", "tick", "lease");
+            let _ = writeln!(
+                sink,
+                "# {:>9} {:<4} {:<11} {:>4} {:>6} {:>6} what",
+                "time", "node", "role", "epo", "tick", "lease"
+            );
         }
     }
 

@@ -77,7 +77,11 @@ struct Client {
 /// What a client does next.
 #[derive(Debug)]
 pub enum Next {
-    Send { to: Destination, attempt: u64, request: Request },
+    Send {
+        to: Destination,
+        attempt: u64,
+        request: Request,
+    },
     /// Come again after this long.
     Wait(Duration),
     Rest,
@@ -200,10 +204,7 @@ impl Workload {
             here
         });
         let collections = if self.mix[3] > 0 { COLLECTIONS } else { PASSING };
-        let slot = Slot {
-            collection: rng.below(u64::from(collections)) as u8,
-            key: rng.below(self.keys) as u8,
-        };
+        let slot = Slot { collection: rng.below(u64::from(collections)) as u8, key: rng.below(self.keys) as u8 };
         let known = state.revisions.get(&slot).cloned();
         let rev = known.filter(|_| rng.chance(1, 4));
         match area {

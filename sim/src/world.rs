@@ -136,8 +136,7 @@ impl World {
         };
         let mut machines: Vec<Machine> =
             (0..agents).map(|i| Machine::new(format!("a{i}"), NodeKind::Agent, 8531, clock())).collect();
-        machines
-            .extend((0..servers).map(|i| Machine::new(format!("s{i}"), NodeKind::Server, 8529, clock())));
+        machines.extend((0..servers).map(|i| Machine::new(format!("s{i}"), NodeKind::Server, 8529, clock())));
         let weather = Weather {
             loss_permille: s.net_loss_permille,
             duplicate_permille: s.net_duplicate_permille,
@@ -374,9 +373,7 @@ impl World {
                 }
             }
             Happening::Deliver { node, bytes } => self.deliver(node, &bytes),
-            Happening::Http { node, from, caller, attempt, request } => {
-                self.http(node, from, caller, attempt, request)
-            }
+            Happening::Http { node, from, caller, attempt, request } => self.http(node, from, caller, attempt, request),
             Happening::Synced { node, incarnation } => {
                 if self.process(node, incarnation).is_some() {
                     self.synced(node);
@@ -400,10 +397,12 @@ impl World {
             Happening::Strike { fault } => self.strike(fault),
             Happening::Heal { fault } => self.heal(fault),
             Happening::Notice { node, body } => {
-                self.tell(format_args!("{}!", self.machines[node].name.clone()), format_args!("its starter tells of its death"));
+                self.tell(
+                    format_args!("{}!", self.machines[node].name.clone()),
+                    format_args!("its starter tells of its death"),
+                );
                 for agent in 0..self.agents {
-                    let request =
-                        Request::new(Method::Post, "/_api/tanist/death-notice").with_body(body.clone());
+                    let request = Request::new(Method::Post, "/_api/tanist/death-notice").with_body(body.clone());
                     self.send_http(node, agent, Caller::Nobody, 0, request);
                 }
             }
@@ -829,7 +828,11 @@ impl World {
     }
 
     /// Performs ops, shows them to the checkers.
-    fn perform(&mut self, node: usize, batch: Vec<(tanist_engine::io::OpId, Op)>) -> Vec<(tanist_engine::io::OpId, OpResult)> {
+    fn perform(
+        &mut self,
+        node: usize,
+        batch: Vec<(tanist_engine::io::OpId, Op)>,
+    ) -> Vec<(tanist_engine::io::OpId, OpResult)> {
         let results = self.machines[node].perform(batch);
         let ctx = self.ctx(node);
         let mut done = Vec::with_capacity(results.len());
@@ -864,12 +867,13 @@ impl World {
 
     fn read(&mut self, node: usize, number: u64) {
         let incarnation = self.machines[node].incarnation;
-        let Some(reading) = self.machines[node].process.as_mut().and_then(|p| p.readings.remove(&number)) else { return };
-        let mut again = |world: &mut World, reading: Reading| {
+        let Some(reading) = self.machines[node].process.as_mut().and_then(|p| p.readings.remove(&number)) else {
+            return;
+        };
+        let again = |world: &mut World, reading: Reading| {
             let s = &world.scenario;
-            let pause = s.read_pause_ms > 0
-                && world.disk_rng.below(1000) < s.read_pause_permille
-                && world.healed.is_none();
+            let pause =
+                s.read_pause_ms > 0 && world.disk_rng.below(1000) < s.read_pause_permille && world.healed.is_none();
             let wait = if pause { world.disk_rng.below(world.scenario.read_pause_ms) * 1000 } else { 20 };
             if let Some(process) = &mut world.machines[node].process {
                 let reading = process.reading(reading);
@@ -1019,8 +1023,7 @@ impl World {
             }
             Kind::Storm { loss_permille, duplicate_permille, delay_us } => {
                 let (straggler_permille, straggler_ms) = (20, 500);
-                let weather =
-                    Weather { loss_permille, duplicate_permille, delay_us, straggler_permille, straggler_ms };
+                let weather = Weather { loss_permille, duplicate_permille, delay_us, straggler_permille, straggler_ms };
                 self.net.add_storm(number, mask, weather);
             }
             Kind::Slow { disk_ms } => {
@@ -1122,9 +1125,7 @@ impl World {
         let stores = &self.replication.stores;
         let progress = Progress {
             leader: self.lease.serving(&self.server_times()).map(|(server, _)| server),
-            servers: (0..stores.len())
-                .map(|i| (self.runs(self.agents + i), stores[i].last().to_string()))
-                .collect(),
+            servers: (0..stores.len()).map(|i| (self.runs(self.agents + i), stores[i].last().to_string())).collect(),
             served: self.workload.served_since_heal() && self.at > healed.plus(Duration::from_secs(1)),
             idle: true,
         };
@@ -1148,8 +1149,7 @@ impl World {
     fn too_late(&mut self, healed: At, invariant: &'static str, what: String) {
         let s = &self.scenario;
         let ms = Duration::from_millis;
-        let bound =
-            liveness::bound(ms(s.lease_ms), ms(s.election_max_ms), ms(s.ok_threshold_ms), ms(s.supervision_ms));
+        let bound = liveness::bound(ms(s.lease_ms), ms(s.election_max_ms), ms(s.ok_threshold_ms), ms(s.supervision_ms));
         if self.at > healed.plus(bound) {
             self.hold(Err((invariant, format!("{what}, {bound:?} after everything was healed"))));
         }
@@ -1194,7 +1194,13 @@ impl World {
             }
             let held = dump.documents.keys().filter(|(c, _)| ["c0", "c1", "c2"].contains(&c.as_str())).count();
             if held != shadow.shadow.docs.documents.len() {
-                return Err(("I9", format!("s{server} holds {held} documents of the workload, which wrote {}", shadow.shadow.docs.documents.len())));
+                return Err((
+                    "I9",
+                    format!(
+                        "s{server} holds {held} documents of the workload, which wrote {}",
+                        shadow.shadow.docs.documents.len()
+                    ),
+                ));
             }
             match &first {
                 Some(first) => first.compare(&dump).map_err(|what| ("I9", format!("s0 and s{server}: {what}")))?,
@@ -1300,7 +1306,12 @@ impl fmt::Debug for Brief<'_> {
             (Op::Persist(p), OpResult::Persisted) => {
                 let first = p.entries.first().map_or(0, |(i, _)| *i);
                 let meta: Vec<&str> = p.meta.iter().map(|(name, _)| *name).collect();
-                write!(f, "Persist {} entries from {first}, truncate {:?}, meta {meta:?}", p.entries.len(), p.truncate_from)
+                write!(
+                    f,
+                    "Persist {} entries from {first}, truncate {:?}, meta {meta:?}",
+                    p.entries.len(),
+                    p.truncate_from
+                )
             }
             (Op::Append { epoch, prev, entries, .. }, result) => {
                 write!(f, "Append epoch {} {} entries after {prev}: {result:?}", epoch.0, entries.len())

@@ -39,7 +39,14 @@ pub struct Answer<'a> {
 
 impl History {
     /// A client's write has gone through a store whose documents were `before`. Says what it did.
-    pub fn ran(&mut self, ctx: &Ctx, run: &Run, ran: &Ran, action: &Action, before: &Docs) -> Result<Option<Effect>, (&'static str, String)> {
+    pub fn ran(
+        &mut self,
+        ctx: &Ctx,
+        run: &Run,
+        ran: &Ran,
+        action: &Action,
+        before: &Docs,
+    ) -> Result<Option<Effect>, (&'static str, String)> {
         let Some(op) = model::op_of(&run.request) else { return Ok(None) };
         let status = ran.response.status;
         let success = (200..300).contains(&status);
@@ -56,7 +63,10 @@ impl History {
             return Ok(None);
         };
         if !success {
-            return Err(("I12", format!("s{}: '{action}' failed with {status} and wrote {}", ctx.node, entry.position())));
+            return Err((
+                "I12",
+                format!("s{}: '{action}' failed with {status} and wrote {}", ctx.node, entry.position()),
+            ));
         }
         let (expected, doc) = before.expect(op, action);
         if expected != 200 {
@@ -71,7 +81,10 @@ impl History {
             let told = body.get("new").and_then(Doc::from_json);
             let expected = Doc { rev: rev.clone(), ..doc };
             if told.as_ref() != Some(&expected) {
-                return Err(("I14", format!("s{}: '{action}' returned {told:?}, the model says {expected:?}", ctx.node)));
+                return Err((
+                    "I14",
+                    format!("s{}: '{action}' returned {told:?}, the model says {expected:?}", ctx.node),
+                ));
             }
         }
         Ok(before.effect(op, action, rev))

@@ -250,12 +250,8 @@ mod tests {
         let mut lease = Lease::new(2);
         lease.sent(&ctx(0, 0), &beat(1)).unwrap();
         lease.received(&ctx(0, 10), &grant(1), &[Time(10); 2]).unwrap();
-        let release = tanist_engine::message::Release {
-            boot: Boot(1),
-            epoch: Epoch(1),
-            last: Position::ZERO,
-            successor: None,
-        };
+        let release =
+            tanist_engine::message::Release { boot: Boot(1), epoch: Epoch(1), last: Position::ZERO, successor: None };
         lease.sent(&ctx(0, 20), &envelope(Message::Release(release))).unwrap();
         assert_eq!(lease.holds(0, Time(30)), None);
         assert!(lease.sent(&ctx(0, 40), &beat(1)).is_err());
@@ -264,11 +260,8 @@ mod tests {
     #[test]
     fn an_epoch_has_one_owner() {
         let mut lease = Lease::new(2);
-        let elected = |uuid| Event::Elected {
-            epoch: Epoch(3),
-            server: NodeId { kind: NodeKind::Server, uuid },
-            boot: Boot(1),
-        };
+        let elected =
+            |uuid| Event::Elected { epoch: Epoch(3), server: NodeId { kind: NodeKind::Server, uuid }, boot: Boot(1) };
         lease.noted(&ctx(0, 0), &elected(1)).unwrap();
         lease.noted(&ctx(1, 0), &elected(1)).unwrap();
         assert!(lease.noted(&ctx(1, 0), &elected(2)).is_err());

@@ -40,6 +40,8 @@ pub struct Store {
     pub kept: BTreeSet<Position>,
     /// Of these, what was undone entry by entry.
     pub undone: BTreeSet<Position>,
+    /// How often a copy replaced data with a tail of its own: each is kept whole.
+    pub replaced: usize,
     copy: Copy,
 }
 
@@ -235,7 +237,7 @@ impl Replication {
                 self.stores[who].copy = Copy { id: Some(id), log: log.clone() };
                 Ok(())
             }
-            (Op::CopyFinish { id, keep_old }, OpResult::CopyFinished { last, .. }) => {
+            (Op::CopyFinish { id }, OpResult::CopyFinished { last, .. }) => {
                 let copy = std::mem::take(&mut self.stores[who].copy);
                 if copy.id != Some(number(id)) || last_of(&copy.log) != *last {
                     broken!("I8", "s{who} finished a copy at {last} that is at {}", last_of(&copy.log));
@@ -243,16 +245,11 @@ impl Replication {
                 let docs = self.docs_of(&copy.log);
                 let store = &mut self.stores[who];
                 let old = std::mem::replace(&mut store.log, copy.log);
-                let gone: Vec<Position> = old
-                    .iter()
-                    .filter(|(tick, row)| store.log.get(tick) != Some(row))
-                    .map(|(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) })
-                    .collect();
-                if *keep_old {
-                    store.kept.extend(&gone);
-                } else if let Some(first) = gone.first() {
-                    broken!("I10", "s{who} swapped in a copy without keeping {first} and later");
-                }
+                let gone = old.iter().filter(|(tick, row)| store.log.get(tick) != Some(row));
+                let gone: Vec<Position> =
+                    gone.map(|(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) }).collect();
+                store.replaced += usize::from(!gone.is_empty());
+                store.kept.extend(&gone);
                 store.shadow.become_at(ctx.at, docs);
                 Ok(())
             }
@@ -276,12 +273,15 @@ impl Replication {
             Some(format!("s{who} says it undid {undone} entries, but {count} are gone"))
         } else if last.tick < common.tick {
             Some(format!("s{who} rolled back to {last}, below the common point {common}"))
-        } else if last == common && last.tick.0 > 0 && leader_row(last.tick.0).is_some_and(|r| r != log.last_key_value().map(|(_, row)| *row)) {
+        } else if last == common
+            && last.tick.0 > 0
+            && leader_row(last.tick.0).is_some_and(|r| r != log.last_key_value().map(|(_, row)| *row))
+        {
             Some(format!("s{who} rolled back to {common}, which its leader does not have"))
         } else {
-            let shared = tail.first_key_value().filter(|(tick, row)| {
-                last == common && leader_row(**tick).is_some_and(|r| r == Some(**row))
-            });
+            let shared = tail
+                .first_key_value()
+                .filter(|(tick, row)| last == common && leader_row(**tick).is_some_and(|r| r == Some(**row)));
             shared.map(|(tick, _)| format!("s{who} undid tick {tick}, which its leader has"))
         };
         if let Some(what) = wrong {
@@ -333,9 +333,10 @@ impl Replication {
 
     /// I12, first half: of those whose report the deciding agent had, nobody had more than the chosen one.
     pub fn elected(&self, epoch: Epoch, chosen: usize, decider: usize, decided: u64) -> Verdict {
-        let in_time = self.reports.iter().filter(|a| {
-            a.report.epoch == epoch && a.agent == decider && a.event < decided && a.report.complete
-        });
+        let in_time = self
+            .reports
+            .iter()
+            .filter(|a| a.report.epoch == epoch && a.agent == decider && a.event < decided && a.report.complete);
         let Some(term) = in_time.clone().map(|a| a.report.term).max() else { return Ok(()) };
         let round: Vec<&Arrived> = in_time.filter(|a| a.report.term == term).collect();
         // A process that came back may report again: its latest report counts.
@@ -463,12 +464,14 @@ mod tests {
     fn an_early_acknowledgement_is_found() {
         let mut r = Replication::new(2);
         begin(&mut r, 0, 1, 1).unwrap();
-        let ack = |tick| Message::Acknowledge(tanist_engine::message::Acknowledge {
-            epoch: Epoch(1),
-            boot: Boot(1),
-            store: StoreId(1),
-            durable: at(1, tick),
-        });
+        let ack = |tick| {
+            Message::Acknowledge(tanist_engine::message::Acknowledge {
+                epoch: Epoch(1),
+                boot: Boot(1),
+                store: StoreId(1),
+                durable: at(1, tick),
+            })
+        };
         let id = NodeId { kind: NodeKind::Server, uuid: 1 };
         let from = tanist_engine::message::Peer { id, endpoint: Endpoint::parse("tcp://a:1").unwrap() };
         let envelope = |message| Envelope { from: from.clone(), to: None, message };
