@@ -146,7 +146,6 @@ async fn connection(port: Arc<Port>, stream: TcpStream, mut stop: watch::Receive
             .timer(TokioTimer::new())
             .header_read_timeout(patience.idle)
             .title_case_headers(true)
-            .pipeline_flush(true)
             .serve_connection(io, service)
             .with_upgrades();
         let mut connection = pin!(connection);
@@ -391,3 +390,6 @@ pub fn bind(authority: &str) -> Result<std::net::TcpListener, exit::Exit> {
     listener.set_nonblocking(true).map_err(|e| exit::Exit::failed(format!("can't listen on {authority}: {e}")))?;
     Ok(listener)
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,9 @@ pub const MAP_BYTES_DEFAULT: u64 = 64 << 30;
 /// Readers at one moment; more get an error, not a wait.
 const READERS_MAX: u32 = 1024;
 
+/// See [`check_length`].
+const UNWRITTEN_PAGES_MAX: u64 = 64;
+
 const DATA_FILE: &str = "data.mdb";
 const LOCK_FILE: &str = "LOCK";
 
@@ -66,7 +69,7 @@ impl HeedStore {
             options.flags(EnvFlags::NO_READ_AHEAD);
             options.open(directory).map_err(classify)?
         };
-        heal_length(&env, directory).map_err(|e| io("can't be measured", &e))?;
+        check_length(&env, directory)?;
         let _ = env.clear_stale_readers();
 
         let tree = |table: Table| -> heed::Result<Tree> {
@@ -107,16 +110,20 @@ pub fn lock(directory: &Path) -> Result<File, OpenFailure> {
     }
 }
 
-/// A file that was cut short would end the process by SIGBUS when a page beyond its end is read. Filled up with zeros,
-/// such a page is no valid page, and reading it is an error with a name.
-fn heal_length(env: &Env, directory: &Path) -> std::io::Result<()> {
+/// A page beyond the end of the file would end the process by SIGBUS. LMDB leaves a few pages unwritten at the very end
+/// now and then, because they are free; more than a few are missing only if the file was cut short.
+fn check_length(env: &Env, directory: &Path) -> Result<(), OpenFailure> {
     let page_bytes = env.unnamed_database_stat().page_size as u64;
     let wanted = (env.info().last_page_number as u64 + 1) * page_bytes;
     let path = directory.join(DATA_FILE);
-    let length = std::fs::metadata(&path)?.len();
+    let io = |e: std::io::Error| OpenFailure::Io(format!("{}: {e}", path.display()));
+    let length = std::fs::metadata(&path).map_err(io)?.len();
+    if length + UNWRITTEN_PAGES_MAX * page_bytes < wanted {
+        let what = format!("{}: cut short: {length} bytes, {wanted} are needed", path.display());
+        return Err(OpenFailure::Corrupt(what));
+    }
     if length < wanted {
-        tracing::warn!("{}: {length} bytes long, {wanted} expected: it may have been cut short", path.display());
-        OpenOptions::new().write(true).open(&path)?.set_len(wanted)?;
+        OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(wanted)).map_err(io)?;
     }
     Ok(())
 }
@@ -264,3 +271,6 @@ fn scan<'a>(
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

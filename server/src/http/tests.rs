@@ -1,0 +1,183 @@
+//! The port against clients that misbehave. Behind it stands no engine but an echo: what a request became on the other
+//! side of the inbox is what these tests look at.
+
+use super::*;
+use crate::storage::MAP_BYTES_DEFAULT;
+use std::sync::mpsc::{Receiver, channel};
+use tanist_engine::types::Auth;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+struct Served {
+    address: std::net::SocketAddr,
+    _stop: watch::Sender<bool>,
+    _directory: tempfile::TempDir,
+}
+
+/// A port with short patience; every request is answered with its method, target and body's length.
+async fn serve_echo(auth: Auth) -> Served {
+    let (inbox, events) = channel();
+    std::thread::spawn(move || echo(events));
+    let directory = tempfile::tempdir().unwrap();
+    let port = Port {
+        receiving: Receiving::new(inbox.clone()),
+        inbox,
+        views: Arc::new(Views::default()),
+        store: HeedStore::open(directory.path(), MAP_BYTES_DEFAULT).unwrap(),
+        auth: Arc::new(auth),
+        limits: Limits { body_bytes: 1000, ..Limits::default() },
+        patience: Patience {
+            idle: Duration::from_millis(300),
+            piece: Duration::from_millis(300),
+            leave: Duration::from_millis(500),
+        },
+        pending: AtomicUsize::new(0),
+        queue_time_us: Arc::default(),
+        seed: AtomicU64::new(1),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopping) = watch::channel(false);
+    tokio::spawn(super::serve(Arc::new(port), vec![listener], stopping));
+    Served { address, _stop: stop, _directory: directory }
+}
+
+fn echo(events: Receiver<Event>) {
+    while let Ok(event) = events.recv() {
+        if let Event::Request { request, reply, .. } = event {
+            let text = format!("{} {} {}", request.method, request.target, request.body.len());
+            let response = Response::text(200, text).with_header("x-arango-endpoint", "http://a:1");
+            let _ = reply.send(response);
+        }
+    }
+}
+
+/// Sends bytes and reads until the other side closes, which it must within some seconds.
+async fn talk(served: &Served, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "the connection stays open after {:?}", String::from_utf8_lossy(bytes));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn requests_and_answers_go_through() {
+    let served = serve_echo(Auth::default()).await;
+    let answer =
+        talk(&served, b"POST /_db/a%20b/_api/document/c?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nPOST /_db/a%20b/_api/document/c?x=1 3"), "{answer}");
+    // Drivers look some names up as ArangoDB writes them.
+    for header in
+        ["Server: ArangoDB", "X-Arango-Endpoint: http://a:1", "X-Arango-Queue-Time-Seconds: 0.", "Content-Length: 37"]
+    {
+        assert!(answer.contains(&format!("\r\n{header}")), "{header} in {answer}");
+    }
+    let answer = talk(&served, b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.contains("\r\nContent-Length: 8\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let chunked = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n";
+    assert!(talk(&served, chunked).await.ends_with("PUT / 7"));
+    let old = talk(&served, b"GET /old HTTP/1.0\r\n\r\n").await;
+    assert!(old.ends_with("GET /old 0"), "{old}");
+    let two = talk(&served, b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(two.contains("GET /1 0") && two.ends_with("GET /2 0"), "{two}");
+}
+
+#[tokio::test]
+async fn http2_is_spoken_by_prior_knowledge() {
+    let served = serve_echo(Auth::default()).await;
+    let stream = TcpStream::connect(served.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = hyper::Request::post("http://a/_api/x?y").body(Full::new(Bytes::from("abcde"))).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.headers()["x-arango-endpoint"], "http://a:1");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "POST /_api/x?y 5");
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_and_the_connection_closed() {
+    let served = serve_echo(Auth::default()).await;
+    let cases: &[(&[u8], &str)] = &[
+        (b"hello\r\n\r\n", "HTTP/1.1 400"),
+        (b"GET\r\n\r\n", "HTTP/1.1 400"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "HTTP/1.1 400"),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", "HTTP/1.1 400"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", "HTTP/1.1 400"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "HTTP/1.1 400"),
+        (b"PURGE / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 405"),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 405"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", "HTTP/1.1 413"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999\r\n\r\n", "HTTP/1.1 413"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP/1.1 400"),
+    ];
+    for (bytes, expected) in cases {
+        let answer = talk(&served, bytes).await;
+        assert!(answer.starts_with(expected), "{:?}: {answer:?}", String::from_utf8_lossy(bytes));
+    }
+    let mut long = b"GET / HTTP/1.1\r\nX: ".to_vec();
+    long.extend(vec![b'x'; 1 << 20]);
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let _ = stream.write_all(&long).await;
+    let mut answer = Vec::new();
+    let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap();
+    // The rest of the header may have met a closed connection, which then drops the answer.
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{:?}", String::from_utf8_lossy(&answer));
+    let mut chunks = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    chunks.extend(b"200\r\n".iter().chain(&vec![b'x'; 512]).chain(b"\r\n").copied().collect::<Vec<u8>>().repeat(3));
+    assert!(talk(&served, &chunks).await.starts_with("HTTP/1.1 413"));
+}
+
+#[tokio::test]
+async fn slow_and_half_sent_requests_are_given_up() {
+    let served = serve_echo(Auth::default()).await;
+    for (bytes, expected) in [
+        (&b""[..], ""),
+        (b"PRI * HT", ""),
+        (b"GET / HT", ""),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n", ""),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc", "HTTP/1.1 408"),
+    ] {
+        let answer = talk(&served, bytes).await;
+        let fits = answer.starts_with(expected) && (!expected.is_empty() || !answer.contains("200 OK"));
+        assert!(fits, "{:?}: {answer:?}", String::from_utf8_lossy(bytes));
+    }
+    // One that hangs up in the middle leaves nothing behind: the next is served.
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await.unwrap();
+    drop(stream);
+    assert!(talk(&served, b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n").await.contains("GET /next 0"));
+}
+
+#[tokio::test]
+async fn the_peer_path_wants_an_upgrade_and_the_secret() {
+    let open = serve_echo(Auth::default()).await;
+    let plain = talk(&open, b"GET /_api/tanist/peer HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(plain.starts_with("HTTP/1.1 426"), "{plain}");
+    let upgrade = "GET /_api/tanist/peer HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tanist-peer\r\n";
+    let garbage = talk(&open, format!("{upgrade}\r\n\x05\0\0\0hello").as_bytes()).await;
+    assert!(garbage.starts_with("HTTP/1.1 101"), "{garbage}");
+
+    let auth = Auth { enabled: true, secrets: vec![b"secret".to_vec()], ..Auth::default() };
+    let closed = serve_echo(auth.clone()).await;
+    let without = talk(&closed, format!("{upgrade}\r\n").as_bytes()).await;
+    assert!(without.starts_with("HTTP/1.1 401"), "{without}");
+    let forged = auth::superuser_token(&Auth { secrets: vec![b"other".to_vec()], ..auth.clone() }).unwrap();
+    let with_forged = talk(&closed, format!("{upgrade}Authorization: bearer {forged}\r\n\r\n").as_bytes()).await;
+    assert!(with_forged.starts_with("HTTP/1.1 401"), "{with_forged}");
+    let token = auth::superuser_token(&auth).unwrap();
+    let with = talk(&closed, format!("{upgrade}Authorization: bearer {token}\r\n\r\n\x01\0\0\0x").as_bytes()).await;
+    assert!(with.starts_with("HTTP/1.1 101"), "{with}");
+}
+
+#[test]
+fn values_that_http_cannot_carry_are_left_out() {
+    let response = Response::text(200, "x").with_header("etag", "a\r\nb: c").with_header("location", "/ok");
+    let wire = to_wire(response, false, 1_500_000);
+    assert!(!wire.headers().contains_key("etag"));
+    assert_eq!(wire.headers()["location"], "/ok");
+    assert_eq!(wire.headers()["x-arango-queue-time-seconds"], "1.500000");
+}
