@@ -31,6 +31,7 @@
 pub mod agency;
 pub mod auth;
 pub mod db;
+pub mod errors;
 pub mod exec;
 pub mod failover;
 pub mod gate;

@@ -13,6 +13,7 @@ pub mod api;
 pub mod compare;
 pub mod contract;
 pub mod copy;
+pub mod json;
 pub mod log;
 pub mod mem;
 pub mod meta;

@@ -1,0 +1,152 @@
+//! ArangoDB's errors as far as Tanist has them: number, HTTP status and message.
+//!
+//! Clients compare the numbers and some compare the messages, so both are ArangoDB's (`errors.dat`).
+
+use crate::http::{Response, header};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::fmt::Display;
+
+/// A kind of error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    pub number: u32,
+    pub status: u16,
+    pub message: &'static str,
+}
+
+macro_rules! kinds {
+    ($($name:ident = $number:literal $status:literal $message:literal;)*) => {
+        $(pub const $name: Kind = Kind { number: $number, status: $status, message: $message };)*
+    };
+}
+
+kinds! {
+    INTERNAL = 4 500 "internal error";
+    NOT_IMPLEMENTED = 9 501 "not implemented";
+    BAD_PARAMETER = 10 400 "bad parameter";
+    FORBIDDEN = 11 403 "forbidden";
+    TYPE_ERROR = 17 400 "type error";
+    RESOURCE_LIMIT = 32 500 "resource limit exceeded";
+    BODY_TOO_LARGE = 32 413 "resource limit exceeded";
+    HTTP_BAD_PARAMETER = 400 400 "bad parameter";
+    HTTP_UNAUTHORIZED = 401 401 "unauthorized";
+    HTTP_FORBIDDEN = 403 403 "forbidden";
+    HTTP_NOT_FOUND = 404 404 "not found";
+    HTTP_METHOD_NOT_ALLOWED = 405 405 "method not supported";
+    HTTP_SERVICE_UNAVAILABLE = 503 503 "service unavailable";
+    CORRUPTED_JSON = 600 400 "invalid JSON object";
+    SUPERFLUOUS_SUFFICES = 601 400 "superfluous URL suffices";
+    READ_ONLY = 1004 403 "read only";
+    CONFLICT = 1200 412 "conflict, _rev values do not match";
+    DOCUMENT_NOT_FOUND = 1202 404 "document not found";
+    DATA_SOURCE_NOT_FOUND = 1203 404 "collection or view not found";
+    COLLECTION_PARAMETER_MISSING = 1204 400 "parameter 'collection' not found";
+    DOCUMENT_HANDLE_BAD = 1205 400 "illegal document identifier";
+    DUPLICATE_NAME = 1207 409 "duplicate name";
+    ILLEGAL_NAME = 1208 400 "illegal name";
+    UNIQUE_CONSTRAINT_VIOLATED = 1210 409 "unique constraint violated";
+    INDEX_NOT_FOUND = 1212 404 "index not found";
+    CROSS_COLLECTION_REQUEST = 1213 400 "cross collection request not allowed";
+    DOCUMENT_TOO_LARGE = 1216 400 "document too large";
+    COLLECTION_TYPE_INVALID = 1218 400 "collection type invalid";
+    DOCUMENT_KEY_BAD = 1221 400 "illegal document key";
+    DOCUMENT_KEY_UNEXPECTED = 1222 400 "unexpected document key";
+    OUT_OF_KEYS = 1225 500 "out of keys";
+    DOCUMENT_TYPE_INVALID = 1227 400 "invalid document type";
+    DATABASE_NOT_FOUND = 1228 404 "database not found";
+    DATABASE_NAME_INVALID = 1229 400 "database name invalid";
+    USE_SYSTEM_DATABASE = 1230 403 "operation only allowed in system database";
+    INVALID_KEY_GENERATOR = 1232 400 "invalid key generator";
+    INVALID_EDGE_ATTRIBUTE = 1233 400 "edge attribute missing or invalid";
+    ONLY_ON_COORDINATOR = 1471 501 "this operation is only valid on a coordinator in a cluster";
+    LEADERSHIP_CHALLENGE = 1495 503 "Leadership challenge is ongoing";
+    CURSOR_NOT_FOUND = 1600 404 "cursor not found";
+    TRANSACTION_NOT_FOUND = 1655 404 "transaction not found";
+    USER_INVALID_NAME = 1700 400 "invalid user name";
+    USER_DUPLICATE = 1702 409 "duplicate user";
+    USER_NOT_FOUND = 1703 404 "user not found";
+}
+
+impl Kind {
+    /// The kind's own message, then what is the matter.
+    pub fn because(self, detail: impl Display) -> Error {
+        Error { message: format!("{}: {detail}", self.message).into(), ..Error::from(self) }
+    }
+
+    /// Another message.
+    pub fn says(self, message: impl Into<Cow<'static, str>>) -> Error {
+        Error { message: message.into(), ..Error::from(self) }
+    }
+}
+
+/// An error as a client is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    pub kind: Kind,
+    pub message: Cow<'static, str>,
+    /// `_id`, `_key` and `_rev` of the document as it is, where a revision did not match.
+    pub current: Option<[String; 3]>,
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Error {
+        Error { kind, message: kind.message.into(), current: None }
+    }
+}
+
+impl Error {
+    fn members(&self) -> Map<String, Value> {
+        let mut map = Map::new();
+        map.insert("error".into(), true.into());
+        map.insert("errorNum".into(), self.kind.number.into());
+        map.insert("errorMessage".into(), self.message.as_ref().into());
+        map
+    }
+
+    fn add_current(&self, map: &mut Map<String, Value>) {
+        if let Some([id, key, revision]) = &self.current {
+            map.extend([("_id".into(), json!(id)), ("_key".into(), json!(key)), ("_rev".into(), json!(revision))]);
+        }
+    }
+
+    /// As the answer to a whole request.
+    pub fn response(&self) -> Response {
+        let mut map = self.members();
+        map.insert("code".into(), self.kind.status.into());
+        self.add_current(&mut map);
+        let response = Response::json(self.kind.status, &Value::Object(map));
+        match &self.current {
+            Some([_, _, revision]) => response.with_header(header::ETAG, format!("\"{revision}\"")),
+            None => response,
+        }
+    }
+
+    /// In place of one result among several.
+    pub fn element(&self) -> String {
+        let mut map = self.members();
+        self.add_current(&mut map);
+        Value::Object(map).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_look_as_arangodb_writes_them() {
+        let error = DATA_SOURCE_NOT_FOUND.because("c");
+        assert_eq!(
+            error.response(),
+            Response::error(404, 1203, "collection or view not found: c"),
+            "the same object as the gate's errors"
+        );
+        let conflict = Error { current: Some(["c/k".into(), "k".into(), "r".into()]), ..CONFLICT.into() };
+        assert_eq!(
+            conflict.element(),
+            r#"{"error":true,"errorNum":1200,"errorMessage":"conflict, _rev values do not match","_id":"c/k","_key":"k","_rev":"r"}"#
+        );
+        assert_eq!(conflict.response().header(header::ETAG), Some("\"r\""));
+    }
+}
