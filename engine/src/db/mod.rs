@@ -22,6 +22,7 @@ pub mod prune;
 pub mod reader;
 pub mod rows;
 pub mod store;
+pub mod users;
 pub mod writer;
 
 pub use reader::Reader;
