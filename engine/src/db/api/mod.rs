@@ -1,9 +1,38 @@
-//! What clients can ask of the document engine.
+//! What clients can ask of the document engine: ArangoDB's HTTP API.
+//!
+//! [`ROUTES`] has a row for each endpoint; each area has a file. The checks come in ArangoDB's order: the gate (before
+//! any of this), the database, who it is, the path, the endpoint's needs, and then the endpoint itself. Nothing here
+//! decides who leads: a run on a server that does not lead comes with a reader, and whatever it tries to write is
+//! refused.
 
-use super::store::StoreResult;
+mod admin;
+mod collection;
+mod database;
+mod document;
+mod import;
+mod replication;
+mod simple;
+mod user;
+
+pub use admin::agency_answer;
+
+use super::json;
+use super::rows::{CollectionRow, DatabaseRow, Document, Revision};
+use super::store::{StoreError, StoreResult};
+use super::users::{self, Level, SYSTEM, User};
 use super::{Reader, Writer};
-use crate::http::{Request, Response};
-use crate::io::{Run, Then};
+use crate::auth::{self, Credentials, Token};
+use crate::errors::{self, Error, Kind};
+use crate::http::{Method, Request, Response, header, percent_decode, truthy};
+use crate::io::{Mode, Run, Then};
+use crate::types::Rng;
+use serde_json::{Map, Value};
+
+/// The version of ArangoDB whose API this is.
+pub const VERSION: &str = "3.11.14";
+/// Longer names name nothing.
+const NAME_BYTES_MAX: usize = 256;
+const TRANSACTION_ID: &str = "x-arango-trx-id";
 
 /// What a request came to.
 #[derive(Clone, Debug)]
@@ -12,20 +41,663 @@ pub struct Handled {
     pub then: Option<Then>,
 }
 
-/// Whether the route table says that a request may write.
-pub fn writes(_request: &Request) -> bool {
-    todo!()
+impl From<Response> for Handled {
+    fn from(response: Response) -> Handled {
+        Handled { response, then: None }
+    }
 }
 
 /// Answers a request that only reads.
-pub fn read(_run: &Run, _db: &Reader<'_>) -> StoreResult<Handled> {
-    todo!()
+pub fn read(run: &Run, db: &Reader<'_>) -> StoreResult<Handled> {
+    handle(run, Access::Read(*db))
 }
 
 /// Answers a request that may write. What it wrote is kept if this returns `Ok` with a status below 400; otherwise
 /// nothing of it is.
-pub fn write(_run: &Run, _db: &mut Writer<'_>) -> StoreResult<Handled> {
-    todo!()
+pub fn write(run: &Run, db: &mut Writer<'_>) -> StoreResult<Handled> {
+    handle(run, Access::Write(db))
+}
+
+/// Whether a request needs a writer. Those that no row knows do not.
+pub fn writes(request: &Request) -> bool {
+    let (_, path) = request.split_database();
+    matches!(find(request, path), Found::Route(route, _) if route.writes)
+}
+
+// ---- the table ------------------------------------------------------------------------------------------------------
+
+type Answer = Result<Handled, Failure>;
+type Handler = fn(&mut Call<'_, '_>) -> Answer;
+
+/// What an endpoint asks of a user, beyond some access to the database that the path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    /// Nothing more; collections are looked at where they are opened.
+    Access,
+    /// To write in this database.
+    Database,
+    /// To write in `_system`.
+    Administrator,
+}
+
+struct Route {
+    method: Method,
+    /// Segments; `{…}` stands for any one of them.
+    path: &'static str,
+    /// A query parameter that must be there and not be "false".
+    flag: Option<&'static str>,
+    needs: Needs,
+    writes: bool,
+    handler: Handler,
+}
+
+const fn reads(method: Method, path: &'static str, needs: Needs, handler: Handler) -> Route {
+    Route { method, path, flag: None, needs, writes: false, handler }
+}
+
+const fn changes(method: Method, path: &'static str, needs: Needs, handler: Handler) -> Route {
+    Route { method, path, flag: None, needs, writes: true, handler }
+}
+
+use Method::{Delete, Get, Head, Patch, Post, Put};
+use Needs::{Access as Any, Administrator, Database};
+
+/// The first row that fits is taken; the busiest come first.
+static ROUTES: &[Route] = &[
+    // document.rs
+    reads(Get, "/_api/document/{collection}/{key}", Any, document::get),
+    reads(Head, "/_api/document/{collection}/{key}", Any, document::get),
+    changes(Post, "/_api/document/{collection}", Any, document::insert),
+    changes(Put, "/_api/document/{collection}/{key}", Any, document::replace),
+    changes(Patch, "/_api/document/{collection}/{key}", Any, document::update),
+    changes(Delete, "/_api/document/{collection}/{key}", Any, document::remove),
+    Route { flag: Some("onlyget"), ..reads(Put, "/_api/document/{collection}", Any, document::get_many) },
+    changes(Put, "/_api/document/{collection}", Any, document::replace_many),
+    changes(Patch, "/_api/document/{collection}", Any, document::update_many),
+    changes(Delete, "/_api/document/{collection}", Any, document::remove_many),
+    changes(Post, "/_api/document", Any, document::insert),
+    changes(Put, "/_api/document", Any, document::replace_many),
+    changes(Patch, "/_api/document", Any, document::update_many),
+    reads(Get, "/_api/document/{collection}", Any, document::get_nothing),
+    reads(Get, "/_api/document", Any, document::get_nothing),
+    // import.rs
+    changes(Post, "/_api/import", Any, import::import),
+    // simple.rs
+    reads(Put, "/_api/simple/all", Any, simple::all),
+    reads(Put, "/_api/simple/all-keys", Any, simple::all_keys),
+    reads(Put, "/_api/simple/by-example", Any, simple::by_example),
+    reads(Put, "/_api/simple/first-example", Any, simple::first_example),
+    reads(Put, "/_api/simple/any", Any, simple::any),
+    reads(Put, "/_api/simple/lookup-by-keys", Any, simple::lookup_by_keys),
+    changes(Put, "/_api/simple/remove-by-keys", Any, simple::remove_by_keys),
+    changes(Put, "/_api/simple/remove-by-example", Any, simple::remove_by_example),
+    changes(Put, "/_api/simple/replace-by-example", Any, simple::replace_by_example),
+    changes(Put, "/_api/simple/update-by-example", Any, simple::update_by_example),
+    // collection.rs
+    reads(Get, "/_api/collection", Any, collection::list),
+    changes(Post, "/_api/collection", Database, collection::create),
+    reads(Get, "/_api/collection/{collection}", Any, collection::get),
+    changes(Delete, "/_api/collection/{collection}", Any, collection::remove),
+    reads(Get, "/_api/collection/{collection}/properties", Any, collection::properties),
+    reads(Get, "/_api/collection/{collection}/count", Any, collection::count),
+    reads(Get, "/_api/collection/{collection}/figures", Any, collection::figures),
+    reads(Get, "/_api/collection/{collection}/revision", Any, collection::revision),
+    reads(Get, "/_api/collection/{collection}/checksum", Any, collection::checksum),
+    reads(Get, "/_api/collection/{collection}/shards", Any, collection::shards),
+    reads(Get, "/_api/collection/{collection}/{resource}", Any, collection::no_resource),
+    changes(Put, "/_api/collection/{collection}/properties", Any, collection::change),
+    changes(Put, "/_api/collection/{collection}/truncate", Any, collection::truncate),
+    changes(Put, "/_api/collection/{collection}/rename", Any, collection::rename),
+    reads(Put, "/_api/collection/{collection}/load", Any, collection::load),
+    reads(Put, "/_api/collection/{collection}/unload", Any, collection::unload),
+    reads(Put, "/_api/collection/{collection}/compact", Any, collection::unload),
+    reads(Put, "/_api/collection/{collection}/loadIndexesIntoMemory", Any, collection::load_indexes),
+    reads(Put, "/_api/collection/{collection}/recalculateCount", Any, collection::recalculate_count),
+    reads(Put, "/_api/collection/{collection}/responsibleShard", Any, collection::responsible_shard),
+    reads(Put, "/_api/collection/{collection}/{action}", Any, collection::no_action),
+    reads(Get, "/_api/index", Any, collection::indexes),
+    changes(Post, "/_api/index", Any, collection::create_index),
+    reads(Get, "/_api/index/{collection}/{index}", Any, collection::index),
+    changes(Delete, "/_api/index/{collection}/{index}", Any, collection::remove_index),
+    // database.rs
+    reads(Get, "/_api/database", Administrator, database::list),
+    reads(Get, "/_api/database/user", Any, database::list_accessible),
+    reads(Get, "/_api/database/current", Any, database::current),
+    changes(Post, "/_api/database", Administrator, database::create),
+    changes(Delete, "/_api/database/{name}", Administrator, database::remove),
+    // user.rs
+    reads(Post, "/_open/auth", Any, user::log_in),
+    reads(Get, "/_api/user", Any, user::list),
+    changes(Post, "/_api/user", Any, user::create),
+    reads(Get, "/_api/user/{user}", Any, user::get),
+    reads(Post, "/_api/user/{user}", Any, user::check_password),
+    changes(Put, "/_api/user/{user}", Any, user::replace),
+    changes(Patch, "/_api/user/{user}", Any, user::update),
+    changes(Delete, "/_api/user/{user}", Any, user::remove),
+    reads(Get, "/_api/user/{user}/database", Any, user::databases),
+    reads(Get, "/_api/user/{user}/database/{database}", Any, user::database_level),
+    changes(Put, "/_api/user/{user}/database/{database}", Any, user::grant_database),
+    changes(Delete, "/_api/user/{user}/database/{database}", Any, user::revoke_database),
+    reads(Get, "/_api/user/{user}/database/{database}/{collection}", Any, user::collection_level),
+    changes(Put, "/_api/user/{user}/database/{database}/{collection}", Any, user::grant_collection),
+    changes(Delete, "/_api/user/{user}/database/{database}/{collection}", Any, user::revoke_collection),
+    reads(Get, "/_api/user/{user}/config", Any, user::config),
+    changes(Delete, "/_api/user/{user}/config", Any, user::clear_config),
+    reads(Get, "/_api/user/{user}/config/{key}", Any, user::config_value),
+    changes(Put, "/_api/user/{user}/config/{key}", Any, user::set_config),
+    changes(Delete, "/_api/user/{user}/config/{key}", Any, user::remove_config),
+    // admin.rs
+    reads(Get, "/", Any, admin::root),
+    reads(Get, "/_api/version", Any, admin::version),
+    reads(Get, "/_admin/version", Any, admin::version),
+    reads(Get, "/_api/engine", Any, admin::engine),
+    reads(Get, "/_admin/server/role", Any, admin::role),
+    reads(Get, "/_admin/server/availability", Any, admin::availability),
+    reads(Get, "/_admin/server/mode", Any, admin::mode),
+    reads(Put, "/_admin/server/mode", Administrator, admin::set_mode),
+    reads(Get, "/_admin/server/id", Any, admin::server_id),
+    reads(Get, "/_admin/status", Any, admin::status),
+    reads(Get, "/_admin/time", Any, admin::time),
+    reads(Get, "/_admin/echo", Any, admin::echo),
+    reads(Post, "/_admin/echo", Any, admin::echo),
+    reads(Put, "/_admin/echo", Any, admin::echo),
+    reads(Get, "/_admin/statistics", Any, admin::statistics),
+    reads(Get, "/_admin/metrics", Any, admin::metrics),
+    reads(Get, "/_admin/metrics/v2", Any, admin::metrics),
+    reads(Get, "/_admin/log", Administrator, admin::log),
+    reads(Get, "/_admin/log/entries", Administrator, admin::log_entries),
+    reads(Get, "/_admin/log/level", Administrator, admin::log_level),
+    reads(Get, "/_admin/shutdown", Administrator, admin::shutdown_state),
+    reads(Delete, "/_admin/shutdown", Administrator, admin::shutdown),
+    reads(Get, "/_admin/cluster/health", Any, admin::cluster_health),
+    reads(Put, "/_admin/cluster/maintenance", Administrator, admin::set_maintenance),
+    reads(Get, "/_api/cluster/endpoints", Any, admin::endpoints),
+    reads(Get, "/_api/foxx", Any, admin::empty_list),
+    reads(Get, "/_api/tasks", Any, admin::empty_list),
+    reads(Delete, "/_api/job/all", Any, admin::no_jobs),
+    // replication.rs
+    reads(Get, "/_api/replication/server-id", Any, replication::server_id),
+    reads(Get, "/_api/replication/logger-state", Any, replication::logger_state),
+    reads(Get, "/_api/replication/logger-first-tick", Any, replication::logger_first_tick),
+    reads(Get, "/_api/replication/logger-tick-ranges", Any, replication::logger_tick_ranges),
+    reads(Get, "/_api/replication/applier-state", Any, replication::applier_state),
+    reads(Get, "/_api/replication/applier-state-all", Any, replication::applier_state_all),
+    reads(Get, "/_api/replication/{command}", Any, replication::no_command),
+    reads(Get, "/_api/wal/range", Administrator, replication::wal_range),
+    reads(Get, "/_api/wal/lastTick", Administrator, replication::wal_last_tick),
+    reads(Get, "/_api/tanist/status", Any, replication::status),
+    reads(Get, "/_api/tanist/rollbacks", Administrator, replication::rollbacks),
+    reads(Get, "/_api/tanist/rollbacks/{epoch}", Administrator, replication::rollback),
+];
+
+enum Found {
+    /// The row, and the decoded segments that its path leaves open.
+    Route(&'static Route, Vec<String>),
+    WrongMethod,
+    Nothing,
+    /// A broken percent escape.
+    Undecodable,
+}
+
+fn find(request: &Request, path: &str) -> Found {
+    let mut wrong_method = false;
+    for route in ROUTES {
+        let Some(open) = fits(route.path, path) else { continue };
+        let method_fits = route.method == request.method || (request.method == Head && route.method == Get);
+        if !method_fits {
+            wrong_method = true;
+            continue;
+        }
+        if let Some(flag) = route.flag
+            && !request.query(flag).is_some_and(|value| truthy(&value) != Some(false))
+        {
+            continue;
+        }
+        let open: Option<Vec<String>> = open.into_iter().map(percent_decode).collect();
+        return open.map_or(Found::Undecodable, |open| Found::Route(route, open));
+    }
+    if wrong_method { Found::WrongMethod } else { Found::Nothing }
+}
+
+/// The segments of `path` that `pattern` leaves open. Empty segments do not count.
+fn fits<'p>(pattern: &str, path: &'p str) -> Option<Vec<&'p str>> {
+    let mut open = Vec::new();
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    for expected in pattern.split('/').filter(|segment| !segment.is_empty()) {
+        let segment = segments.next()?;
+        if expected.starts_with('{') {
+            open.push(segment);
+        } else if expected != segment {
+            return None;
+        }
+    }
+    segments.next().is_none().then_some(open)
+}
+
+// ---- the checks, in order -------------------------------------------------------------------------------------------
+
+/// Why a request was not carried out.
+#[derive(Debug)]
+enum Failure {
+    /// The store itself: nothing can be said to the client but that.
+    Store(StoreError),
+    Error(Error),
+    /// An answer that is not an error object.
+    Response(Response),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+impl From<Kind> for Failure {
+    fn from(kind: Kind) -> Failure {
+        Failure::Error(kind.into())
+    }
+}
+
+fn handle(run: &Run, db: Access<'_, '_>) -> StoreResult<Handled> {
+    let mut handled = match answer(run, db) {
+        Ok(handled) => handled,
+        Err(Failure::Error(error)) => error.response().into(),
+        Err(Failure::Response(response)) => response.into(),
+        Err(Failure::Store(error)) => return Err(error),
+    };
+    if run.request.method == Head {
+        handled.response.body.clear();
+    }
+    Ok(handled)
+}
+
+fn answer(run: &Run, db: Access<'_, '_>) -> Answer {
+    let request = &run.request;
+    if request.method == Method::Options {
+        let allowed = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+        return Ok(Response::empty(200).with_header(header::ALLOW, allowed).into());
+    }
+    if request.body.len() > run.view.limits.body_bytes {
+        return Err(errors::BODY_TOO_LARGE.because("the request body is too large").into());
+    }
+    let (database, path) = request.split_database();
+    let who = identify(run, &db.reader(), path)?;
+    let database = match percent_decode(database.unwrap_or(SYSTEM)) {
+        Some(name) if name.len() <= NAME_BYTES_MAX => db.reader().database(&name)?.ok_or(name),
+        _ => Err(database.unwrap_or_default().to_owned()),
+    };
+    let open = path == "/"
+        || path.starts_with("/_open/")
+        || path == "/_admin/server/availability"
+        // What does not begin like this is an application's own: it would authenticate by itself.
+        || !path.starts_with("/_");
+    let name = database.as_ref().map_or_else(String::as_str, |row| &row.name);
+    if !open && !may_enter(&who, name, run, path) {
+        return Err(Failure::Response(unauthorized(request)));
+    }
+    let database = database.map_err(|_| errors::DATABASE_NOT_FOUND)?;
+    let (route, open) = match find(request, path) {
+        Found::Route(route, open) => (route, open),
+        Found::WrongMethod => return Err(errors::HTTP_METHOD_NOT_ALLOWED.into()),
+        Found::Nothing => return Err(errors::HTTP_NOT_FOUND.says(format!("unknown path '{path}'")).into()),
+        Found::Undecodable => return Err(errors::HTTP_BAD_PARAMETER.because("the path is not decodable").into()),
+    };
+    if let Some(transaction) = request.header(TRANSACTION_ID) {
+        return Err(errors::TRANSACTION_NOT_FOUND.says(format!("transaction '{transaction}' not found")).into());
+    }
+    let mut call = Call { run, db, who, database, open, rng: Rng::new(run.seed) };
+    match route.needs {
+        Needs::Access => {}
+        Needs::Database => call.needs_database(Level::Rw)?,
+        Needs::Administrator => call.needs_administrator()?,
+    }
+    (route.handler)(&mut call)
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq)]
+enum Who {
+    Nobody,
+    /// Somebody with the deployment's secret, or anybody where authentication is off.
+    Superuser,
+    User(User),
+}
+
+fn identify(run: &Run, db: &Reader<'_>, path: &str) -> StoreResult<Who> {
+    let auth = &run.view.auth;
+    if !auth.enabled {
+        return Ok(Who::Superuser);
+    }
+    let authorization = run.request.header(header::AUTHORIZATION);
+    let (name, password) = match auth::credentials(auth, authorization, run.now.wall_ms) {
+        Credentials::Missing | Credentials::Invalid => return Ok(Who::Nobody),
+        Credentials::Bearer(Token::Superuser { allowed_paths: None }) => return Ok(Who::Superuser),
+        Credentials::Bearer(Token::Superuser { allowed_paths: Some(paths) }) => {
+            let allowed = paths.iter().any(|allowed| allowed == path);
+            return Ok(if allowed { Who::Superuser } else { Who::Nobody });
+        }
+        Credentials::Bearer(Token::User(name)) => (name, None),
+        Credentials::Basic { user, password } => (user, Some(password)),
+    };
+    Ok(match users::find(db, &name)? {
+        Some((user, _))
+            if user.active() && password.as_deref().is_none_or(|password| user.password_matches(password)) =>
+        {
+            Who::User(user)
+        }
+        _ => Who::Nobody,
+    })
+}
+
+/// ArangoDB's `canAccessPath`: some access to the database, or one of the paths that need none.
+fn may_enter(who: &Who, database: &str, run: &Run, path: &str) -> bool {
+    match who {
+        Who::Superuser => true,
+        Who::User(user) => {
+            user.database_level(database) > Level::None
+                || path.starts_with("/_api/user/")
+                || path == "/_api/cluster/endpoints"
+        }
+        // A name and a password that do not fit may still be tried out on its owner's page.
+        Who::Nobody => {
+            let authorization = run.request.header(header::AUTHORIZATION);
+            run.request.method == Post
+                && matches!(auth::credentials(&run.view.auth, authorization, run.now.wall_ms),
+                    Credentials::Basic { user, .. } if path == format!("/_api/user/{user}"))
+        }
+    }
+}
+
+fn unauthorized(request: &Request) -> Response {
+    let response = Response::error(401, 11, "not authorized to execute this request");
+    if request.header(header::OMIT_WWW_AUTHENTICATE).is_some() {
+        return response;
+    }
+    response
+        .with_header(header::WWW_AUTHENTICATE, "Bearer token_type=\"JWT\", realm=\"ArangoDB\"")
+        .with_header(header::WWW_AUTHENTICATE, "Basic realm=\"ArangoDB\"")
+}
+
+// ---- what an endpoint has in hand -----------------------------------------------------------------------------------
+
+/// The data, to read or to write.
+enum Access<'a, 'w> {
+    Read(Reader<'a>),
+    Write(&'a mut Writer<'w>),
+}
+
+impl Access<'_, '_> {
+    fn reader(&self) -> Reader<'_> {
+        match self {
+            Access::Read(reader) => *reader,
+            Access::Write(writer) => writer.reader(),
+        }
+    }
+}
+
+/// One request on its way through an endpoint.
+struct Call<'a, 'w> {
+    run: &'a Run,
+    db: Access<'a, 'w>,
+    who: Who,
+    database: DatabaseRow,
+    /// The segments that the route's path leaves open, in order.
+    open: Vec<String>,
+    rng: Rng,
+}
+
+impl<'w> Call<'_, 'w> {
+    fn request(&self) -> &Request {
+        &self.run.request
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        self.db.reader()
+    }
+
+    fn read_only(&self) -> bool {
+        self.run.view.read_only || self.run.dirty || matches!(self.db, Access::Read(_))
+    }
+
+    fn writer(&mut self) -> Result<&mut Writer<'w>, Failure> {
+        if self.read_only() {
+            return Err(errors::READ_ONLY.says("server is in read-only mode").into());
+        }
+        match &mut self.db {
+            Access::Write(writer) => Ok(writer),
+            Access::Read(_) => unreachable!("a reader is read-only"),
+        }
+    }
+
+    /// A generator and the data at once.
+    fn chance(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    /// Whether this server leads, at the moment that the request was admitted.
+    fn leads(&self) -> bool {
+        self.run.view.mode == Mode::Default && self.run.now.time < self.run.view.lease_end
+    }
+
+    // ---- rights ----
+
+    fn database_level(&self, database: &str) -> Level {
+        match &self.who {
+            Who::Superuser => Level::Rw,
+            Who::User(user) => user.database_level(database),
+            Who::Nobody => Level::None,
+        }
+    }
+
+    fn collection_level(&self, collection: &str) -> Level {
+        match &self.who {
+            Who::Superuser => Level::Rw,
+            Who::User(user) => user.collection_level(&self.database.name, collection),
+            Who::Nobody => Level::None,
+        }
+    }
+
+    /// ArangoDB lowers everybody to reading while a server is read-only, so this is "forbidden" then.
+    fn needs_database(&self, level: Level) -> Result<(), Failure> {
+        if self.database_level(&self.database.name) < level || (level == Level::Rw && self.read_only()) {
+            return Err(errors::FORBIDDEN.into());
+        }
+        Ok(())
+    }
+
+    fn is_administrator(&self) -> bool {
+        self.database_level(SYSTEM) == Level::Rw
+    }
+
+    fn needs_administrator(&self) -> Result<(), Failure> {
+        if self.is_administrator() { Ok(()) } else { Err(errors::FORBIDDEN.into()) }
+    }
+
+    // ---- finding things ----
+
+    /// A collection by name or id, if the user may do that with it.
+    fn collection(&self, name: &str, level: Level) -> Result<CollectionRow, Failure> {
+        let found = if name.len() <= NAME_BYTES_MAX && !name.is_empty() {
+            self.reader().collection(self.database.id, name)?
+        } else {
+            None
+        };
+        let Some(row) = found else {
+            return Err(errors::DATA_SOURCE_NOT_FOUND.because(name).into());
+        };
+        let has = self.collection_level(&row.name);
+        if has == Level::None {
+            return Err(errors::FORBIDDEN.because(format!("{} [{}]", row.name, verb(level))).into());
+        }
+        if level == Level::Rw {
+            if self.read_only() {
+                return Err(errors::READ_ONLY.says("server is in read-only mode").into());
+            }
+            if has < Level::Rw {
+                return Err(errors::READ_ONLY.because(format!("{} [write]", row.name)).into());
+            }
+        }
+        Ok(row)
+    }
+
+    // ---- the request's parts ----
+
+    /// The body; null if there is none.
+    fn json(&self) -> Result<Value, Failure> {
+        let body = &self.run.request.body;
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(body).map_err(|e| errors::CORRUPTED_JSON.because(e).into())
+    }
+
+    /// The body, which must be an object.
+    fn object(&self) -> Result<Map<String, Value>, Failure> {
+        match self.json()? {
+            Value::Object(map) => Ok(map),
+            _ => Err(errors::HTTP_BAD_PARAMETER.because("the body must be a JSON object").into()),
+        }
+    }
+
+    /// The body as checked text; empty if there is none.
+    fn text(&self) -> Result<String, Failure> {
+        let body = &self.run.request.body;
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(String::new());
+        }
+        json::compact(body).map_err(|e| errors::CORRUPTED_JSON.because(e).into())
+    }
+
+    fn flag(&self, name: &str, default: bool) -> bool {
+        self.run.request.query_flag(name, default)
+    }
+}
+
+fn verb(level: Level) -> &'static str {
+    if level == Level::Rw { "write" } else { "read" }
+}
+
+/// A document by key, whatever the client sent as one.
+fn find_document(db: &Reader<'_>, collection: &CollectionRow, key: &str) -> Result<Option<Document>, Failure> {
+    if users::is_key(key) { Ok(db.document(collection, key)?) } else { Ok(None) }
+}
+
+/// Calls `each` with the documents of a collection, until it returns false.
+fn for_each_document(
+    db: &Reader<'_>,
+    collection: &CollectionRow,
+    mut each: impl FnMut(Document) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    const PAGE: usize = 1000;
+    let mut after: Option<Revision> = None;
+    loop {
+        let page = db.documents(collection, after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.revision);
+        for document in page {
+            if !each(document)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// An object answer with `error` and `code` in front, as ArangoDB's `generateOk`.
+fn ok(status: u16, body: Value) -> Answer {
+    let mut map = Map::new();
+    map.insert("error".into(), false.into());
+    map.insert("code".into(), status.into());
+    match body {
+        Value::Object(members) => map.extend(members),
+        result => {
+            map.insert("result".into(), result);
+        }
+    }
+    Ok(Response::json(status, &Value::Object(map)).into())
+}
+
+/// `2026-01-31T23:59:59Z`
+fn iso8601(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1000;
+    let (days, in_day) = ((seconds / 86_400) as i64, seconds % 86_400);
+    // The civil calendar from a count of days, by eras of 400 years that begin in March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (in_day / 3600, in_day / 60 % 60, in_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_find_their_rows() {
+        let find = |method, target: &str| {
+            let request = Request::new(method, target);
+            let (_, path) = request.split_database();
+            match super::find(&request, path) {
+                Found::Route(route, open) => format!("{} {} {open:?}", route.method, route.path),
+                Found::WrongMethod => "405".into(),
+                Found::Nothing => "404".into(),
+                Found::Undecodable => "400".into(),
+            }
+        };
+        assert_eq!(find(Get, "/_api/document/a%2fb/k"), r#"GET /_api/document/{collection}/{key} ["a/b", "k"]"#);
+        assert_eq!(find(Get, "/_db/x/_api/version?details=1"), "GET /_api/version []");
+        assert_eq!(find(Get, "/_api/collection/"), "GET /_api/collection []");
+        assert_eq!(find(Head, "/_api/version"), "GET /_api/version []");
+        assert_eq!(find(Get, "/"), "GET / []");
+        assert_eq!(find(Patch, "/_api/version"), "405");
+        assert_eq!(find(Get, "/_api/document/a/b/c"), "404");
+        assert_eq!(find(Get, "/_api/document/%zz/k"), "400");
+    }
+
+    #[test]
+    fn the_table_says_what_writes() {
+        for (method, target, expected) in [
+            (Post, "/_api/document/c", true),
+            (Put, "/_api/document/c", true),
+            (Put, "/_api/document/c?onlyget=true", false),
+            (Put, "/_api/document/c?onlyget", false),
+            (Put, "/_api/document/c?onlyget=false", true),
+            (Get, "/_api/document/c/k", false),
+            (Put, "/_db/d/_api/simple/all", false),
+            (Put, "/_db/d/_api/simple/remove-by-keys", true),
+            (Post, "/_open/auth", false),
+            (Put, "/_admin/server/mode", false),
+            (Post, "/_api/nothing", false),
+            (Method::Options, "/_api/document/c", false),
+        ] {
+            assert_eq!(writes(&Request::new(method, target)), expected, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_iso_8601() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_102_444_800, "2100-01-01T00:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(iso8601(seconds * 1000), text);
+        }
+    }
 }
 
 /// Makes the client's answer from the agency's.

@@ -1,0 +1,366 @@
+//! What a server tells of itself, and what it asks the agency for an operator.
+
+use super::*;
+use crate::http::ContentType;
+use crate::io::{AgencyAnswer, View};
+use crate::message::{Health, Member};
+use serde_json::json;
+
+/// ArangoDB's number for the version, as in `Current/ServersRegistered`.
+const VERSION_NUMBER: u32 = 31114;
+const MAINTENANCE_SECONDS: u32 = 3600;
+
+// ---- who this is ----------------------------------------------------------------------------------------------------
+
+/// There is no web interface to send a browser to.
+pub(super) fn root(_: &mut Call<'_, '_>) -> Answer {
+    Ok(Response::text(200, format!("Tanist, speaking ArangoDB {VERSION}'s HTTP API. See /_api/version.\n")).into())
+}
+
+/// Exactly three members unless details are asked for: tools count them.
+pub(super) fn version(call: &mut Call<'_, '_>) -> Answer {
+    let mut body = json!({"server": "arango", "license": "community", "version": VERSION});
+    if call.flag("details", false) {
+        body["details"] = json!({
+            "architecture": if cfg!(target_pointer_width = "64") { "64bit" } else { "32bit" },
+            "debug": cfg!(debug_assertions).to_string(),
+            "host": call.run.view.me.id.to_string(),
+            "license": "community",
+            "mode": "server",
+            "role": "SINGLE",
+            "server-version": VERSION,
+            "tanist-version": env!("CARGO_PKG_VERSION"),
+            "version-number": VERSION_NUMBER.to_string(),
+        });
+    }
+    Ok(Response::json(200, &body).into())
+}
+
+pub(super) fn engine(_: &mut Call<'_, '_>) -> Answer {
+    let supports = json!({"dfdb": false, "indexes": ["primary", "edge"], "aliases": {"indexes": {}}});
+    Ok(Response::json(200, &json!({"name": "rocksdb", "supports": supports})).into())
+}
+
+pub(super) fn role(call: &mut Call<'_, '_>) -> Answer {
+    let mode = if call.run.view.standalone { "default" } else { "resilient" };
+    ok(200, json!({"errorNum": 0, "role": "SINGLE", "mode": mode}))
+}
+
+fn mode_name(view: &View) -> &'static str {
+    if view.read_only { "readonly" } else { "default" }
+}
+
+pub(super) fn availability(call: &mut Call<'_, '_>) -> Answer {
+    if call.leads() {
+        return ok(200, json!({"mode": mode_name(&call.run.view)}));
+    }
+    Err(errors::HTTP_SERVICE_UNAVAILABLE.into())
+}
+
+pub(super) fn mode(call: &mut Call<'_, '_>) -> Answer {
+    ok(200, json!({"mode": mode_name(&call.run.view)}))
+}
+
+/// Only servers of a cluster have one.
+pub(super) fn server_id(_: &mut Call<'_, '_>) -> Answer {
+    Err(errors::INTERNAL.into())
+}
+
+pub(super) fn status(call: &mut Call<'_, '_>) -> Answer {
+    let view = &call.run.view;
+    let mut info = json!({
+        "maintenance": view.mode == Mode::Maintenance,
+        "role": "SINGLE",
+        "writeOpsEnabled": !view.read_only,
+        "readOnly": view.read_only,
+    });
+    let mut body = json!({
+        "server": "arango",
+        "version": VERSION,
+        "license": "community",
+        "mode": "server",
+        "operationMode": "server",
+        "foxxApi": false,
+        "host": view.me.id.to_string(),
+    });
+    if !view.standalone {
+        info["persistedId"] = view.me.id.to_string().into();
+        info["rebootId"] = view.boot.0.into();
+        info["address"] = view.me.endpoint.0.as_ref().into();
+        info["serverId"] = view.me.id.to_string().into();
+        info["state"] = "SERVING".into();
+        let agents: Vec<&str> = view.agents.iter().map(|agent| agent.endpoint.0.as_ref()).collect();
+        body["agency"] = json!({"agencyComm": {"endpoints": agents}});
+    }
+    body["serverInfo"] = info;
+    Ok(Response::json(200, &body).into())
+}
+
+pub(super) fn time(call: &mut Call<'_, '_>) -> Answer {
+    ok(200, json!({"time": call.run.now.wall_ms as f64 / 1000.0}))
+}
+
+pub(super) fn echo(call: &mut Call<'_, '_>) -> Answer {
+    let request = call.request();
+    let (_, path) = request.split_database();
+    let headers: Map<String, Value> = request
+        .headers
+        .iter()
+        .filter(|(name, _)| name != header::AUTHORIZATION)
+        .map(|(name, value)| (name.clone(), value.as_str().into()))
+        .collect();
+    let user = match &call.who {
+        Who::User(user) => Value::from(user.name.as_str()),
+        Who::Superuser | Who::Nobody => Value::Null,
+    };
+    let body = json!({
+        "authorized": call.who != Who::Nobody,
+        "user": user,
+        "database": call.database.name,
+        "url": request.target,
+        "protocol": "http",
+        "path": path,
+        "prefix": "/",
+        "headers": headers,
+        "requestType": request.method.to_string(),
+        "requestBody": String::from_utf8_lossy(&request.body),
+        "suffix": [],
+    });
+    ok(200, body)
+}
+
+// ---- what is not kept here, honestly --------------------------------------------------------------------------------
+
+pub(super) fn statistics(call: &mut Call<'_, '_>) -> Answer {
+    ok(200, json!({"enabled": false, "time": call.run.now.wall_ms as f64 / 1000.0}))
+}
+
+/// The log goes where the process was told to write it.
+pub(super) fn log(_: &mut Call<'_, '_>) -> Answer {
+    let nothing = json!({"totalAmount": 0, "lid": [], "topic": [], "level": [], "timestamp": [], "text": []});
+    Ok(Response::json(200, &nothing).into())
+}
+
+pub(super) fn log_entries(_: &mut Call<'_, '_>) -> Answer {
+    Ok(Response::json(200, &json!({"total": 0, "messages": []})).into())
+}
+
+pub(super) fn log_level(_: &mut Call<'_, '_>) -> Answer {
+    Ok(Response::json(200, &json!({"general": "INFO"})).into())
+}
+
+/// No Foxx services, no tasks.
+pub(super) fn empty_list(_: &mut Call<'_, '_>) -> Answer {
+    Ok(Response::raw(200, "[]").into())
+}
+
+pub(super) fn no_jobs(_: &mut Call<'_, '_>) -> Answer {
+    ok(200, json!({"result": true}))
+}
+
+pub(super) fn metrics(call: &mut Call<'_, '_>) -> Answer {
+    let last = call.reader().last()?;
+    let view = &call.run.view;
+    let mut text = String::new();
+    let gauges = [
+        ("tanist_leader", "1 on the server that leads", u64::from(call.leads())),
+        ("tanist_read_only", "1 while writes are refused", u64::from(view.read_only)),
+        ("tanist_epoch", "The epoch that this server knows", view.epoch.0),
+        ("tanist_log_epoch", "The epoch of the last log entry", last.epoch.0),
+        ("tanist_log_tick", "The number of the last log entry", last.tick.0),
+        ("tanist_followers", "Followers that are connected", view.replication.followers.len() as u64),
+    ];
+    for (name, help, value) in gauges {
+        text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+    }
+    Ok(Response { content_type: ContentType::Text, ..Response::raw(200, text) }.into())
+}
+
+// ---- the deployment -------------------------------------------------------------------------------------------------
+
+/// The leader first, then the healthy (the newest found in front, as ArangoDB has it), then those that are late.
+pub(super) fn endpoints(call: &mut Call<'_, '_>) -> Answer {
+    let view = &call.run.view;
+    if view.standalone {
+        return Err(errors::NOT_IMPLEMENTED.says("automatic failover is not enabled").into());
+    }
+    let leader = if call.leads() { Some(&view.me) } else { view.leader.as_ref() };
+    let leader = leader.ok_or(errors::LEADERSHIP_CHALLENGE)?;
+    let advertised = |id| match view.members.iter().find(|member| member.peer.id == id) {
+        Some(member) => member.advertised.clone(),
+        None if id == view.me.id => view.advertised.clone(),
+        None => None,
+    };
+    let show = |peer: &crate::message::Peer| match advertised(peer.id) {
+        Some(outside) => json!({"endpoint": outside.0, "internal": peer.endpoint.0}),
+        None => json!({"endpoint": peer.endpoint.0}),
+    };
+    let mut members: Vec<&Member> = view.members.iter().filter(|member| member.peer.id != leader.id).collect();
+    members.sort_by_key(|member| member.peer.id);
+    let good = members.iter().rev().filter(|member| member.health == Health::Good);
+    let bad = members.iter().filter(|member| member.health == Health::Bad);
+    let list: Vec<Value> = std::iter::once(show(leader)).chain(good.chain(bad).map(|member| show(&member.peer))).collect();
+    ok(200, json!({"endpoints": list}))
+}
+
+fn ask_agency(request: Request, make: AgencyAnswer) -> Answer {
+    Ok(Handled { response: Response::empty(200), then: Some(Then::Agency { request, make }) })
+}
+
+fn agency_request(verb: &str, body: Value) -> Request {
+    Request::new(Post, format!("/_api/agency/{verb}")).with_body(body.to_string())
+}
+
+fn needs_agency(call: &Call<'_, '_>) -> Result<(), Failure> {
+    if call.run.view.standalone {
+        return Err(errors::NOT_IMPLEMENTED.says("automatic failover is not enabled").into());
+    }
+    Ok(())
+}
+
+pub(super) fn cluster_health(call: &mut Call<'_, '_>) -> Answer {
+    needs_agency(call)?;
+    let paths = json!([["/arango/Supervision/Health", "/arango/Cluster", "/.agency"]]);
+    ask_agency(agency_request("read", paths), AgencyAnswer::ClusterHealth)
+}
+
+/// "readonly" or "default", in a request's body.
+fn wanted_mode(request: &Request) -> Option<bool> {
+    let body: Value = serde_json::from_slice(&request.body).ok()?;
+    match body.get("mode")?.as_str()? {
+        "readonly" => Some(true),
+        "default" => Some(false),
+        _ => None,
+    }
+}
+
+pub(super) fn set_mode(call: &mut Call<'_, '_>) -> Answer {
+    call.object()?;
+    let Some(read_only) = wanted_mode(call.request()) else {
+        return Err(errors::HTTP_BAD_PARAMETER.says("mode must be \"default\" or \"readonly\"").into());
+    };
+    needs_agency(call)?;
+    let write = json!([[{"/arango/Readonly": {"op": "set", "new": read_only}}]]);
+    ask_agency(agency_request("write", write), AgencyAnswer::ServerMode)
+}
+
+/// "on" or "off", in a request's body.
+fn wanted_maintenance(request: &Request) -> Option<bool> {
+    match serde_json::from_slice::<Value>(&request.body).ok()?.as_str()? {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
+pub(super) fn set_maintenance(call: &mut Call<'_, '_>) -> Answer {
+    needs_agency(call)?;
+    let Some(on) = wanted_maintenance(call.request()) else {
+        return Err(errors::HTTP_BAD_PARAMETER.says("state string must be \"on\" or \"off\"").into());
+    };
+    let change =
+        if on { json!({"op": "set", "new": true, "ttl": MAINTENANCE_SECONDS}) } else { json!({"op": "delete"}) };
+    let write = json!([[{"/arango/Supervision/Maintenance": change}]]);
+    ask_agency(agency_request("write", write), AgencyAnswer::Maintenance)
+}
+
+/// What the client is told when the agency has answered. `request` is the client's own.
+pub fn agency_answer(make: AgencyAnswer, request: &Request, answer: Response) -> Response {
+    if make == AgencyAnswer::Verbatim {
+        return answer;
+    }
+    if answer.status != 200 {
+        let said = String::from_utf8_lossy(&answer.body);
+        let message = format!("the agency did not do it ({}): {said}", answer.status);
+        return errors::HTTP_SERVICE_UNAVAILABLE.says(message).response();
+    }
+    let done = match make {
+        AgencyAnswer::ClusterHealth => return cluster_health_from(&answer),
+        AgencyAnswer::ServerMode => {
+            let mode = if wanted_mode(request) == Some(true) { "readonly" } else { "default" };
+            json!({"error": false, "code": 200, "mode": mode})
+        }
+        AgencyAnswer::Maintenance => {
+            let warning = if wanted_maintenance(request) == Some(true) {
+                "Cluster supervision deactivated. It will be reactivated automatically in 60 minutes unless this call \
+                 is repeated until then."
+            } else {
+                "Cluster supervision reactivated."
+            };
+            json!({"error": false, "warning": warning})
+        }
+        AgencyAnswer::Verbatim => unreachable!("returned above"),
+    };
+    Response::json(200, &done)
+}
+
+fn cluster_health_from(answer: &Response) -> Response {
+    let tree: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+    let at = |path: &str| tree.pointer(&format!("/0{path}"));
+    let mut health = Map::new();
+    for (id, record) in at("/arango/Supervision/Health").and_then(Value::as_object).into_iter().flatten() {
+        let mut record = record.clone();
+        if record.is_object() {
+            record["CanBeDeleted"] = false.into();
+        }
+        health.insert(id.clone(), record);
+    }
+    // Agents are in the pool, not in the health records.
+    let leading = at("/.agency/id").and_then(Value::as_str);
+    for (id, endpoint) in at("/.agency/pool").and_then(Value::as_object).into_iter().flatten() {
+        let mut record = json!({
+            "Role": "Agent",
+            "Endpoint": endpoint,
+            "Version": VERSION,
+            "Engine": "rocksdb",
+            "Leader": leading,
+            "CanBeDeleted": false,
+        });
+        if leading == Some(id) {
+            record["Leading"] = true.into();
+        }
+        health.insert(id.clone(), record);
+    }
+    let cluster = at("/arango/Cluster").filter(|id| id.is_string()).cloned().unwrap_or("".into());
+    Response::json(200, &json!({"error": false, "code": 200, "ClusterId": cluster, "Health": health}))
+}
+
+pub(super) fn shutdown_state(_: &mut Call<'_, '_>) -> Answer {
+    Ok(Response::json(200, &json!({"softShutdownOngoing": false})).into())
+}
+
+pub(super) fn shutdown(_: &mut Call<'_, '_>) -> Answer {
+    Ok(Handled { response: Response::raw(200, "\"OK\""), then: Some(Then::Shutdown) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agencys_answer_becomes_the_clients() {
+        let request = Request::new(Put, "/_admin/server/mode").with_body(r#"{"mode":"readonly"}"#);
+        let make = |make, answer| agency_answer(make, &request, answer);
+        let good = make(AgencyAnswer::ServerMode, Response::raw(200, r#"{"results":[7]}"#));
+        assert_eq!(good.body, r#"{"error":false,"code":200,"mode":"readonly"}"#.as_bytes());
+        let bad = make(AgencyAnswer::ServerMode, Response::raw(503, r#"{"message":"No leader"}"#));
+        assert_eq!((bad.status, bad.error_num()), (503, Some(503)));
+        let verbatim = make(AgencyAnswer::Verbatim, Response::raw(412, "x"));
+        assert_eq!((verbatim.status, verbatim.body.as_ref()), (412, &b"x"[..]));
+    }
+
+    #[test]
+    fn health_is_the_servers_and_the_agents() {
+        let tree = json!([{
+            "arango": {"Supervision": {"Health": {"SNGL-1": {"Status": "GOOD"}}}, "Cluster": "c-1"},
+            ".agency": {"id": "AGNT-1", "pool": {"AGNT-1": "tcp://a:1", "AGNT-2": "tcp://b:2"}},
+        }]);
+        let request = Request::new(Get, "/_admin/cluster/health");
+        let answer = agency_answer(AgencyAnswer::ClusterHealth, &request, Response::json(200, &tree));
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(body["ClusterId"], "c-1");
+        assert_eq!(body["Health"]["SNGL-1"], json!({"Status": "GOOD", "CanBeDeleted": false}));
+        assert_eq!(body["Health"]["AGNT-1"]["Leading"], true);
+        assert_eq!(body["Health"]["AGNT-2"].get("Leading"), None);
+    }
+}

@@ -1,0 +1,296 @@
+//! `/_api/simple`: the queries from before AQL, by scanning.
+//!
+//! Each answer is one batch. What would be too big for one is refused with a hint, never cut off silently.
+
+use super::document::{Options, Overwrite, modify_one, remove_one};
+use super::*;
+use serde_json::json;
+
+/// Bound on the documents of one answer.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// A body's common parts.
+struct Query {
+    collection: CollectionRow,
+    body: Map<String, Value>,
+    skip: usize,
+    limit: usize,
+}
+
+fn query(call: &Call<'_, '_>, level: Level) -> Result<Query, Failure> {
+    let Value::Object(body) = call.json()? else {
+        return Err(errors::TYPE_ERROR.says("expecting JSON object body").into());
+    };
+    let name = match body.get("collection") {
+        Some(Value::String(name)) => name.clone(),
+        // The shape of `all-keys` in a query parameter.
+        _ => call
+            .request()
+            .query("collection")
+            .ok_or_else(|| errors::TYPE_ERROR.says("expecting string for <collection>"))?,
+    };
+    let collection = call.collection(&name, level)?;
+    let number = |name: &str| match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value
+            .as_u64()
+            .map(|n| Some(usize::try_from(n).unwrap_or(usize::MAX)))
+            .ok_or_else(|| errors::BAD_PARAMETER.because(format!("'{name}' must be a number from 0"))),
+    };
+    let (skip, limit) = (number("skip")?.unwrap_or(0), number("limit")?.unwrap_or(usize::MAX));
+    Ok(Query { collection, body, skip, limit })
+}
+
+/// An answer like a cursor's first and only batch.
+fn batch(elements: Vec<Vec<u8>>) -> Answer {
+    let mut body = Vec::with_capacity(elements.iter().map(|e| e.len() + 1).sum::<usize>() + 128);
+    body.extend_from_slice(br#"{"error":false,"code":201,"result":["#);
+    let count = elements.len();
+    body.extend_from_slice(&elements.join(&b","[..]));
+    body.extend_from_slice(format!(r#"],"hasMore":false,"count":{count},"cached":false,"extra":{{}}}}"#).as_bytes());
+    Ok(Response::raw(201, body).into())
+}
+
+/// Collects what `each` makes of the documents, after `skip` and up to `limit`, within the bound.
+fn collect(
+    call: &Call<'_, '_>,
+    query: &Query,
+    mut each: impl FnMut(&Document) -> Result<Option<Vec<u8>>, Failure>,
+) -> Result<Vec<Vec<u8>>, Failure> {
+    let (mut found, mut skipped, mut bytes) = (Vec::new(), 0, 0);
+    if query.limit == 0 {
+        return Ok(found);
+    }
+    for_each_document(&call.reader(), &query.collection, |document| {
+        let Some(element) = each(&document)? else { return Ok(true) };
+        if skipped < query.skip {
+            skipped += 1;
+            return Ok(true);
+        }
+        bytes += element.len();
+        if bytes > ANSWER_BYTES_MAX {
+            return Err(errors::RESOURCE_LIMIT.because("the result is too big for one answer: use skip and limit").into());
+        }
+        found.push(element);
+        Ok(found.len() < query.limit)
+    })?;
+    Ok(found)
+}
+
+fn whole(query: &Query, document: &Document) -> Vec<u8> {
+    let mut out = Vec::with_capacity(document.body.len() + 96);
+    document.write_json(&query.collection.name, &mut out);
+    out
+}
+
+pub(super) fn all(call: &mut Call<'_, '_>) -> Answer {
+    let query = query(call, Level::Ro)?;
+    batch(collect(call, &query, |document| Ok(Some(whole(&query, document))))?)
+}
+
+pub(super) fn all_keys(call: &mut Call<'_, '_>) -> Answer {
+    let query = query(call, Level::Ro)?;
+    let (collection, database) = (&query.collection.name, &call.database.name);
+    let kind = query.body.get("type").and_then(Value::as_str).unwrap_or("path").to_owned();
+    let show = |document: &Document| match kind.as_str() {
+        "key" => document.key.clone(),
+        "id" => format!("{collection}/{}", document.key),
+        _ => format!("/_db/{database}/_api/document/{collection}/{}", document.key),
+    };
+    batch(collect(call, &query, |document| Ok(Some(json::quote(&show(document)).into_bytes())))?)
+}
+
+// ---- examples -------------------------------------------------------------------------------------------------------
+
+/// Attributes and what they must be; a name with dots means a path.
+struct Example(Vec<(Vec<String>, Value)>);
+
+impl Example {
+    fn of(query: &Query) -> Result<Example, Failure> {
+        let Some(Value::Object(example)) = query.body.get("example") else {
+            return Err(errors::TYPE_ERROR.says("expecting object for <example>").into());
+        };
+        let path = |name: &String| name.split('.').map(str::to_owned).collect();
+        Ok(Example(example.iter().map(|(name, value)| (path(name), value.clone())).collect()))
+    }
+
+    fn fits(&self, whole: &[u8]) -> Result<bool, Failure> {
+        let document: Value =
+            serde_json::from_slice(whole).map_err(|e| StoreError::Corrupt(format!("a document: {e}")))?;
+        Ok(self.0.iter().all(|(path, expected)| {
+            let found = path.iter().try_fold(&document, |value, name| value.get(name));
+            same(found.unwrap_or(&Value::Null), expected)
+        }))
+    }
+}
+
+/// Numbers are the same if they mean the same.
+fn same(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+        }
+        _ => left == right,
+    }
+}
+
+pub(super) fn by_example(call: &mut Call<'_, '_>) -> Answer {
+    let query = query(call, Level::Ro)?;
+    let example = Example::of(&query)?;
+    batch(collect(call, &query, |document| {
+        let whole = whole(&query, document);
+        Ok(example.fits(&whole)?.then_some(whole))
+    })?)
+}
+
+fn one(document: Option<Vec<u8>>) -> Answer {
+    let document = document.ok_or_else(|| errors::HTTP_NOT_FOUND.says("no match"))?;
+    let body = [&br#"{"error":false,"code":200,"document":"#[..], &document, b"}"].concat();
+    Ok(Response::raw(200, body).into())
+}
+
+pub(super) fn first_example(call: &mut Call<'_, '_>) -> Answer {
+    let query = Query { limit: 1, skip: 0, ..query(call, Level::Ro)? };
+    let example = Example::of(&query)?;
+    let found = collect(call, &query, |document| {
+        let whole = whole(&query, document);
+        Ok(example.fits(&whole)?.then_some(whole))
+    })?;
+    one(found.into_iter().next())
+}
+
+pub(super) fn any(call: &mut Call<'_, '_>) -> Answer {
+    let query = query(call, Level::Ro)?;
+    let count = call.reader().count(&query.collection)?;
+    if count == 0 {
+        return ok(200, json!({"document": null}));
+    }
+    let skip = usize::try_from(call.rng.below(count)).unwrap_or(0);
+    let query = Query { skip, limit: 1, ..query };
+    one(collect(call, &query, |document| Ok(Some(whole(&query, document))))?.into_iter().next())
+}
+
+/// The documents that an example fits, up to the limit: collected before any is changed.
+fn fitting(call: &Call<'_, '_>, query: &Query) -> Result<Vec<String>, Failure> {
+    let example = Example::of(query)?;
+    let mut keys = Vec::new();
+    for_each_document(&call.reader(), &query.collection, |document| {
+        if keys.len() < query.limit && example.fits(&whole(query, &document))? {
+            keys.push(document.key);
+        }
+        Ok(keys.len() < query.limit)
+    })?;
+    Ok(keys)
+}
+
+/// Drivers put the limit and the rest into `options`.
+fn change_query(call: &Call<'_, '_>) -> Result<(Query, Value), Failure> {
+    let mut query = query(call, Level::Rw)?;
+    let options = query.body.get("options").cloned().unwrap_or_else(|| json!({}));
+    if let Some(limit) = options.get("limit").and_then(Value::as_u64) {
+        query.limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    }
+    Ok((query, options))
+}
+
+pub(super) fn remove_by_example(call: &mut Call<'_, '_>) -> Answer {
+    let (query, _) = change_query(call)?;
+    let keys = fitting(call, &query)?;
+    let db = call.writer()?;
+    for key in &keys {
+        remove_one(db, &query.collection, key, None)?;
+    }
+    ok(200, json!({"deleted": keys.len()}))
+}
+
+pub(super) fn replace_by_example(call: &mut Call<'_, '_>) -> Answer {
+    let changed = change_by_example(call, "newValue", false)?;
+    ok(200, json!({"replaced": changed}))
+}
+
+pub(super) fn update_by_example(call: &mut Call<'_, '_>) -> Answer {
+    let changed = change_by_example(call, "newValue", true)?;
+    ok(200, json!({"updated": changed}))
+}
+
+fn change_by_example(call: &mut Call<'_, '_>, new: &str, patch: bool) -> Result<usize, Failure> {
+    let (query, given) = change_query(call)?;
+    let Some(Value::Object(new)) = query.body.get(new) else {
+        return Err(errors::TYPE_ERROR.says("expecting object for <newValue>").into());
+    };
+    let mut new = new.clone();
+    for system in ["_key", "_id", "_rev"] {
+        new.remove(system);
+    }
+    let text = json::compact(Value::Object(new).to_string().as_bytes())
+        .map_err(|e| errors::CORRUPTED_JSON.because(e))?;
+    let flag = |name: &str| given.get(name).or(query.body.get(name)).and_then(Value::as_bool).unwrap_or(true);
+    let merge = json::Merge { keep_null: flag("keepNull"), merge_objects: flag("mergeObjects") };
+    let options = Options { overwrite: Overwrite::Conflict, ignore_revisions: true, merge, ..Options::of(call) };
+    let keys = fitting(call, &query)?;
+    let db = call.writer()?;
+    for key in &keys {
+        modify_one(db, &query.collection, Some(key), &text, patch, None, &options)?;
+    }
+    Ok(keys.len())
+}
+
+// ---- keys -----------------------------------------------------------------------------------------------------------
+
+/// Keys or handles; what is no string means no document.
+fn keys(query: &Query) -> Result<Vec<String>, Failure> {
+    let Some(Value::Array(keys)) = query.body.get("keys") else {
+        return Err(errors::TYPE_ERROR.says("expecting array for <keys>").into());
+    };
+    let prefix = format!("{}/", query.collection.name);
+    Ok(keys.iter().filter_map(Value::as_str).map(|key| key.strip_prefix(&prefix).unwrap_or(key).to_owned()).collect())
+}
+
+pub(super) fn lookup_by_keys(call: &mut Call<'_, '_>) -> Answer {
+    let query = query(call, Level::Ro)?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for key in keys(&query)? {
+        if let Some(document) = find_document(&call.reader(), &query.collection, &key)? {
+            let whole = whole(&query, &document);
+            bytes += whole.len();
+            if bytes > ANSWER_BYTES_MAX {
+                return Err(errors::RESOURCE_LIMIT.because("the result is too big for one answer: ask for fewer keys").into());
+            }
+            found.push(whole);
+        }
+    }
+    let body = [&br#"{"documents":["#[..], &found.join(&b","[..]), br#"],"error":false,"code":200}"#].concat();
+    Ok(Response::raw(200, body).into())
+}
+
+pub(super) fn remove_by_keys(call: &mut Call<'_, '_>) -> Answer {
+    let query = query(call, Level::Rw)?;
+    let option = |name: &str| query.body.get("options").and_then(|options| options.get(name)).and_then(Value::as_bool);
+    let (silent, return_old) = (option("silent").unwrap_or(true), option("returnOld").unwrap_or(false));
+    let given = query.body.get("keys").and_then(Value::as_array).map_or(0, Vec::len);
+    let keys = keys(&query)?;
+    let mut old = Vec::new();
+    let mut removed = 0;
+    let db = call.writer()?;
+    for key in &keys {
+        let Some(document) = find_document(&db.reader(), &query.collection, key)? else { continue };
+        db.remove(&query.collection, &document)?;
+        removed += 1;
+        if !silent {
+            old.push(if return_old {
+                whole(&query, &document)
+            } else {
+                whole(&query, &Document { body: "{}".into(), ..document })
+            });
+        }
+    }
+    let mut body =
+        format!(r#"{{"removed":{removed},"ignored":{},"error":false,"code":200"#, given - removed).into_bytes();
+    if !silent {
+        body.extend_from_slice(&[&br#","old":["#[..], &old.join(&b","[..]), b"]"].concat());
+    }
+    body.push(b'}');
+    Ok(Response::raw(200, body).into())
+}
