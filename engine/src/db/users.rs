@@ -239,7 +239,7 @@ pub fn key(name: &str) -> String {
 /// ArangoDB's rule for `_key`: 1 to 254 of these characters.
 pub fn is_key(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-:.@()+,=;$!*'%".contains(&b);
-    !text.is_empty() && text.len() <= super::rows::KEY_BYTES_MAX && text.bytes().all(plain)
+    !text.is_empty() && text.len() <= super::rows::DOCUMENT_KEY_BYTES_MAX && text.bytes().all(plain)
 }
 
 pub fn collection(db: &Reader<'_>) -> StoreResult<Option<CollectionRow>> {

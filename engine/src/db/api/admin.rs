@@ -199,7 +199,8 @@ pub(super) fn endpoints(call: &mut Call<'_, '_>) -> Answer {
     members.sort_by_key(|member| member.peer.id);
     let good = members.iter().rev().filter(|member| member.health == Health::Good);
     let bad = members.iter().filter(|member| member.health == Health::Bad);
-    let list: Vec<Value> = std::iter::once(show(leader)).chain(good.chain(bad).map(|member| show(&member.peer))).collect();
+    let list: Vec<Value> =
+        std::iter::once(show(leader)).chain(good.chain(bad).map(|member| show(&member.peer))).collect();
     ok(200, json!({"endpoints": list}))
 }
 

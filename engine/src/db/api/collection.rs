@@ -399,7 +399,8 @@ fn find_index(call: &Call<'_, '_>, level: Level) -> Result<Value, Failure> {
     let row = call.collection(&call.open[0], level)?;
     let wanted = &call.open[1];
     let id = format!("{}/{wanted}", row.name);
-    let found = index_list(&row).into_iter().find(|index| index["id"] == id.as_str() || index["name"] == wanted.as_str());
+    let found =
+        index_list(&row).into_iter().find(|index| index["id"] == id.as_str() || index["name"] == wanted.as_str());
     found.ok_or_else(|| errors::INDEX_NOT_FOUND.into())
 }
 

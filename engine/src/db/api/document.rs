@@ -125,7 +125,9 @@ impl<'t> Given<'t> {
     /// The key of the document that this speaks of, by `_key` or `_id`.
     fn target(&self, collection: &CollectionRow) -> Result<String, Failure> {
         match (&self.key, &self.id) {
-            (Some((_, text)), _) => json::string(text).map(|key| key.into_owned()).ok_or(errors::DOCUMENT_KEY_BAD.into()),
+            (Some((_, text)), _) => {
+                json::string(text).map(|key| key.into_owned()).ok_or(errors::DOCUMENT_KEY_BAD.into())
+            }
             (None, Some((_, text))) => match json::string(text) {
                 Some(id) => key_of_handle(&id, collection),
                 None => Err(errors::DOCUMENT_HANDLE_BAD.into()),
@@ -176,9 +178,10 @@ fn body(collection: &CollectionRow, members: &[json::Member<'_>], options: &Opti
     if collection.kind == CollectionKind::Edge {
         for end in ["_from", "_to"] {
             let value = members.iter().find(|(name, _)| name == end).and_then(|(_, text)| json::string(text));
-            let legal = value.as_deref().and_then(|handle| handle.split_once('/')).is_some_and(|(name, key)| {
-                collection::is_name(name, name.starts_with('_')) && users::is_key(key)
-            });
+            let legal = value
+                .as_deref()
+                .and_then(|handle| handle.split_once('/'))
+                .is_some_and(|(name, key)| collection::is_name(name, name.starts_with('_')) && users::is_key(key));
             if !legal {
                 return Err(errors::INVALID_EDGE_ATTRIBUTE.into());
             }
@@ -199,18 +202,20 @@ pub(super) fn insert_one(
     options: &Options,
 ) -> Result<Done, Failure> {
     let given = Given::of(text)?;
-    let (key, before) = match given.key()? {
-        Some(key) => {
-            let before = db.reader().document(collection, &key)?;
-            (key, before)
-        }
-        None => (db.next_key(collection)?.ok_or(errors::OUT_OF_KEYS)?, None),
+    let key = given.key()?;
+    let before = match &key {
+        Some(key) => db.reader().document(collection, key)?,
+        None => None,
     };
-    if given.key.is_some() && before.is_none() && !collection.key.allow_user_keys {
+    if key.is_some() && before.is_none() && !collection.key.allow_user_keys {
         return Err(errors::DOCUMENT_KEY_UNEXPECTED.into());
     }
     let Some(before) = before else {
         let body = body(collection, &given.members, options)?;
+        let key = match key {
+            Some(key) => key,
+            None => db.next_key(collection)?.ok_or(errors::OUT_OF_KEYS)?,
+        };
         let revision = db.put(collection, &key, body.clone(), None)?;
         let new = Some(Document { key: key.clone(), revision, body });
         return Ok(Done { key, revision, old: None, new });
@@ -218,10 +223,10 @@ pub(super) fn insert_one(
     let expected = if options.ignore_revisions { None } else { given.expected() };
     match options.overwrite {
         Overwrite::Conflict => {
-            let what = format!("in index primary of type primary over '_key'; conflicting key: {key}");
+            let what = format!("in index primary of type primary over '_key'; conflicting key: {}", before.key);
             Err(errors::UNIQUE_CONSTRAINT_VIOLATED.says(format!("unique constraint violated - {what}")).into())
         }
-        Overwrite::Ignore => Ok(Done { key, revision: before.revision, old: None, new: None }),
+        Overwrite::Ignore => Ok(Done { key: before.key, revision: before.revision, old: None, new: None }),
         Overwrite::Replace => write_over(db, collection, before, given.members, None, expected, options),
         Overwrite::Update => write_over(db, collection, before, given.members, Some(options.merge), expected, options),
     }

@@ -247,14 +247,16 @@ fn table(call: &Call<'_, '_>, body: &[u8]) -> Result<Vec<Row>, Failure> {
         return Err(wrong());
     }
     let names: Option<Vec<Cow<'_, str>>> = json::elements(&header).into_iter().map(json::string).collect();
-    let names = names.filter(|names| !names.is_empty() && names.iter().all(|name| !name.is_empty())).ok_or_else(wrong)?;
+    let names =
+        names.filter(|names| !names.is_empty() && names.iter().all(|name| !name.is_empty())).ok_or_else(wrong)?;
     let first: usize = call.request().query("line").and_then(|line| line.parse().ok()).unwrap_or(0);
     let row = |row| match row {
         Row::Document(position, text) => {
             let position = position + first;
             let values = if json::is_array(&text) { json::elements(&text) } else { Vec::new() };
             if values.len() != names.len() {
-                let what = format!("expecting an array of {} values, offending document: {}", names.len(), shown(&text));
+                let what =
+                    format!("expecting an array of {} values, offending document: {}", names.len(), shown(&text));
                 return Row::Broken(format!("at position {position}: {what}"));
             }
             let members: Vec<json::Member<'_>> =

@@ -249,7 +249,7 @@ fn find(request: &Request, path: &str) -> Found {
             continue;
         }
         if let Some(flag) = route.flag
-            && !request.query(flag).is_some_and(|value| truthy(&value) != Some(false))
+            && request.query(flag).is_none_or(|value| truthy(&value) == Some(false))
         {
             continue;
         }
@@ -329,7 +329,11 @@ fn answer(run: &Run, db: Access<'_, '_>) -> Answer {
     let (database, path) = request.split_database();
     let who = identify(run, &db.reader(), path)?;
     let database = match percent_decode(database.unwrap_or(SYSTEM)) {
-        Some(name) if name.len() <= NAME_BYTES_MAX => db.reader().database(&name)?.ok_or(name),
+        Some(name) if (1..=NAME_BYTES_MAX).contains(&name.len()) => match db.reader().database(&name)? {
+            // A server that has no data yet can still say how it is.
+            None if name == SYSTEM => Ok(DatabaseRow { id: 0, name, properties: Value::Null }),
+            found => found.ok_or(name),
+        },
         _ => Err(database.unwrap_or_default().to_owned()),
     };
     let open = path == "/"
@@ -698,9 +702,4 @@ mod tests {
             assert_eq!(iso8601(seconds * 1000), text);
         }
     }
-}
-
-/// Makes the client's answer from the agency's.
-pub fn agency_answer(_make: crate::io::AgencyAnswer, _request: &Request, _answer: Response) -> Response {
-    todo!()
 }

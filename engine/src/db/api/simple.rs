@@ -69,7 +69,9 @@ fn collect(
         }
         bytes += element.len();
         if bytes > ANSWER_BYTES_MAX {
-            return Err(errors::RESOURCE_LIMIT.because("the result is too big for one answer: use skip and limit").into());
+            return Err(errors::RESOURCE_LIMIT
+                .because("the result is too big for one answer: use skip and limit")
+                .into());
         }
         found.push(element);
         Ok(found.len() < query.limit)
@@ -224,8 +226,8 @@ fn change_by_example(call: &mut Call<'_, '_>, new: &str, patch: bool) -> Result<
     for system in ["_key", "_id", "_rev"] {
         new.remove(system);
     }
-    let text = json::compact(Value::Object(new).to_string().as_bytes())
-        .map_err(|e| errors::CORRUPTED_JSON.because(e))?;
+    let text =
+        json::compact(Value::Object(new).to_string().as_bytes()).map_err(|e| errors::CORRUPTED_JSON.because(e))?;
     let flag = |name: &str| given.get(name).or(query.body.get(name)).and_then(Value::as_bool).unwrap_or(true);
     let merge = json::Merge { keep_null: flag("keepNull"), merge_objects: flag("mergeObjects") };
     let options = Options { overwrite: Overwrite::Conflict, ignore_revisions: true, merge, ..Options::of(call) };
@@ -251,12 +253,16 @@ fn keys(query: &Query) -> Result<Vec<String>, Failure> {
 pub(super) fn lookup_by_keys(call: &mut Call<'_, '_>) -> Answer {
     let query = query(call, Level::Ro)?;
     let (mut found, mut bytes) = (Vec::new(), 0);
-    for key in keys(&query)? {
+    // As a query would: each document once.
+    let keys: std::collections::BTreeSet<String> = keys(&query)?.into_iter().collect();
+    for key in keys {
         if let Some(document) = find_document(&call.reader(), &query.collection, &key)? {
             let whole = whole(&query, &document);
             bytes += whole.len();
             if bytes > ANSWER_BYTES_MAX {
-                return Err(errors::RESOURCE_LIMIT.because("the result is too big for one answer: ask for fewer keys").into());
+                return Err(errors::RESOURCE_LIMIT
+                    .because("the result is too big for one answer: ask for fewer keys")
+                    .into());
             }
             found.push(whole);
         }
