@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::ops::Bound;
 
+/// What becomes of a key: a value, or nothing.
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+type ChangesInOrder<'a> = Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> + 'a>;
 
 /// What a key held in the overlay before a change: `None` if the overlay had nothing on it.
 type Previous = (Table, Vec<u8>, Option<Option<Vec<u8>>>);
@@ -68,18 +70,18 @@ impl<'a> Overlay<'a> {
 
     /// The changes, to be written once the view is given up.
     pub fn into_batch(self) -> Batch {
-        Batch(self.changes)
+        Batch(Box::new(self.changes))
     }
 }
 
 /// The changes of one operation.
 #[derive(Default)]
-pub struct Batch([Changes; Table::ALL.len()]);
+pub struct Batch(Box<[Changes; Table::ALL.len()]>);
 
 impl Batch {
     /// Both together; where they meet, `other` counts.
     pub fn and(mut self, other: Batch) -> Batch {
-        for (changes, more) in self.0.iter_mut().zip(other.0) {
+        for (changes, more) in self.0.iter_mut().zip(*other.0) {
             changes.extend(more);
         }
         self
@@ -90,7 +92,7 @@ impl Batch {
     }
 
     pub fn write(&self, txn: &mut dyn Txn) -> StoreResult<()> {
-        for (table, changes) in Table::ALL.into_iter().zip(&self.0) {
+        for (table, changes) in Table::ALL.into_iter().zip(self.0.iter()) {
             for (key, change) in changes {
                 match change {
                     Some(value) => txn.put(table, key, value)?,
@@ -120,7 +122,7 @@ impl Read for Overlay<'_> {
             return base;
         }
         let range = self.changes[table as usize].range::<[u8], _>((from, to));
-        let changes: Box<dyn Iterator<Item = (&Vec<u8>, &Option<Vec<u8>>)>> = match direction {
+        let changes: ChangesInOrder<'_> = match direction {
             Direction::Forward => Box::new(range),
             Direction::Backward => Box::new(range.rev()),
         };
@@ -131,7 +133,7 @@ impl Read for Overlay<'_> {
 /// Two ordered runs as one; a change hides the base row of its key.
 struct Merge<'a> {
     base: Peekable<Rows<'a>>,
-    changes: Peekable<Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> + 'a>>,
+    changes: Peekable<ChangesInOrder<'a>>,
     direction: Direction,
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::db::mem::MemStore;
+use crate::db::rows::{catalog_key, kind};
 use crate::db::{CollectionKind, CollectionRow, Document, KeyKind, KeyOptions, NewCollection};
 use crate::io::Comparison;
 use crate::message::{Follow, SnapshotId, SnapshotOffer, SnapshotPiece};
@@ -171,6 +172,13 @@ impl Server {
                     assert_eq!(keys, documents.len(), "a key without a document");
                 }
             }
+            let snapshot = self.store.snapshot().unwrap();
+            let rows = |kind| {
+                let prefix = catalog_key(reader.generation(), kind, &[]);
+                scan_prefix(&*snapshot, Table::Catalog, &prefix, Direction::Forward).count()
+            };
+            assert_eq!(rows(kind::DATABASE), rows(kind::DATABASE_NAME));
+            assert_eq!(rows(kind::COLLECTION), rows(kind::COLLECTION_ID));
             let log = reader.log(Tick(0), usize::MAX).unwrap();
             let mut tick = reader.log_first().unwrap();
             for entry in &log {
@@ -353,7 +361,9 @@ proptest! {
         let mut dumps = BTreeMap::from([(offer.start, leader.dump())]);
         let into = Target::Copy(offer.id);
         let mut work = during.iter();
-        let mut delayed: Vec<SnapshotPiece> = Vec::new();
+        let mut seen_pieces: Vec<SnapshotPiece> = Vec::new();
+        let mut held: Option<SnapshotPiece> = None;
+        let mut exact_at = offer.start;
         let mut cursor = Some(Bytes::new());
         let mut chances = chances.into_iter().cycle();
         let copy_last = |follower: &mut Server| match follower.op(Op::Locate { target: into }) {
@@ -380,13 +390,26 @@ proptest! {
             if chance & 8 != 0 {
                 follower.open(0);
             }
-            let piece = match delayed.pop() {
-                Some(piece) if chance & 16 != 0 => piece,
-                _ => piece_of(&mut leader, &offer, at),
+            let piece = match (held.take(), seen_pieces.last()) {
+                // Read long ago, it comes only now.
+                (Some(piece), _) => piece,
+                (None, Some(again)) if chance & 16 != 0 => again.clone(),
+                _ => piece_of(&mut leader, &offer, at.clone()),
             };
-            delayed.push(piece.clone());
+            if chance & 32 != 0 && rounds < 100 {
+                held = Some(piece);
+                continue;
+            }
+            seen_pieces.push(piece.clone());
+            let old_news = piece.cursor != at || piece.exact_at < copy_last(&mut follower);
+            if !old_news {
+                exact_at = piece.exact_at;
+            }
             match follower.op(Op::CopyRows(piece)) {
-                OpResult::Copied { next } => cursor = next,
+                OpResult::Copied { next } => {
+                    prop_assert!(!old_news || next.as_ref() == Some(&at));
+                    cursor = next;
+                }
                 other => panic!("{other:?}"),
             }
             prop_assert_eq!(&follower.dump(), &old);
@@ -396,6 +419,10 @@ proptest! {
             dumps.insert(leader.last(), leader.dump());
         }
         let prev = copy_last(&mut follower);
+        if prev < exact_at {
+            prop_assert!(matches!(follower.op(Op::CopyFinish { id: offer.id }), OpResult::NoCopy), "not exact yet");
+        }
+        let minted = follower.with(|reader| reader.counters().unwrap());
         let entries = leader.with(|reader| reader.log(prev.tick, usize::MAX).unwrap());
         let result = follower.append(50, into, prev, entries);
         prop_assert!(matches!(result, OpResult::Appended { last } if last == leader.last()), "{:?}", result);
@@ -407,6 +434,10 @@ proptest! {
         prop_assert_eq!(&follower.dump(), &leader.dump());
         let saved = follower.open(0);
         prop_assert!(saved.complete && saved.copy.is_none());
+        for minted in [minted, leader.with(|reader| reader.counters().unwrap())] {
+            let now = follower.with(|reader| reader.counters().unwrap());
+            prop_assert!(now.id >= minted.id && now.revision >= minted.revision, "nothing is minted twice");
+        }
 
         // What only the old data held is kept whole.
         let kept = follower.with(|reader| reader.kept_stores().unwrap());
@@ -490,8 +521,15 @@ proptest! {
             let result = server.op(Op::Undo { epoch: Epoch(2), common: Position::ZERO, limit: 1 });
             prop_assert!(matches!(result, OpResult::CannotUndo));
         }
-        // With all of the log gone, only live objects are left.
+        // What came back by undoing stays when the log has passed the tick at which it was let go of.
+        server.begin(3);
+        for _ in 0..log.len() + 1 {
+            server.write(3, &[(0, 0, 1)]);
+        }
+        let dump = server.dump();
         prune_all(&mut server, Tick(u64::MAX));
+        prop_assert_eq!(&server.dump(), &dump);
+        // With all of the log gone, only live objects are left.
         let live: Vec<u64> = server.dump().collections.iter().map(|(row, _)| row.object).collect();
         let snapshot = server.store.snapshot().unwrap();
         for table in [Table::Documents, Table::Keys] {
@@ -694,6 +732,46 @@ fn a_corrupt_record_is_named_and_nothing_is_built_on_it() {
     let wrong = Entry::new(wrong.epoch, wrong.tick, wrong.payload);
     let result = other.append(1, Target::Data, other.last(), vec![wrong]);
     assert!(matches!(result, OpResult::Failed(StoreError::Corrupt(_))), "{result:?}");
+}
+
+#[test]
+fn entries_that_do_not_follow_are_not_taken() {
+    let mut leader = Server::new(1);
+    leader.begin(1);
+    leader.write(1, &[(0, 0, 1)]);
+    let log = leader.log();
+    let mut follower = Server::new(2);
+    let gap = follower.append(1, Target::Data, log[0].position(), log[1..].to_vec());
+    assert!(matches!(gap, OpResult::Mismatch { last: Position::ZERO }), "{gap:?}");
+    let lie = follower.append(1, Target::Data, Position::ZERO, log[1..].to_vec());
+    assert!(matches!(lie, OpResult::Failed(StoreError::Corrupt(_))), "{lie:?}");
+    follower.follow(&leader, 1);
+    let again = follower.append(1, Target::Data, Position::ZERO, log.clone());
+    assert!(matches!(again, OpResult::Mismatch { last } if last == leader.last()), "{again:?}");
+    let none = follower.append(1, Target::Copy(offer_of(&mut leader, 1).id), Position::ZERO, log);
+    assert!(matches!(none, OpResult::NoCopy), "{none:?}");
+}
+
+#[test]
+fn a_copy_leaves_out_what_was_let_go_of_before_it_began() {
+    let mut server = Server::new(1);
+    server.begin(1);
+    for _ in 0..20 {
+        server.write(1, &[(7, 0, 200)]);
+    }
+    let offer = offer_of(&mut server, 1);
+    let piece = |server: &mut Server, offer: &SnapshotOffer| {
+        let whole = Op::SnapshotRead { id: offer.id, start: offer.start, cursor: Bytes::new(), bytes_max: 1 << 20 };
+        match server.op(whole) {
+            OpResult::SnapshotRows(piece) => piece.rows.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let before = piece(&mut server, &offer);
+    server.write(1, &[(12, 0, 0)]);
+    assert_eq!(piece(&mut server, &offer), before, "let go of later: the log may still be undone");
+    let later = offer_of(&mut server, 2);
+    assert!(piece(&mut server, &later) + 20 * 200 < before);
 }
 
 #[test]
