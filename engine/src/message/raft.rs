@@ -1,10 +1,68 @@
 //! What agents say to each other (forming the pool, and Raft), and what Raft keeps on disk.
 
+use super::Peer;
+use crate::types::*;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Raft {}
+pub enum Raft {
+    Gossip(Gossip),
+    Consensus(Consensus),
+}
+
+/// A place in the pool. The disk belongs to the identity: an agent whose directory was wiped is another one (R11).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Seat {
+    pub peer: Peer,
+    pub disk: StoreId,
+}
+
+/// While the pool forms: whom the sender knows of, itself included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gossip {
+    pub size: u32,
+    pub disk: StoreId,
+    pub known: Vec<Seat>,
+    /// `known` is full and durable at the sender: it will never agree to another set.
+    pub settled: bool,
+    /// The sender wants an answer; false for an answer.
+    pub asks: bool,
+}
+
+/// A message of Raft. A sender whose disk is not in the pool is ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consensus {
+    pub disk: StoreId,
+    /// The sender's term; of a pre-vote and of its favourable answer, the term that is asked about.
+    pub term: Term,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// `pre`: "would you vote for me?", which changes nothing. `transfer`: the leader itself asked for this election.
+    RequestVote { pre: bool, transfer: bool, last_index: u64, last_term: Term },
+    VoteReply { pre: bool, granted: bool },
+    /// Entries right after `prev_index`; without any, a heartbeat. `round` is echoed (see `agency::raft`).
+    Append { prev_index: u64, prev_term: Term, entries: Vec<LogEntry>, commit: u64, round: u64 },
+    /// Everything up to `matched` is durable and the same as the leader's. `conflict`: the log does not hold
+    /// `prev_index` as the leader has it; try again from this index.
+    AppendReply { matched: u64, conflict: Option<u64>, round: u64 },
+    /// A piece of the snapshot of everything up to `index`.
+    Snapshot { index: u64, index_term: Term, total: u64, offset: u64, piece: Bytes, round: u64 },
+    /// The next piece wanted begins at `offset`.
+    SnapshotReply { index: u64, offset: u64, round: u64 },
+    /// "Campaign now": the leader is about to stop.
+    TimeoutNow,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    pub term: Term,
+    /// Empty for the entry that begins a term.
+    pub data: Bytes,
+}
 
 /// A change to an agent's disk, made in one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

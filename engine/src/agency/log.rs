@@ -1,0 +1,118 @@
+//! The Raft log in memory: a snapshot, and the entries around and after it.
+//!
+//! Entries behind the snapshot are kept for agents that lag a little (`compaction_keep`); the snapshot is for those
+//! that lag more. Nothing here knows what is durable; that is `raft`'s concern.
+
+use crate::message::raft::LogEntry;
+use crate::types::*;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// The state machine as of `index`, encoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub index: u64,
+    pub term: Term,
+    pub state: Bytes,
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub snapshot: Snapshot,
+    /// Index of `entries[0]`.
+    first: u64,
+    entries: VecDeque<LogEntry>,
+}
+
+impl Log {
+    pub fn new(snapshot: Snapshot, saved: Vec<(u64, LogEntry)>) -> Log {
+        let mut log = Log { first: snapshot.index + 1, entries: VecDeque::new(), snapshot };
+        let reaches = saved.last().is_some_and(|(last, _)| *last >= log.snapshot.index);
+        let joins = saved.first().is_some_and(|(first, _)| *first <= log.snapshot.index + 1);
+        assert!(!reaches || joins, "the saved log does not join its snapshot");
+        if reaches {
+            log.first = saved[0].0;
+            for (index, entry) in saved {
+                assert_eq!(index, log.last_index() + 1, "the saved log has a gap");
+                log.entries.push_back(entry);
+            }
+        }
+        log
+    }
+
+    pub fn first_index(&self) -> u64 {
+        self.first
+    }
+
+    pub fn last_index(&self) -> u64 {
+        self.first + self.entries.len() as u64 - 1
+    }
+
+    pub fn last_term(&self) -> Term {
+        self.term_at(self.last_index()).expect("the last entry or the snapshot has a term")
+    }
+
+    /// `None` if the log does not reach there, or no longer holds it.
+    pub fn term_at(&self, index: u64) -> Option<Term> {
+        match self.get(index) {
+            Some(entry) => Some(entry.term),
+            None => (index == self.snapshot.index).then_some(self.snapshot.term),
+        }
+    }
+
+    pub fn get(&self, index: u64) -> Option<&LogEntry> {
+        self.entries.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Entries from `from` on, at least one if there is one, and otherwise within the bounds.
+    pub fn slice(&self, from: u64, count_max: usize, bytes_max: usize) -> Vec<LogEntry> {
+        let mut bytes = 0;
+        let mut out = Vec::new();
+        let mut index = from;
+        while let Some(entry) = self.get(index) {
+            bytes += entry.data.len();
+            if out.len() >= count_max || (bytes > bytes_max && !out.is_empty()) {
+                break;
+            }
+            out.push(entry.clone());
+            index += 1;
+        }
+        out
+    }
+
+    pub fn append(&mut self, entry: LogEntry) -> u64 {
+        self.entries.push_back(entry);
+        self.last_index()
+    }
+
+    pub fn truncate_from(&mut self, index: u64) {
+        assert!(index > self.snapshot.index, "what a snapshot covers is committed");
+        self.entries.truncate((index - self.first) as usize);
+    }
+
+    /// Forgets entries up to and including `index`, which the snapshot must cover.
+    pub fn compact_to(&mut self, index: u64) {
+        assert!(index <= self.snapshot.index);
+        while self.first <= index && self.entries.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
+
+    /// Replaces everything.
+    pub fn reset(&mut self, snapshot: Snapshot) {
+        self.first = snapshot.index + 1;
+        self.entries.clear();
+        self.snapshot = snapshot;
+    }
+
+    /// The first index of the run of entries that have the term of the entry at `index`.
+    pub fn first_of_term_at(&self, index: u64) -> u64 {
+        let term = self.term_at(index);
+        let mut first = index;
+        while first > self.first && self.term_at(first - 1) == term {
+            first -= 1;
+        }
+        first
+    }
+}

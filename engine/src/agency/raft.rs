@@ -1,0 +1,851 @@
+//! Raft, free of I/O: who leads the agency, and in which order its entries come.
+//!
+//! Keeps I1 (one leader a term), I2 (log matching) and I4: no vote and no acknowledgement leaves before what it
+//! promises is durable. Votes are owed until the disk has them; an acknowledgement names only what the disk has, and is
+//! sent again when it has more. A leader, too, counts itself only as far as its own disk has come.
+//!
+//! One persist is in flight at a time; what comes up meanwhile goes into the next one together.
+//!
+//! Rounds: every append carries the leader's round number and its reply echoes it. A round that a majority has echoed
+//! proves that this agent still led *after* the round began. Grants and linearizable reads rest on that; it needs no
+//! disk write.
+//!
+//! Beyond the paper: pre-vote, and check-quorum (a leader that hears of no majority steps down; whoever hears a leader
+//! gives no vote to others).
+
+use super::log::{Log, Snapshot};
+use crate::io::Event;
+use crate::message::raft::{Body, LogEntry, Persist, SavedRaft};
+use crate::types::*;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bounds on one append: entries and bytes; and how far a leader runs ahead of a follower's acknowledgements.
+const APPEND_COUNT_MAX: usize = 512;
+const APPEND_BYTES_MAX: usize = 1 << 20;
+const AHEAD_MAX: u64 = 4096;
+const PIECE_BYTES: usize = 1 << 20;
+/// A snapshot that claims to be larger is refused.
+const SNAPSHOT_BYTES_MAX: u64 = 1 << 32;
+
+const META_HARD: &str = "raft.hard";
+const META_SNAPSHOT: &str = "raft.snapshot";
+
+/// What a term's promises rest on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardState {
+    pub term: Term,
+    pub vote: Option<NodeId>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub me: NodeId,
+    /// All agents of the pool, this one included.
+    pub voters: Vec<NodeId>,
+    pub election_timeout_min: Duration,
+    pub election_timeout_max: Duration,
+    pub compaction_step: u64,
+    pub compaction_keep: u64,
+}
+
+impl Settings {
+    fn heartbeat(&self) -> Duration {
+        self.election_timeout_min / 4
+    }
+
+    /// A leader that has not heard of a majority for this long steps down.
+    fn quorum_window(&self) -> Duration {
+        (self.election_timeout_min * 2).min(self.election_timeout_max).max(self.election_timeout_min)
+    }
+
+    fn majority(&self) -> usize {
+        self.voters.len() / 2 + 1
+    }
+}
+
+enum Role {
+    Follower,
+    Candidate { pre: bool, transfer: bool, votes: BTreeSet<NodeId> },
+    Leader(Leading),
+}
+
+/// What a leader knows.
+struct Leading {
+    since: Time,
+    /// The entry that began the term: until it is applied, inherited entries may be undecided.
+    first_index: u64,
+    peers: BTreeMap<NodeId, Progress>,
+    heartbeat_at: Time,
+    round: u64,
+    confirmed: u64,
+    /// A round was asked for while one was under way.
+    round_wanted: bool,
+}
+
+/// What a leader knows of one follower.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    pub matched: u64,
+    next: u64,
+    pub heard_at: Time,
+    round: u64,
+    sending: Option<Sending>,
+}
+
+/// A snapshot on its way to a follower.
+#[derive(Clone, Debug)]
+struct Sending {
+    snapshot: Snapshot,
+    offset: u64,
+}
+
+/// A snapshot on its way from the leader.
+struct Receiving {
+    index: u64,
+    term: Term,
+    total: u64,
+    bytes: Vec<u8>,
+}
+
+struct InFlight {
+    hard: HardState,
+    last: u64,
+}
+
+pub struct Raft {
+    settings: Settings,
+    rng: Rng,
+    role: Role,
+    leader: Option<NodeId>,
+
+    hard: HardState,
+    /// Hard state in the persist that was started last, and on the disk.
+    hard_started: HardState,
+    hard_durable: HardState,
+    /// To whom the vote in `hard` is still to be told.
+    owed_vote: Option<NodeId>,
+
+    log: Log,
+    commit: u64,
+    /// Entries up to here are in a started persist, and on the disk.
+    started: u64,
+    durable: u64,
+    truncate: Option<u64>,
+    compact: Option<u64>,
+    snapshot_dirty: bool,
+    in_flight: Option<InFlight>,
+
+    election_at: Time,
+    heard_leader_at: Option<Time>,
+    /// As a follower: up to where the log agrees with the leader's, and the leader's latest round.
+    verified: u64,
+    leader_round: u64,
+    ack_owed: bool,
+    receiving: Option<Receiving>,
+
+    outbox: Vec<(NodeId, Term, Body)>,
+    pub events: Vec<Event>,
+}
+
+impl Raft {
+    pub fn boot(settings: Settings, saved: &SavedRaft, rng: Rng, now: Time) -> Raft {
+        assert!(settings.voters.contains(&settings.me) && !settings.voters.is_empty());
+        let meta = |name: &str| saved.meta.iter().find(|(n, _)| n == name).map(|(_, bytes)| bytes);
+        let hard: HardState =
+            meta(META_HARD).map(|b| postcard::from_bytes(b).expect("readable hard state")).unwrap_or_default();
+        let snapshot: Snapshot =
+            meta(META_SNAPSHOT).map(|b| postcard::from_bytes(b).expect("readable snapshot")).unwrap_or_default();
+        let entries: Vec<(u64, LogEntry)> =
+            saved.entries.iter().map(|(i, b)| (*i, postcard::from_bytes(b).expect("readable log entry"))).collect();
+        let stale_rows = entries.last().is_some_and(|(last, _)| *last < snapshot.index);
+        let commit = snapshot.index;
+        let log = Log::new(snapshot, entries);
+        let last = log.last_index();
+        let mut raft = Raft {
+            settings,
+            rng,
+            role: Role::Follower,
+            leader: None,
+            hard,
+            hard_started: hard,
+            hard_durable: hard,
+            owed_vote: None,
+            log,
+            commit,
+            started: last,
+            durable: last,
+            truncate: stale_rows.then_some(0),
+            compact: None,
+            snapshot_dirty: false,
+            in_flight: None,
+            election_at: now,
+            heard_leader_at: None,
+            verified: 0,
+            leader_round: 0,
+            ack_owed: false,
+            receiving: None,
+            outbox: Vec::new(),
+            events: Vec::new(),
+        };
+        // An agent alone has nobody to wait for.
+        if raft.settings.voters.len() > 1 {
+            raft.reset_election_timer(now);
+        }
+        raft
+    }
+
+    // ---- what others may know ---------------------------------------------------------------------------------------
+
+    pub fn term(&self) -> Term {
+        self.hard.term
+    }
+
+    pub fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    pub fn commit(&self) -> u64 {
+        self.commit
+    }
+
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The entry that began this leader's term.
+    pub fn first_of_term(&self) -> Option<u64> {
+        match &self.role {
+            Role::Leader(leading) => Some(leading.first_index),
+            _ => None,
+        }
+    }
+
+    pub fn peers(&self) -> Vec<(NodeId, Progress)> {
+        match &self.role {
+            Role::Leader(leading) => leading.peers.iter().map(|(id, p)| (*id, p.clone())).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn deadline(&self) -> Time {
+        match &self.role {
+            Role::Leader(leading) if self.settings.voters.len() == 1 => {
+                debug_assert!(leading.peers.is_empty());
+                Time::NEVER
+            }
+            Role::Leader(leading) => leading.heartbeat_at,
+            _ => self.election_at,
+        }
+    }
+
+    pub fn take_outbox(&mut self) -> Vec<(NodeId, Term, Body)> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    // ---- the disk ---------------------------------------------------------------------------------------------------
+
+    /// What must be made durable next; `None` while a persist is in flight or nothing is to be done.
+    pub fn flush(&mut self) -> Option<Persist> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let mut persist = Persist::default();
+        if self.hard != self.hard_started {
+            persist.meta.push((META_HARD, Some(encode(&self.hard))));
+            self.hard_started = self.hard;
+        }
+        if std::mem::take(&mut self.snapshot_dirty) {
+            persist.meta.push((META_SNAPSHOT, Some(encode(&self.log.snapshot))));
+        }
+        persist.truncate_from = self.truncate.take();
+        persist.compact_to = self.compact.take();
+        let last = self.log.last_index();
+        for index in (self.started + 1).max(self.log.first_index())..=last {
+            let entry = self.log.get(index).expect("entries not started yet are in the log");
+            persist.entries.push((index, encode(entry)));
+        }
+        self.started = last;
+        if persist == Persist::default() {
+            return None;
+        }
+        self.in_flight = Some(InFlight { hard: self.hard, last });
+        Some(persist)
+    }
+
+    /// The persist in flight is durable.
+    pub fn persisted(&mut self, now: Time) {
+        let done = self.in_flight.take().expect("a persist was in flight");
+        self.hard_durable = done.hard;
+        self.durable = self.durable.max(done.last);
+        self.after_persist(now);
+    }
+
+    fn after_persist(&mut self, now: Time) {
+        let hard_is_durable = self.hard_durable == self.hard;
+        if hard_is_durable && let Some(candidate) = self.owed_vote.take() {
+            assert_eq!(self.hard_durable.vote, Some(candidate), "I4: a vote is durable before it leaves");
+            self.send(candidate, Body::VoteReply { pre: false, granted: true });
+        }
+        let log_is_durable = self.durable == self.log.last_index();
+        match &mut self.role {
+            // The request names the end of our log: votes rest on it, so it must survive a crash.
+            Role::Candidate { pre: false, transfer, votes } if votes.is_empty() && hard_is_durable && log_is_durable => {
+                votes.insert(self.settings.me);
+                let transfer = *transfer;
+                self.ask_for_votes(false, transfer);
+                self.count_votes(now);
+            }
+            Role::Follower if hard_is_durable && self.ack_owed => self.acknowledge(),
+            Role::Leader(_) => self.advance_commit(now),
+            _ => {}
+        }
+    }
+
+    // ---- time -------------------------------------------------------------------------------------------------------
+
+    pub fn tick(&mut self, now: Time) {
+        match &mut self.role {
+            Role::Leader(leading) => {
+                let window = self.settings.quorum_window();
+                let heard =
+                    1 + leading.peers.values().filter(|p| now.since(p.heard_at.max(leading.since)) <= window).count();
+                if heard < self.settings.majority() {
+                    self.become_follower(now, self.hard.term, None);
+                } else if now >= leading.heartbeat_at {
+                    if std::mem::take(&mut leading.round_wanted) {
+                        leading.round += 1;
+                    }
+                    self.broadcast(now);
+                }
+            }
+            _ if now >= self.election_at => {
+                if self.settings.voters.len() == 1 {
+                    self.campaign(now, false);
+                } else {
+                    self.pre_campaign(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn reset_election_timer(&mut self, now: Time) {
+        let wait = self.rng.between(self.settings.election_timeout_min, self.settings.election_timeout_max);
+        self.election_at = now.plus(wait);
+    }
+
+    /// Leader or follower that has heard its leader lately: no vote for anybody else.
+    fn is_content(&self, now: Time) -> bool {
+        self.is_leader()
+            || (self.leader.is_some()
+                && self.heard_leader_at.is_some_and(|at| now.since(at) < self.settings.election_timeout_min))
+    }
+
+    // ---- elections --------------------------------------------------------------------------------------------------
+
+    fn pre_campaign(&mut self, now: Time) {
+        self.reset_election_timer(now);
+        self.set_leader(None);
+        self.role =
+            Role::Candidate { pre: true, transfer: false, votes: BTreeSet::from([self.settings.me]) };
+        self.events.push(Event::Campaigns { term: Term(self.hard.term.0 + 1), pre: true });
+        self.ask_for_votes(true, false);
+    }
+
+    fn campaign(&mut self, now: Time, transfer: bool) {
+        self.reset_election_timer(now);
+        self.enter_term(Term(self.hard.term.0 + 1));
+        self.hard.vote = Some(self.settings.me);
+        self.set_leader(None);
+        self.role = Role::Candidate { pre: false, transfer, votes: BTreeSet::new() };
+        self.events.push(Event::Campaigns { term: self.hard.term, pre: false });
+        // Votes are asked for when this is durable.
+    }
+
+    fn enter_term(&mut self, term: Term) {
+        assert!(term > self.hard.term);
+        self.hard = HardState { term, vote: None };
+        self.owed_vote = None;
+        self.verified = 0;
+        self.leader_round = 0;
+        self.ack_owed = false;
+        self.receiving = None;
+    }
+
+    fn ask_for_votes(&mut self, pre: bool, transfer: bool) {
+        let body =
+            Body::RequestVote { pre, transfer, last_index: self.log.last_index(), last_term: self.log.last_term() };
+        let term = if pre { Term(self.hard.term.0 + 1) } else { self.hard.term };
+        for voter in self.others() {
+            self.outbox.push((voter, term, body.clone()));
+        }
+    }
+
+    fn count_votes(&mut self, now: Time) {
+        let Role::Candidate { pre, votes, .. } = &self.role else { return };
+        if votes.len() < self.settings.majority() {
+            return;
+        }
+        if *pre {
+            self.campaign(now, false);
+        } else {
+            self.become_leader(now);
+        }
+    }
+
+    fn become_leader(&mut self, now: Time) {
+        assert!(self.hard_durable == self.hard && self.hard.vote == Some(self.settings.me), "I4: our own vote counts");
+        let next = self.log.last_index() + 1;
+        let progress = Progress { matched: 0, next, heard_at: Time::ZERO, round: 0, sending: None };
+        let peers = self.others().into_iter().map(|id| (id, progress.clone())).collect();
+        self.role = Role::Leader(Leading {
+            since: now,
+            first_index: next,
+            peers,
+            heartbeat_at: now,
+            round: 0,
+            confirmed: 0,
+            round_wanted: false,
+        });
+        self.leader = Some(self.settings.me);
+        self.events.push(Event::LeadsAgency { term: self.hard.term });
+        self.log.append(LogEntry { term: self.hard.term, data: Bytes::new() });
+        self.broadcast(now);
+    }
+
+    fn become_follower(&mut self, now: Time, term: Term, leader: Option<NodeId>) {
+        if term > self.hard.term {
+            self.enter_term(term);
+        }
+        if !matches!(self.role, Role::Follower) {
+            self.role = Role::Follower;
+            self.verified = 0;
+            self.leader_round = 0;
+            self.reset_election_timer(now);
+        }
+        self.set_leader(leader);
+    }
+
+    fn set_leader(&mut self, leader: Option<NodeId>) {
+        if self.leader != leader {
+            self.leader = leader;
+            self.events.push(Event::FollowsAgent { term: self.hard.term, leader });
+        }
+    }
+
+    // ---- messages ---------------------------------------------------------------------------------------------------
+
+    /// A message of a voter; whoever is not in the pool must not come this far.
+    pub fn step(&mut self, now: Time, from: NodeId, term: Term, body: Body) {
+        assert!(self.settings.voters.contains(&from) && from != self.settings.me);
+        match body {
+            Body::RequestVote { pre: true, last_index, last_term, .. } => {
+                let granted = term > self.hard.term && !self.is_content(now) && self.up_to_date(last_index, last_term);
+                let answer_term = if granted { term } else { self.hard.term };
+                self.outbox.push((from, answer_term, Body::VoteReply { pre: true, granted }));
+                return;
+            }
+            Body::VoteReply { pre: true, granted: true } => {
+                let asked = Term(self.hard.term.0 + 1);
+                if let Role::Candidate { pre: true, votes, .. } = &mut self.role
+                    && term == asked
+                {
+                    votes.insert(from);
+                    self.count_votes(now);
+                }
+                return;
+            }
+            Body::RequestVote { transfer: false, .. } if term > self.hard.term && self.is_content(now) => return,
+            _ => {}
+        }
+        if term > self.hard.term {
+            self.become_follower(now, term, None);
+        }
+        if term < self.hard.term {
+            // Tell a sender of the past which term it is.
+            match body {
+                Body::RequestVote { .. } => self.send(from, Body::VoteReply { pre: false, granted: false }),
+                Body::Append { .. } | Body::Snapshot { .. } => {
+                    self.send(from, Body::AppendReply { matched: 0, conflict: None, round: 0 });
+                }
+                _ => {}
+            }
+            return;
+        }
+        match body {
+            Body::RequestVote { last_index, last_term, .. } => self.on_request_vote(now, from, last_index, last_term),
+            Body::VoteReply { granted, .. } => {
+                if let Role::Candidate { pre: false, votes, .. } = &mut self.role
+                    && granted
+                {
+                    votes.insert(from);
+                    self.count_votes(now);
+                }
+            }
+            Body::Append { prev_index, prev_term, entries, commit, round } => {
+                self.hear_leader(now, from, round);
+                self.on_append(prev_index, prev_term, entries, commit);
+            }
+            Body::Snapshot { index, index_term, total, offset, piece, round } => {
+                self.hear_leader(now, from, round);
+                self.on_snapshot(from, index, index_term, total, offset, &piece);
+            }
+            Body::AppendReply { matched, conflict, round } => self.on_reply(now, from, matched, conflict, round),
+            Body::SnapshotReply { index, offset, round } => self.on_snapshot_reply(now, from, index, offset, round),
+            Body::TimeoutNow => {
+                if self.leader == Some(from) && !self.is_leader() {
+                    self.campaign(now, true);
+                }
+            }
+        }
+    }
+
+    fn up_to_date(&self, last_index: u64, last_term: Term) -> bool {
+        (last_term, last_index) >= (self.log.last_term(), self.log.last_index())
+    }
+
+    fn on_request_vote(&mut self, now: Time, from: NodeId, last_index: u64, last_term: Term) {
+        let free = self.hard.vote.is_none() || self.hard.vote == Some(from);
+        let idle = matches!(self.role, Role::Follower | Role::Candidate { pre: true, .. });
+        if !free || !self.up_to_date(last_index, last_term) || !idle {
+            self.send(from, Body::VoteReply { pre: false, granted: false });
+            return;
+        }
+        self.role = Role::Follower;
+        self.hard.vote = Some(from);
+        self.reset_election_timer(now);
+        self.owed_vote = Some(from);
+        if self.hard_durable == self.hard {
+            self.after_persist(now);
+        }
+    }
+
+    fn hear_leader(&mut self, now: Time, from: NodeId, round: u64) {
+        assert!(!self.is_leader(), "I1: two leaders in one term");
+        self.become_follower(now, self.hard.term, Some(from));
+        self.heard_leader_at = Some(now);
+        self.reset_election_timer(now);
+        self.leader_round = self.leader_round.max(round);
+    }
+
+    fn on_append(&mut self, prev_index: u64, prev_term: Term, entries: Vec<LogEntry>, commit: u64) {
+        let agrees = match self.log.term_at(prev_index) {
+            Some(term) => term == prev_term,
+            // Forgotten because it was committed, and so the same everywhere.
+            None => prev_index < self.commit,
+        };
+        if !agrees {
+            assert!(prev_index > self.commit, "I2: a committed entry differs");
+            let hint = match prev_index.cmp(&self.log.last_index()) {
+                std::cmp::Ordering::Greater => self.log.last_index() + 1,
+                _ => self.log.first_of_term_at(prev_index).max(self.commit + 1),
+            };
+            if self.hard_durable == self.hard {
+                let round = self.leader_round;
+                let leader = self.leader.expect("an append comes from a leader");
+                self.send(leader, Body::AppendReply { matched: self.matched(), conflict: Some(hint), round });
+            }
+            return;
+        }
+        let mut index = prev_index;
+        for entry in entries {
+            index += 1;
+            if index <= self.commit || self.log.term_at(index) == Some(entry.term) {
+                continue;
+            }
+            if index <= self.log.last_index() {
+                self.truncate_from(index);
+            }
+            let appended = self.log.append(entry);
+            assert_eq!(appended, index);
+        }
+        self.verified = self.verified.max(index);
+        self.commit = self.commit.max(commit.min(index));
+        self.acknowledge();
+    }
+
+    fn truncate_from(&mut self, index: u64) {
+        assert!(index > self.commit, "I3: a committed entry is never taken back");
+        self.log.truncate_from(index);
+        self.truncate = Some(self.truncate.map_or(index, |earlier| earlier.min(index)));
+        self.started = self.started.min(index - 1);
+        self.durable = self.durable.min(index - 1);
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.last = in_flight.last.min(index - 1);
+        }
+    }
+
+    /// What an acknowledgement may claim: durable, and known to agree with the leader's log (I4).
+    fn matched(&self) -> u64 {
+        self.verified.min(self.durable)
+    }
+
+    /// At once, as far as the disk has come; again when it has come further.
+    fn acknowledge(&mut self) {
+        self.ack_owed = self.verified > self.durable || self.hard_durable != self.hard;
+        if self.hard_durable == self.hard
+            && let Some(leader) = self.leader
+        {
+            let (matched, round) = (self.matched(), self.leader_round);
+            self.send(leader, Body::AppendReply { matched, conflict: None, round });
+        }
+    }
+
+    fn on_reply(&mut self, now: Time, from: NodeId, matched: u64, conflict: Option<u64>, round: u64) {
+        let last = self.log.last_index();
+        let Role::Leader(leading) = &mut self.role else { return };
+        let peer = leading.peers.get_mut(&from).expect("a voter");
+        assert!(matched <= last && round <= leading.round, "a follower acknowledges what was never sent");
+        peer.heard_at = now;
+        peer.round = peer.round.max(round);
+        peer.matched = peer.matched.max(matched);
+        peer.next = peer.next.max(peer.matched + 1);
+        if peer.sending.as_ref().is_some_and(|s| peer.matched >= s.snapshot.index) {
+            peer.sending = None;
+        }
+        if let Some(hint) = conflict {
+            peer.next = hint.clamp(peer.matched + 1, peer.next);
+        }
+        let behind = peer.next <= last && peer.sending.is_none();
+        self.advance_commit(now);
+        self.advance_round(now);
+        if behind || conflict.is_some() {
+            self.send_append(from);
+        }
+    }
+
+    fn on_snapshot_reply(&mut self, now: Time, from: NodeId, index: u64, offset: u64, round: u64) {
+        let Role::Leader(leading) = &mut self.role else { return };
+        let peer = leading.peers.get_mut(&from).expect("a voter");
+        peer.heard_at = now;
+        peer.round = peer.round.max(round);
+        let mut more = false;
+        if let Some(sending) = &mut peer.sending
+            && sending.snapshot.index == index
+            && offset != sending.offset
+            && offset <= sending.snapshot.state.len() as u64
+        {
+            sending.offset = offset;
+            more = offset < sending.snapshot.state.len() as u64;
+        }
+        self.advance_round(now);
+        if more {
+            self.send_append(from);
+        }
+    }
+
+    fn on_snapshot(&mut self, from: NodeId, index: u64, term: Term, total: u64, offset: u64, piece: &[u8]) {
+        if index <= self.commit {
+            self.verified = self.verified.max(index);
+            self.acknowledge();
+            return;
+        }
+        if total > SNAPSHOT_BYTES_MAX {
+            return;
+        }
+        let mut receiving = match self.receiving.take() {
+            Some(r) if r.index == index && r.term == term && r.total == total => r,
+            _ => Receiving { index, term, total, bytes: Vec::new() },
+        };
+        if offset == receiving.bytes.len() as u64 && offset + piece.len() as u64 <= total {
+            receiving.bytes.extend_from_slice(piece);
+        }
+        let have = receiving.bytes.len() as u64;
+        if have < total {
+            self.receiving = Some(receiving);
+            let round = self.leader_round;
+            if self.hard_durable == self.hard {
+                self.send(from, Body::SnapshotReply { index, offset: have, round });
+            }
+            return;
+        }
+        self.install(Snapshot { index, term, state: receiving.bytes.into() });
+        self.acknowledge();
+    }
+
+    fn install(&mut self, snapshot: Snapshot) {
+        assert!(snapshot.index > self.commit);
+        let index = snapshot.index;
+        if self.log.term_at(index) == Some(snapshot.term) {
+            self.log.snapshot = snapshot;
+        } else {
+            self.log.reset(snapshot);
+            self.truncate = Some(0);
+            self.durable = 0;
+            self.started = index;
+            if let Some(in_flight) = &mut self.in_flight {
+                in_flight.last = 0;
+            }
+        }
+        self.snapshot_dirty = true;
+        self.commit = index;
+        self.verified = self.verified.max(index);
+    }
+
+    // ---- leading ----------------------------------------------------------------------------------------------------
+
+    /// Appends an entry; `None` if this agent does not lead.
+    pub fn propose(&mut self, data: Bytes) -> Option<u64> {
+        assert!(!data.is_empty());
+        let term = self.hard.term;
+        self.is_leader().then(|| self.log.append(LogEntry { term, data }))
+    }
+
+    /// Sends what was proposed; called once a step, so that proposals of one step travel together.
+    pub fn replicate(&mut self, now: Time) {
+        let last = self.log.last_index();
+        let Role::Leader(leading) = &self.role else { return };
+        let behind: Vec<NodeId> = leading
+            .peers
+            .iter()
+            .filter(|(_, p)| p.next <= last && p.sending.is_none() && p.next <= p.matched + AHEAD_MAX)
+            .map(|(id, _)| *id)
+            .collect();
+        for peer in behind {
+            self.send_append(peer);
+        }
+        self.advance_commit(now);
+    }
+
+    fn broadcast(&mut self, now: Time) {
+        let heartbeat = self.settings.heartbeat();
+        let Role::Leader(leading) = &mut self.role else { return };
+        leading.heartbeat_at = now.plus(heartbeat);
+        for peer in self.others() {
+            self.send_append(peer);
+        }
+    }
+
+    fn send_append(&mut self, to: NodeId) {
+        let Role::Leader(leading) = &mut self.role else { return };
+        let round = leading.round;
+        let peer = leading.peers.get_mut(&to).expect("a voter");
+        let prev_index = peer.next - 1;
+        let body = match (&peer.sending, self.log.term_at(prev_index)) {
+            (None, Some(prev_term)) => {
+                let ahead = peer.next > peer.matched + AHEAD_MAX;
+                let entries =
+                    if ahead { Vec::new() } else { self.log.slice(peer.next, APPEND_COUNT_MAX, APPEND_BYTES_MAX) };
+                peer.next += entries.len() as u64;
+                Body::Append { prev_index, prev_term, entries, commit: self.commit, round }
+            }
+            _ => {
+                let sending =
+                    peer.sending.get_or_insert_with(|| Sending { snapshot: self.log.snapshot.clone(), offset: 0 });
+                let state = &sending.snapshot.state;
+                let from = sending.offset as usize;
+                let piece = state.slice(from..state.len().min(from + PIECE_BYTES));
+                Body::Snapshot {
+                    index: sending.snapshot.index,
+                    index_term: sending.snapshot.term,
+                    total: state.len() as u64,
+                    offset: sending.offset,
+                    piece,
+                    round,
+                }
+            }
+        };
+        self.send(to, body);
+    }
+
+    fn advance_commit(&mut self, _now: Time) {
+        let Role::Leader(leading) = &self.role else { return };
+        let mut matched: Vec<u64> = leading.peers.values().map(|p| p.matched).collect();
+        matched.push(self.durable);
+        matched.sort_unstable();
+        let index = matched[matched.len() - self.settings.majority()];
+        // Only entries of our own term are committed by counting.
+        if index > self.commit && self.log.term_at(index) == Some(self.hard.term) {
+            self.commit = index;
+        }
+    }
+
+    /// The number of a round that begins now or later: once [`Raft::confirmed`] reaches it, this agent is known to have
+    /// led after this call.
+    pub fn request_round(&mut self, now: Time) -> u64 {
+        let Role::Leader(leading) = &mut self.role else { return 0 };
+        if leading.peers.is_empty() {
+            leading.round += 1;
+            leading.confirmed = leading.round;
+            return leading.round;
+        }
+        if leading.confirmed < leading.round {
+            leading.round_wanted = true;
+            return leading.round + 1;
+        }
+        leading.round += 1;
+        let round = leading.round;
+        self.broadcast(now);
+        round
+    }
+
+    /// The latest round that a majority has echoed.
+    pub fn confirmed(&self) -> u64 {
+        match &self.role {
+            Role::Leader(leading) => leading.confirmed,
+            _ => 0,
+        }
+    }
+
+    fn advance_round(&mut self, now: Time) {
+        let majority = self.settings.majority();
+        let Role::Leader(leading) = &mut self.role else { return };
+        let mut rounds: Vec<u64> = leading.peers.values().map(|p| p.round).collect();
+        rounds.push(leading.round);
+        rounds.sort_unstable();
+        leading.confirmed = leading.confirmed.max(rounds[rounds.len() - majority]);
+        if leading.confirmed == leading.round && std::mem::take(&mut leading.round_wanted) {
+            leading.round += 1;
+            self.broadcast(now);
+        }
+    }
+
+    /// Hands the lead to the follower that is furthest, and stops leading.
+    pub fn resign(&mut self, now: Time) {
+        let Role::Leader(leading) = &self.role else { return };
+        let best = leading.peers.iter().max_by_key(|(id, p)| (p.heard_at, p.matched, **id)).map(|(id, _)| *id);
+        if let Some(best) = best {
+            self.send(best, Body::TimeoutNow);
+        }
+        self.become_follower(now, self.hard.term, None);
+    }
+
+    // ---- compaction -------------------------------------------------------------------------------------------------
+
+    /// Whether the state machine, which has applied everything up to `applied`, should make a snapshot.
+    pub fn wants_snapshot(&self, applied: u64) -> bool {
+        applied >= self.log.snapshot.index + self.settings.compaction_step
+    }
+
+    pub fn compact(&mut self, index: u64, state: Bytes) {
+        assert!(index <= self.commit && index > self.log.snapshot.index);
+        let term = self.log.term_at(index).expect("an applied entry after the snapshot is in the log");
+        self.log.snapshot = Snapshot { index, term, state };
+        self.snapshot_dirty = true;
+        let compact_to = index.saturating_sub(self.settings.compaction_keep);
+        if compact_to >= self.log.first_index() {
+            self.log.compact_to(compact_to);
+            self.compact = Some(compact_to);
+        }
+    }
+
+    // ---- small things -----------------------------------------------------------------------------------------------
+
+    fn others(&self) -> Vec<NodeId> {
+        self.settings.voters.iter().copied().filter(|id| *id != self.settings.me).collect()
+    }
+
+    fn send(&mut self, to: NodeId, body: Body) {
+        self.outbox.push((to, self.hard.term, body));
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Bytes {
+    postcard::to_allocvec(value).expect("plain data can be encoded").into()
+}
