@@ -1,25 +1,345 @@
-//! The agency (stub).
-use crate::io::{Input, Output, SavedAgent, Wake};
-use crate::types::{AgentConfig, NodeId, Now};
+//! The agency: 1, 3 or 5 agents that agree, through Raft, on who leads the deployment.
+//!
+//! An [`Agent`] glues the parts together: [`pool`] finds the other agents once and for ever, [`raft`] orders entries,
+//! [`state`] is what the entries make, [`office`] is what the leading agent knows and does besides, [`api`] is the HTTP
+//! surface. Nothing here decides by itself; the order of work in `Agency::settle` is the whole story of a step.
+
+mod api;
+mod lease;
+mod log;
+mod office;
+mod pool;
+mod raft;
+mod state;
+mod supervision;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use crate::io::{Cx, Event, Input, Op, OpId, OpResult, Output, SavedAgent, Severity, Wake};
+use crate::message::raft::{Consensus, Persist, SavedRaft};
+use crate::message::{Envelope, Message, Peer};
+use crate::types::*;
+use api::{Jobs, Target};
+use bytes::Bytes;
+use office::Office;
+use pool::Pool;
+use raft::Raft;
+use serde_json::{Map, Value};
+use state::{Command, State};
+use std::collections::VecDeque;
+
+/// Entries that `poll` can hand out one by one; whoever is further behind gets the whole tree.
+const HISTORY_MAX: usize = 2000;
+/// How long to wait before a failed write to the disk is tried again.
+const PERSIST_RETRY: Duration = Duration::from_secs(1);
 
 pub struct Agent {
-    id: NodeId,
+    me: Peer,
+    rng: Rng,
+    ops: u64,
+    wake: Option<Wake>,
+    agency: Agency,
 }
 
 impl Agent {
-    pub fn boot(_config: AgentConfig, saved: SavedAgent, _seed: u64, _now: Now) -> Agent {
-        Agent { id: saved.id }
+    pub fn boot(config: AgentConfig, saved: SavedAgent, seed: u64, now: Now) -> Agent {
+        let me = Peer { id: saved.id, endpoint: config.endpoint.clone() };
+        let pool = Pool::boot(&config, &me, saved.disk, &saved.raft, now.time);
+        let agency = Agency {
+            config,
+            disk: saved.disk,
+            saved: saved.raft,
+            pool,
+            raft: None,
+            persisting: None,
+            retry_at: None,
+            state: State::default(),
+            history: VecDeque::new(),
+            office: None,
+            jobs: Jobs::default(),
+            stopping: false,
+            stopped: false,
+        };
+        let wake = Some(Wake { at: now.time, why: "start" });
+        Agent { me, rng: Rng::new(seed), ops: 0, wake, agency }
     }
 
-    pub fn step(&mut self, _now: Now, _input: Input, _out: &mut Vec<Output>) {
-        todo!()
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        let mut cx = Cx { now, me: &self.me, rng: &mut self.rng, ops: &mut self.ops, out };
+        self.agency.step(&mut cx, input);
+        self.wake = self.agency.wake(now.time);
     }
 
     pub fn deadline(&self) -> Option<Wake> {
-        todo!()
+        self.wake
     }
 
     pub fn id(&self) -> NodeId {
-        self.id
+        self.me.id
+    }
+}
+
+struct Agency {
+    config: AgentConfig,
+    disk: StoreId,
+    /// What was found on the disk, until Raft has taken it.
+    saved: SavedRaft,
+    pool: Pool,
+    /// None until the pool is formed.
+    raft: Option<Raft>,
+    persisting: Option<(OpId, Persist)>,
+    retry_at: Option<Time>,
+    state: State,
+    /// What the latest entries did to the tree.
+    history: VecDeque<(u64, Map<String, Value>)>,
+    /// Only while this agent leads.
+    office: Option<Office>,
+    jobs: Jobs,
+    stopping: bool,
+    stopped: bool,
+}
+
+impl Agency {
+    fn step(&mut self, cx: &mut Cx, input: Input) {
+        if self.stopped {
+            return;
+        }
+        match input {
+            Input::Timer => {}
+            Input::Message(envelope) => self.on_message(cx, envelope),
+            Input::Request { id, request } => self.on_request(cx, Target::Client(id), request, false),
+            Input::Done { op, result } => self.on_done(cx, op, result),
+            Input::Stop => self.stop(cx),
+        }
+        self.settle(cx);
+    }
+
+    /// Everything that follows from what this agent now knows.
+    fn settle(&mut self, cx: &mut Cx) {
+        let now = cx.now.time;
+        if self.stopping {
+            self.flush_messages(cx);
+            if self.persisting.is_none() {
+                self.stopped = true;
+                cx.out.push(Output::Stopped);
+            }
+            return;
+        }
+        self.pool.tick(cx);
+        self.start_raft(cx);
+        if self.retry_at.is_some_and(|at| now >= at) {
+            self.retry_at = None;
+            let (op, persist) = self.persisting.as_mut().expect("a failed write is kept");
+            *op = cx.start(Op::Persist(persist.clone()));
+        }
+        loop {
+            let Some(raft) = &mut self.raft else { return };
+            raft.tick(now);
+            let mut more = self.apply_committed(cx);
+            more |= self.follow_raft(cx);
+            self.answer_confirmed(cx);
+            more |= self.supervise(cx);
+            more |= self.keep_house(cx);
+            let raft = self.raft.as_mut().expect("still there");
+            raft.replicate(now);
+            if self.persisting.is_none()
+                && let Some(persist) = raft.flush()
+            {
+                let op = cx.start(Op::Persist(persist.clone()));
+                self.persisting = Some((op, persist));
+            }
+            if !more {
+                break;
+            }
+        }
+        self.jobs.expire_polls(cx, &self.state);
+        self.flush_messages(cx);
+    }
+
+    fn start_raft(&mut self, cx: &mut Cx) {
+        if self.raft.is_some() || !self.pool.is_formed() {
+            return;
+        }
+        let settings = raft::Settings {
+            me: cx.me.id,
+            voters: self.pool.seats().iter().map(|seat| seat.peer.id).collect(),
+            election_timeout_min: self.config.election_timeout_min,
+            election_timeout_max: self.config.election_timeout_max,
+            compaction_step: self.config.compaction_step.max(1),
+            compaction_keep: self.config.compaction_keep,
+        };
+        let saved = std::mem::take(&mut self.saved);
+        self.raft = Some(Raft::boot(settings, &saved, cx.rng.fork(1), cx.now.time));
+    }
+
+    fn flush_messages(&mut self, cx: &mut Cx) {
+        let Some(raft) = &mut self.raft else { return };
+        for event in std::mem::take(&mut raft.events) {
+            cx.note(event);
+        }
+        for (to, term, body) in raft.take_outbox() {
+            let to = self.pool.peer(to).expect("Raft speaks to the pool");
+            let consensus = Consensus { disk: self.disk, term, body };
+            cx.send(to, Message::Raft(crate::message::raft::Raft::Consensus(consensus)));
+        }
+    }
+
+    fn wake(&self, now: Time) -> Option<Wake> {
+        if self.stopping {
+            return None;
+        }
+        let mut wakes = vec![(self.pool.deadline(), "gossip"), (self.jobs.deadline(), "poll")];
+        if let Some(raft) = &self.raft {
+            wakes.push((raft.deadline(), if raft.is_leader() { "heartbeat" } else { "election" }));
+        }
+        if let Some(at) = self.retry_at {
+            wakes.push((at, "retry write"));
+        }
+        if let Some(office) = &self.office {
+            office.deadlines(&self.state, now, &self.config, &mut wakes);
+        }
+        let (at, why) = wakes.into_iter().min_by_key(|(at, _)| *at)?;
+        (at < Time::NEVER).then_some(Wake { at, why })
+    }
+
+    // ---- inputs -----------------------------------------------------------------------------------------------------
+
+    fn on_done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) {
+        let ok = match result {
+            OpResult::Persisted => true,
+            OpResult::Failed(error) => {
+                cx.note(Event::Says(Severity::Error, format!("the agency can't write: {error}").into()));
+                false
+            }
+            other => panic!("a persist does not end in {other:?}"),
+        };
+        if self.pool.done(cx, op, ok) {
+            return;
+        }
+        if self.persisting.as_ref().is_some_and(|(mine, _)| *mine == op) {
+            if ok {
+                self.persisting = None;
+                self.raft.as_mut().expect("Raft's write").persisted(cx.now.time);
+            } else {
+                self.retry_at = Some(cx.now.time.plus(PERSIST_RETRY));
+            }
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Cx, envelope: Envelope) {
+        let Envelope { from, to, message } = envelope;
+        if to.is_some_and(|to| to != cx.me.id) || self.stopping {
+            return;
+        }
+        match message {
+            Message::Raft(crate::message::raft::Raft::Gossip(gossip)) => self.pool.on_gossip(cx, from, gossip),
+            Message::Raft(crate::message::raft::Raft::Consensus(consensus)) => {
+                if from.id != cx.me.id && self.pool.is_formed() && self.pool.recognize(cx, &from, consensus.disk) {
+                    self.start_raft(cx);
+                    let raft = self.raft.as_mut().expect("just started");
+                    raft.step(cx.now.time, from.id, consensus.term, consensus.body);
+                }
+            }
+            Message::Call { call, request } => {
+                self.on_request(cx, Target::Server { peer: from, call }, request, true);
+            }
+            message if from.id.kind == NodeKind::Server => self.on_server_message(cx, from, message),
+            _ => {}
+        }
+    }
+
+    fn stop(&mut self, cx: &mut Cx) {
+        if let Some(raft) = &mut self.raft {
+            raft.resign(cx.now.time);
+        }
+        self.follow_raft(cx);
+        self.jobs.refuse_all(cx, &api::no_leader());
+        self.stopping = true;
+    }
+
+    // ---- the log ----------------------------------------------------------------------------------------------------
+
+    fn propose(&mut self, command: &Command) -> Option<u64> {
+        let data: Bytes = postcard::to_allocvec(command).expect("a command can be encoded").into();
+        self.raft.as_mut()?.propose(data)
+    }
+
+    /// The time to stamp into an entry: never earlier than one stamped before.
+    fn stamp(&self, cx: &Cx) -> u64 {
+        cx.now.wall_ms.max(self.state.wall_ms)
+    }
+
+    fn apply_committed(&mut self, cx: &mut Cx) -> bool {
+        let mut any = false;
+        loop {
+            let raft = self.raft.as_mut().expect("Raft runs");
+            let snapshot = &raft.log().snapshot;
+            if snapshot.index > self.state.applied {
+                self.state = State::decode(&snapshot.state);
+                assert_eq!(self.state.applied, snapshot.index);
+                self.history.clear();
+                self.note_applied(cx);
+                any = true;
+                continue;
+            }
+            let index = self.state.applied + 1;
+            if index > raft.commit() {
+                break;
+            }
+            let entry = raft.log().get(index).expect("a committed entry after the snapshot is in the log").clone();
+            self.jobs.before(index, &self.state);
+            let applied = self.state.apply(index, entry.term, &entry.data);
+            self.note_applied(cx);
+            for event in applied.events {
+                cx.note(event);
+            }
+            self.history.push_back((index, applied.query));
+            if self.history.len() > HISTORY_MAX {
+                self.history.pop_front();
+            }
+            self.jobs.after(cx, index, &applied.outcome, &self.state);
+            self.on_outcome(cx, index, entry.term, applied.outcome);
+            any = true;
+        }
+        if any {
+            let raft = self.raft.as_mut().expect("Raft runs");
+            if raft.wants_snapshot(self.state.applied) {
+                raft.compact(self.state.applied, self.state.encode());
+            }
+            self.jobs.answer_polls(cx, &self.state, &self.history);
+        }
+        any
+    }
+
+    fn note_applied(&self, cx: &mut Cx) {
+        let State { applied: index, applied_term: term, digest, .. } = self.state;
+        cx.note(Event::Applied { index, term, digest });
+    }
+
+    /// Takes or leaves office as Raft says.
+    fn follow_raft(&mut self, cx: &mut Cx) -> bool {
+        let Some(raft) = &self.raft else { return false };
+        let leads = raft.is_leader().then(|| raft.term());
+        if self.office.as_ref().map(|office| office.term) == leads {
+            return false;
+        }
+        let leader = raft.leader().and_then(|id| self.pool.peer(id)).cloned();
+        if let Some(office) = self.office.take() {
+            office.leave(cx, leader);
+            self.jobs.refuse_all(cx, &api::no_leader());
+        }
+        self.office = leads.map(|term| Office::new(term, cx.now.time, &self.state));
+        true
+    }
+
+    /// An entry of this leader's own term is applied: what it knows is what was decided (R2).
+    fn is_settled(&self) -> bool {
+        let first = self.raft.as_ref().and_then(Raft::first_of_term);
+        self.office.is_some() && first.is_some_and(|first| self.state.applied >= first)
+    }
+
+    fn leader_peer(&self) -> Option<Peer> {
+        self.pool.peer(self.raft.as_ref()?.leader()?).cloned()
     }
 }

@@ -295,7 +295,9 @@ impl Raft {
         let log_is_durable = self.durable == self.log.last_index();
         match &mut self.role {
             // The request names the end of our log: votes rest on it, so it must survive a crash.
-            Role::Candidate { pre: false, transfer, votes } if votes.is_empty() && hard_is_durable && log_is_durable => {
+            Role::Candidate { pre: false, transfer, votes }
+                if votes.is_empty() && hard_is_durable && log_is_durable =>
+            {
                 votes.insert(self.settings.me);
                 let transfer = *transfer;
                 self.ask_for_votes(false, transfer);
@@ -352,8 +354,7 @@ impl Raft {
     fn pre_campaign(&mut self, now: Time) {
         self.reset_election_timer(now);
         self.set_leader(None);
-        self.role =
-            Role::Candidate { pre: true, transfer: false, votes: BTreeSet::from([self.settings.me]) };
+        self.role = Role::Candidate { pre: true, transfer: false, votes: BTreeSet::from([self.settings.me]) };
         self.events.push(Event::Campaigns { term: Term(self.hard.term.0 + 1), pre: true });
         self.ask_for_votes(true, false);
     }

@@ -89,9 +89,8 @@ impl Node {
         match &self.content {
             Content::Leaf(value) => value.clone(),
             Content::Branch(children) => {
-                let shown = children.iter().filter(|(key, node)| {
-                    node.alive(wall_ms) && (hidden || !key.starts_with('.'))
-                });
+                let shown =
+                    children.iter().filter(|(key, node)| node.alive(wall_ms) && (hidden || !key.starts_with('.')));
                 Value::Object(shown.map(|(key, node)| (key.clone(), node.to_json(wall_ms, hidden))).collect())
             }
         }
@@ -164,16 +163,6 @@ impl Tree {
 
     pub fn has(&self, path: &str, wall_ms: u64) -> bool {
         self.node(path, wall_ms).is_some()
-    }
-
-    /// The names right below `path`.
-    pub fn children(&self, path: &str, wall_ms: u64) -> Vec<String> {
-        match self.node(path, wall_ms).map(|node| &node.content) {
-            Some(Content::Branch(children)) => {
-                children.iter().filter(|(_, node)| node.alive(wall_ms)).map(|(key, _)| key.clone()).collect()
-            }
-            _ => Vec::new(),
-        }
     }
 
     /// All of it, hidden keys included.
@@ -430,11 +419,8 @@ fn operate(old: Option<&Node>, operation: &Value, wall_ms: u64) -> Result<Change
             if old.is_none() {
                 return Ok(Change::Keep);
             }
-            let values: Vec<Value> = array()
-                .unwrap_or_default()
-                .into_iter()
-                .map(|v| if same(&v, val) { new.clone() } else { v })
-                .collect();
+            let values: Vec<Value> =
+                array().unwrap_or_default().into_iter().map(|v| if same(&v, val) { new.clone() } else { v }).collect();
             keeps_ttl(values.into())
         }
         "read-lock" | "read-unlock" | "write-lock" | "write-unlock" => {

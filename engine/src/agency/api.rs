@@ -1,0 +1,738 @@
+//! The HTTP surface of an agent: ArangoDB's agency API, the few admin calls that tools use on agents, and Tanist's own.
+//!
+//! Requests of servers (`Message::Call`) take the same way. Writes are answered when they are applied; reads when it is
+//! known that this agent still led after they arrived. Whoever stops leading answers everything that waits (I17).
+
+use super::Agency;
+use super::raft::Raft;
+use super::state::{Command, Outcome, State};
+use super::{supervision, tree};
+use crate::auth;
+use crate::http::{Method, Request, Response, header};
+use crate::io::{Cx, RequestId};
+use crate::message::{Message, Peer};
+use crate::types::*;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, VecDeque};
+
+const BODY_BYTES_MAX: usize = 16 << 20;
+/// Requests that wait at one time.
+const JOBS_MAX: usize = 4096;
+const POLL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+const POLL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+/// Who gets the answer.
+#[derive(Clone, Debug)]
+pub enum Target {
+    Client(RequestId),
+    Server { peer: Peer, call: u64 },
+}
+
+fn answer(cx: &mut Cx, target: Target, response: Response) {
+    match target {
+        Target::Client(id) => cx.reply(id, response),
+        Target::Server { peer, call } => cx.send(&peer, Message::Answer { call, response }),
+    }
+}
+
+pub fn no_leader() -> Response {
+    message(503, "No leader")
+}
+
+fn message(status: u16, text: &str) -> Response {
+    Response::json(status, &json!({"message": text}))
+}
+
+fn ok(mut fields: Value) -> Response {
+    fields["error"] = json!(false);
+    fields["code"] = json!(200);
+    Response::json(200, &fields)
+}
+
+/// What is done once it is known that this agent led after the request arrived.
+enum Ask {
+    Read(Vec<Value>),
+    Inquire { clients: Vec<String>, wait: bool },
+    DeathNotice { server: NodeId, nonce: Nonce },
+    Handover { to: Option<NodeId> },
+    SetTiming(Timing),
+    Status,
+}
+
+/// The supervision's rules, for whoever reads its log lines.
+fn rules() -> Response {
+    let rules = supervision::RULES.iter().map(|r| json!({"rule": r.number, "when": r.when, "then": r.then}));
+    let health = supervision::HEALTH_RULES.iter().map(|r| json!({"rule": r.number, "when": r.when, "then": r.then}));
+    ok(json!({"rules": rules.chain(health).collect::<Vec<_>>()}))
+}
+
+struct WaitingAsk {
+    target: Target,
+    round: u64,
+    ask: Ask,
+}
+
+enum Step {
+    Read(Vec<Value>),
+    Write(u64),
+}
+
+/// A request that contains writes; its log entries follow one another.
+struct WriteJob {
+    target: Target,
+    /// `write` answers with indexes only, `transact` with what was read besides.
+    transact: bool,
+    first: u64,
+    steps: VecDeque<Step>,
+    results: Vec<Value>,
+    failed: bool,
+}
+
+struct Poll {
+    target: Target,
+    index: u64,
+    until: Time,
+}
+
+/// Requests that wait for their answer.
+#[derive(Default)]
+pub struct Jobs {
+    asks: Vec<WaitingAsk>,
+    /// By the index of their last entry.
+    writes: BTreeMap<u64, WriteJob>,
+    /// Clients' transactions that are appended and not applied, and how often.
+    clients: BTreeMap<u64, String>,
+    polls: Vec<Poll>,
+}
+
+impl Jobs {
+    fn full(&self) -> bool {
+        self.asks.len() + self.writes.len() + self.polls.len() >= JOBS_MAX
+    }
+
+    pub fn deadline(&self) -> Time {
+        self.polls.iter().map(|poll| poll.until).min().unwrap_or(Time::NEVER)
+    }
+
+    fn job_at(&mut self, index: u64) -> Option<&mut WriteJob> {
+        self.writes.range_mut(index..).next().map(|(_, job)| job).filter(|job| job.first <= index)
+    }
+
+    /// Reads that stand before the write at `index`.
+    pub fn before(&mut self, index: u64, state: &State) {
+        if let Some(job) = self.job_at(index) {
+            job.read(state);
+        }
+    }
+
+    pub fn after(&mut self, cx: &mut Cx, index: u64, outcome: &Outcome, state: &State) {
+        self.clients.remove(&index);
+        let Some(job) = self.job_at(index) else { return };
+        match (job.steps.pop_front(), outcome) {
+            (Some(Step::Write(mine)), Outcome::Written(result)) if mine == index => match result {
+                Ok(applied) => job.results.push(json!(applied)),
+                Err(values) => {
+                    job.failed = true;
+                    job.results.push(if job.transact { values.clone() } else { json!(0) });
+                }
+            },
+            _ => panic!("entry {index} is not the write that was appended there"),
+        }
+        job.read(state);
+        if job.steps.is_empty() {
+            let job = self.writes.remove(&index).expect("a job is kept under its last entry");
+            let status = if job.failed { 412 } else { 200 };
+            let results = Value::Array(job.results);
+            let body = if job.transact { results } else { json!({"results": results}) };
+            answer(cx, job.target, Response::json(status, &body));
+        }
+    }
+
+    pub fn refuse_all(&mut self, cx: &mut Cx, response: &Response) {
+        let jobs = std::mem::take(self);
+        let asks = jobs.asks.into_iter().map(|ask| ask.target);
+        let writes = jobs.writes.into_values().map(|job| job.target);
+        for target in asks.chain(writes).chain(jobs.polls.into_iter().map(|poll| poll.target)) {
+            answer(cx, target, response.clone());
+        }
+    }
+
+    pub fn answer_polls(&mut self, cx: &mut Cx, state: &State, history: &VecDeque<(u64, Map<String, Value>)>) {
+        let (ready, waiting) = std::mem::take(&mut self.polls).into_iter().partition(|p| p.index <= state.applied);
+        self.polls = waiting;
+        for poll in ready {
+            answer(cx, poll.target, poll_response(poll.index, state, history));
+        }
+    }
+
+    pub fn expire_polls(&mut self, cx: &mut Cx, state: &State) {
+        let now = cx.now.time;
+        let (over, waiting) = std::mem::take(&mut self.polls).into_iter().partition(|p| p.until <= now);
+        self.polls = waiting;
+        for poll in over {
+            let index = state.applied;
+            let result = json!({"firstIndex": index, "commitIndex": index, "log": []});
+            answer(cx, poll.target, ok(json!({"result": result})));
+        }
+    }
+}
+
+impl WriteJob {
+    fn read(&mut self, state: &State) {
+        while let Some(Step::Read(paths)) = self.steps.front() {
+            self.results.push(read(paths, state));
+            self.steps.pop_front();
+        }
+    }
+}
+
+fn read(paths: &[Value], state: &State) -> Value {
+    let paths: Vec<String> = paths.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    state.tree.read(&paths, state.wall_ms)
+}
+
+fn poll_response(index: u64, state: &State, history: &VecDeque<(u64, Map<String, Value>)>) -> Response {
+    let commit = state.applied;
+    let kept = history.front().map_or(u64::MAX, |(first, _)| *first);
+    let result = if index == 0 || index < kept {
+        json!({"firstIndex": 0, "commitIndex": commit, "readDB": [state.tree.dump(state.wall_ms)]})
+    } else {
+        let log: Vec<Value> = history
+            .iter()
+            .filter(|(at, _)| *at >= index)
+            .map(|(at, query)| json!({"index": at, "query": query}))
+            .collect();
+        json!({"firstIndex": index, "commitIndex": commit, "log": log})
+    };
+    ok(json!({"result": result}))
+}
+
+fn is_paths(value: &Value) -> bool {
+    value.as_array().is_some_and(|paths| !paths.is_empty() && paths.iter().all(Value::is_string))
+}
+
+/// Checks the form of a write transaction: `[operations, preconditions?, clientId?]`.
+fn check_transaction(value: &Value) -> Result<(), Response> {
+    let bad = |text: &str| Err(message(400, text));
+    let Some(parts) = value.as_array() else { return bad("Expecting array of arrays as body for writes") };
+    let [operations, rest @ ..] = parts.as_slice() else { return bad("Empty request") };
+    let Some(operations) = operations.as_object() else { return bad("Expecting an object of operations") };
+    if rest.len() > 2 || rest.first().is_some_and(|p| !p.is_object()) || rest.get(1).is_some_and(|c| !c.is_string()) {
+        return bad("Expecting [operations, preconditions, clientId]");
+    }
+    if operations.keys().any(|key| tree::is_same_or_above("/.agency", &tree::normalize(key))) {
+        return Err(message(403, "the key .agency is reserved"));
+    }
+    Ok(())
+}
+
+fn body_array(request: &Request) -> Result<Vec<Value>, Response> {
+    match serde_json::from_slice(&request.body) {
+        Ok(Value::Array(items)) if items.is_empty() => Err(message(400, "Empty request")),
+        Ok(Value::Array(items)) => Ok(items),
+        _ => Err(message(400, "Expecting array of arrays as body for writes")),
+    }
+}
+
+impl Agency {
+    pub(super) fn on_request(&mut self, cx: &mut Cx, target: Target, request: Request, trusted: bool) {
+        let (_, path) = request.split_database();
+        let path = path.to_owned();
+        let open = matches!(path.as_str(), "/_api/version" | "/_admin/server/availability");
+        let genuine =
+            || auth::verify_superuser(&self.config.auth, request.header(header::AUTHORIZATION), cx.now.wall_ms);
+        if self.stopping {
+            return answer(cx, target, Response::error(503, 30, "shutdown in progress"));
+        }
+        if !trusted && !open && !genuine() {
+            let refusal = Response::error(401, 11, "not authorized to execute this request");
+            return answer(cx, target, refusal.with_header(header::WWW_AUTHENTICATE, "Bearer token_type=\"JWT\""));
+        }
+        if request.body.len() > BODY_BYTES_MAX {
+            return answer(cx, target, Response::error(413, 413, "the body is too large"));
+        }
+        let response = match (path.as_str(), request.method) {
+            ("/_api/version", Method::Get) => {
+                Some(Response::json(200, &json!({"server": "arango", "license": "community", "version": "3.11.14"})))
+            }
+            ("/_admin/server/role", Method::Get) => Some(ok(json!({"role": "AGENT", "mode": "default"}))),
+            ("/_admin/server/availability", Method::Get) => Some(ok(json!({"mode": "default"}))),
+            ("/_admin/status", Method::Get) => Some(self.admin_status(cx)),
+            ("/_admin/shutdown", Method::Delete) => {
+                answer(cx, target, Response::json(200, &json!("OK")));
+                return self.stop(cx);
+            }
+            ("/_api/tanist/rules", Method::Get) => Some(rules()),
+            (path, _) if path.starts_with("/_api/tanist/") => {
+                return self.on_tanist_request(cx, target, &request, &path["/_api/tanist/".len()..]);
+            }
+            (path, _) if path == "/_api/agency" || path.starts_with("/_api/agency/") => {
+                return self.on_agency_request(cx, target, &request, path);
+            }
+            ("/_api/version" | "/_admin/server/role" | "/_admin/status" | "/_admin/shutdown", _) => {
+                Some(Response::error(405, 405, "method not supported"))
+            }
+            _ => None,
+        };
+        let response = response.unwrap_or_else(|| Response::error(404, 404, &format!("unknown path '{path}'")));
+        answer(cx, target, response);
+    }
+
+    /// Where to go instead; `None` if this agent leads.
+    fn elsewhere(&self, path: &str) -> Option<Response> {
+        if self.office.is_some() {
+            return None;
+        }
+        Some(match self.leader_peer() {
+            Some(leader) => {
+                Response::empty(307).with_header(header::LOCATION, format!("{}{path}", leader.endpoint.url()))
+            }
+            None => no_leader(),
+        })
+    }
+
+    fn on_agency_request(&mut self, cx: &mut Cx, target: Target, request: &Request, path: &str) {
+        let verb = path.strip_prefix("/_api/agency").unwrap_or_default().trim_matches('/');
+        if verb.is_empty() || verb.contains('/') {
+            return answer(cx, target, Response::error(404, 404, "unknown path"));
+        }
+        let leader_only = matches!(verb, "read" | "write" | "transact" | "transient" | "inquire" | "poll");
+        let method = match verb {
+            "read" | "write" | "transact" | "transient" | "inquire" | "store" => Method::Post,
+            "poll" | "config" | "state" | "stores" => Method::Get,
+            _ => return answer(cx, target, Response::error(404, 405, &format!("unknown method '{verb}'"))),
+        };
+        if request.method != method {
+            return answer(cx, target, Response::error(405, 405, "method not supported"));
+        }
+        if leader_only && let Some(response) = self.elsewhere(path) {
+            let plain = verb == "poll" && response.status == 503;
+            let response = if plain { Response::error(503, 503, "No leader") } else { response };
+            return answer(cx, target, response);
+        }
+        if self.jobs.full() {
+            return answer(cx, target, Response::error(503, 21003, "too many requests wait for the agency"));
+        }
+        let outcome = match verb {
+            "read" => self.on_read(cx, &target, request),
+            "write" => self.on_write(cx, &target, request, false),
+            "transact" => self.on_write(cx, &target, request, true),
+            "transient" => self.on_transient(cx, request),
+            "inquire" => self.on_inquire(cx, &target, request),
+            "poll" => self.on_poll(cx, &target, request),
+            "store" => Ok(Some(self.store_at(cx, request))),
+            "config" => Ok(Some(self.agency_config(cx))),
+            "state" => Ok(Some(self.agency_state(cx))),
+            _ => Ok(Some(self.agency_stores(cx))),
+        };
+        match outcome {
+            Ok(Some(response)) | Err(response) => answer(cx, target, response),
+            // Answered later.
+            Ok(None) => {}
+        }
+    }
+
+    fn ask(&mut self, cx: &mut Cx, target: &Target, ask: Ask) {
+        let round = self.raft.as_mut().expect("in office").request_round(cx.now.time);
+        self.jobs.asks.push(WaitingAsk { target: target.clone(), round, ask });
+    }
+
+    fn on_read(&mut self, cx: &mut Cx, target: &Target, request: &Request) -> Result<Option<Response>, Response> {
+        let queries = body_array(request)?;
+        if !queries.iter().all(is_paths) {
+            return Err(message(418, "Expecting an array of path strings for each read"));
+        }
+        self.ask(cx, target, Ask::Read(queries));
+        Ok(None)
+    }
+
+    fn on_inquire(&mut self, cx: &mut Cx, target: &Target, request: &Request) -> Result<Option<Response>, Response> {
+        let items = body_array(request)?;
+        let clients: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+        let clients = clients.ok_or_else(|| message(400, "Expecting an array of client ids"))?;
+        let wait = request.header(header::AGENCY_MODE) != Some("noWait");
+        self.ask(cx, target, Ask::Inquire { clients, wait });
+        Ok(None)
+    }
+
+    fn on_write(
+        &mut self,
+        cx: &mut Cx,
+        target: &Target,
+        request: &Request,
+        transact: bool,
+    ) -> Result<Option<Response>, Response> {
+        let items = body_array(request)?;
+        for item in &items {
+            if !(transact && is_paths(item)) {
+                check_transaction(item)?;
+            }
+        }
+        if transact && items.iter().all(is_paths) {
+            self.ask(cx, target, Ask::Read(items));
+            return Ok(None);
+        }
+        let wall_ms = self.stamp(cx);
+        let mut steps = VecDeque::new();
+        let mut indexes = Vec::new();
+        for item in items {
+            if let Value::Array(paths) = &item
+                && transact
+                && is_paths(&item)
+            {
+                steps.push_back(Step::Read(paths.clone()));
+                continue;
+            }
+            let client = item.get(2).and_then(Value::as_str).map(str::to_owned);
+            let command = Command::Write { transaction: item.to_string(), privileged: false, wall_ms };
+            let index = self.propose(&command).ok_or_else(no_leader)?;
+            if let Some(client) = client {
+                self.jobs.clients.insert(index, client);
+            }
+            indexes.push(index);
+            steps.push_back(Step::Write(index));
+        }
+        let (first, last) = (indexes[0], indexes[indexes.len() - 1]);
+        match request.header(header::AGENCY_MODE) {
+            Some("noWait") if !transact => return Ok(Some(Response::json(200, &json!({})))),
+            Some("waitForSequenced") if !transact => {
+                return Ok(Some(Response::json(200, &json!({"results": indexes}))));
+            }
+            _ => {}
+        }
+        let job = WriteJob { target: target.clone(), transact, first, steps, results: Vec::new(), failed: false };
+        self.jobs.writes.insert(last, job);
+        Ok(None)
+    }
+
+    fn on_transient(&mut self, cx: &mut Cx, request: &Request) -> Result<Option<Response>, Response> {
+        let items = body_array(request)?;
+        let office = self.office.as_mut().expect("checked by the caller");
+        let wall_ms = cx.now.wall_ms;
+        let none = Map::new();
+        let (mut results, mut failed) = (Vec::new(), false);
+        for item in &items {
+            if is_paths(item) {
+                let paths: Vec<String> =
+                    item.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+                results.push(office.transient.read(&paths, wall_ms));
+                continue;
+            }
+            check_transaction(item)?;
+            let operations = item.get(0).and_then(Value::as_object).unwrap_or(&none);
+            let preconditions = item.get(1).and_then(Value::as_object).unwrap_or(&none);
+            let applied = office.transient.transact(operations, preconditions, wall_ms).is_ok();
+            failed |= !applied;
+            results.push(json!(applied));
+        }
+        Ok(Some(Response::json(if failed { 412 } else { 200 }, &Value::Array(results))))
+    }
+
+    fn on_poll(&mut self, cx: &mut Cx, target: &Target, request: &Request) -> Result<Option<Response>, Response> {
+        let number = |name: &str| request.query(name).map(|text| text.parse::<f64>().ok().filter(|n| *n >= 0.0));
+        let bad = |name: &str| Response::error(400, 400, &format!("'{name}' is not a number"));
+        let index = match number("index") {
+            None => 0.0,
+            Some(index) => index.ok_or_else(|| bad("index"))?,
+        } as u64;
+        let timeout = match number("timeout") {
+            None => POLL_TIMEOUT_DEFAULT,
+            Some(seconds) => Duration::from_secs_f64(seconds.ok_or_else(|| bad("timeout"))?.min(1e6)),
+        };
+        if index <= self.state.applied {
+            return Ok(Some(poll_response(index, &self.state, &self.history)));
+        }
+        let until = cx.now.time.plus(timeout.min(POLL_TIMEOUT_MAX));
+        self.jobs.polls.push(Poll { target: target.clone(), index, until });
+        Ok(None)
+    }
+
+    /// Answers what waited for the confirmation of its round.
+    pub(super) fn answer_asks(&mut self, cx: &mut Cx, confirmed: u64, settled: bool) {
+        if !settled {
+            return;
+        }
+        let (ready, waiting) = std::mem::take(&mut self.jobs.asks).into_iter().partition(|a| a.round <= confirmed);
+        self.jobs.asks = waiting;
+        for asked in ready {
+            let response = match &asked.ask {
+                Ask::Read(queries) => {
+                    let wall_ms = self.stamp(cx);
+                    let read = |paths: &Value| {
+                        let paths = paths.as_array().into_iter().flatten();
+                        let paths: Vec<String> = paths.filter_map(Value::as_str).map(str::to_owned).collect();
+                        self.state.tree.read(&paths, wall_ms)
+                    };
+                    Response::json(200, &queries.iter().map(read).collect())
+                }
+                Ask::Inquire { clients, wait } => {
+                    let ongoing = clients.iter().any(|client| self.jobs.clients.values().any(|c| c == client));
+                    if ongoing && *wait {
+                        self.jobs.asks.push(asked);
+                        continue;
+                    }
+                    let indexes: Vec<u64> =
+                        clients.iter().map(|client| self.state.client_index(client).unwrap_or(0)).collect();
+                    let status = if indexes.contains(&0) { 404 } else { 200 };
+                    let mut body = json!({"results": indexes, "inquired": true});
+                    if ongoing {
+                        body["ongoing"] = json!(true);
+                    }
+                    Response::json(status, &body)
+                }
+                Ask::DeathNotice { server, nonce } => match self.on_death_notice(*server, *nonce) {
+                    Ok(()) => ok(json!({"accepted": true, "reason": "the process is taken for dead"})),
+                    Err(reason) => ok(json!({"accepted": false, "reason": reason})),
+                },
+                Ask::Handover { to } => match self.request_handover(cx, *to) {
+                    Ok(to) => ok(json!({"accepted": true, "to": to.to_string()})),
+                    Err(reason) => Response::error(409, 409, reason),
+                },
+                Ask::SetTiming(timing) => match self.propose(&Command::SetTiming { timing: *timing }) {
+                    Some(_) => ok(json!({"timing": timing_json(*timing)})),
+                    None => no_leader(),
+                },
+                Ask::Status => self.tanist_status(cx),
+            };
+            answer(cx, asked.target, response);
+        }
+    }
+
+    // ---- Tanist's own -----------------------------------------------------------------------------------------------
+
+    fn on_tanist_request(&mut self, cx: &mut Cx, target: Target, request: &Request, what: &str) {
+        let ask = match (what, request.method) {
+            ("status", Method::Get) => Ok(Ask::Status),
+            ("death-notice", Method::Post) => parse_death_notice(request),
+            ("handover", Method::Post) => parse_handover(request),
+            ("timing", Method::Put) => parse_timing(request),
+            ("status" | "death-notice" | "handover" | "timing", _) => {
+                Err(Response::error(405, 405, "method not supported"))
+            }
+            _ => Err(Response::error(404, 404, "unknown path")),
+        };
+        let ask = match (ask, self.elsewhere(request.raw_path())) {
+            (Err(response), _) | (Ok(_), Some(response)) => return answer(cx, target, response),
+            (Ok(ask), None) => ask,
+        };
+        if self.jobs.full() {
+            return answer(cx, target, Response::error(503, 21003, "too many requests wait for the agency"));
+        }
+        self.ask(cx, &target, ask);
+    }
+
+    fn tanist_status(&self, cx: &Cx) -> Response {
+        let lead = &self.state.lead;
+        let office = self.office.as_ref().expect("asked of a leader");
+        let left = office.leases.left(lead.epoch, cx.now.time);
+        let agents: Vec<Value> = self
+            .pool
+            .seats()
+            .iter()
+            .map(|seat| {
+                let leading = seat.peer.id == cx.me.id;
+                let peer = self.raft.as_ref().map(Raft::peers).unwrap_or_default();
+                let progress = peer.into_iter().find(|(id, _)| *id == seat.peer.id).map(|(_, progress)| progress);
+                let silent = progress.as_ref().map(|p| cx.now.time.since(p.heard_at).as_millis() as u64);
+                json!({
+                    "id": seat.peer.id.to_string(), "endpoint": seat.peer.endpoint.to_string(), "leading": leading,
+                    "silentMs": silent, "matched": progress.map(|p| p.matched),
+                })
+            })
+            .collect();
+        let failovers: Vec<Value> = self.state.finished.iter().rev().map(|failover| failover.to_json()).collect();
+        ok(json!({
+            "deployment": self.state.deployment.map(|d| Uuid(d.0).to_string()),
+            "leadership": {
+                "epoch": lead.epoch.0,
+                "leader": lead.leader.as_ref().map(|leader| leader.peer.id.to_string()),
+                "endpoint": lead.leader.as_ref().map(|leader| leader.peer.endpoint.to_string()),
+                "boot": lead.leader.as_ref().map(|leader| leader.boot.0),
+                "successor": lead.successor.map(|id| id.to_string()),
+                "index": lead.index,
+            },
+            "leaseLeftMs": left.map(|left| left.as_millis() as u64),
+            "timing": timing_json(self.state.timing),
+            "servers": self.server_status(cx.now.time),
+            "agents": agents,
+            "term": office.term.0,
+            "applied": self.state.applied,
+            "failovers": failovers,
+        }))
+    }
+
+    // ---- what any agent tells ---------------------------------------------------------------------------------------
+
+    fn admin_status(&self, cx: &Cx) -> Response {
+        let leader = self.raft.as_ref().and_then(Raft::leader).map_or(String::new(), |id| id.to_string());
+        Response::json(
+            200,
+            &json!({
+                "server": "arango", "version": "3.11.14", "license": "community", "mode": "server",
+                "operationMode": "server", "foxxApi": false, "host": "",
+                "serverInfo": {"maintenance": false, "role": "AGENT", "writeOpsEnabled": true, "readOnly": false},
+                "agent": {
+                    "term": self.raft.as_ref().map_or(0, |raft| raft.term().0),
+                    "id": cx.me.id.to_string(),
+                    "endpoint": cx.me.endpoint.to_string(),
+                    "leaderId": leader,
+                    "leading": self.office.is_some(),
+                },
+            }),
+        )
+    }
+
+    fn agency_config(&self, cx: &Cx) -> Response {
+        let seats = self.pool.seats();
+        let pool: Map<String, Value> =
+            seats.iter().map(|s| (s.peer.id.to_string(), json!(s.peer.endpoint.to_string()))).collect();
+        let active: Vec<String> = seats.iter().map(|seat| seat.peer.id.to_string()).collect();
+        let raft = self.raft.as_ref();
+        let mut acked = Map::new();
+        if self.office.is_some() {
+            acked.insert(cx.me.id.to_string(), json!({"lastAckedTime": 0.0, "lastAckedIndex": self.state.applied}));
+            for (id, progress) in raft.map(Raft::peers).unwrap_or_default() {
+                let ago = cx.now.time.since(progress.heard_at).as_secs_f64();
+                acked.insert(id.to_string(), json!({"lastAckedTime": ago, "lastAckedIndex": progress.matched}));
+            }
+        }
+        let seconds = |duration: Duration| duration.as_secs_f64();
+        let config = &self.config;
+        Response::json(
+            200,
+            &json!({
+                "term": raft.map_or(0, |raft| raft.term().0),
+                "leaderId": raft.and_then(Raft::leader).map_or(String::new(), |id| id.to_string()),
+                "commitIndex": raft.map_or(0, Raft::commit),
+                "lastAcked": acked,
+                "configuration": {
+                    "pool": pool,
+                    "active": active,
+                    "id": cx.me.id.to_string(),
+                    "agency size": config.size,
+                    "pool size": config.size,
+                    "endpoint": cx.me.endpoint.to_string(),
+                    "min ping": seconds(config.election_timeout_min),
+                    "max ping": seconds(config.election_timeout_max),
+                    "timeoutMult": 1,
+                    "supervision": true,
+                    "supervision frequency": seconds(config.supervision_frequency),
+                    "supervision grace period": seconds(self.state.timing.lease),
+                    "supervision ok threshold": seconds(config.ok_threshold),
+                    "compaction step size": config.compaction_step,
+                    "compaction keep size": config.compaction_keep,
+                    "version": self.state.applied,
+                    "startup": "origin",
+                },
+                "engine": "rocksdb",
+                "version": "3.11.14",
+            }),
+        )
+    }
+
+    fn agency_state(&self, cx: &Cx) -> Response {
+        let log: Vec<Value> = match &self.raft {
+            None => Vec::new(),
+            Some(raft) => (raft.log().first_index()..=raft.log().last_index())
+                .filter_map(|index| raft.log().get(index).map(|entry| (index, entry)))
+                .map(|(index, entry)| {
+                    let command = match postcard::from_bytes::<Command>(&entry.data) {
+                        Ok(Command::Write { transaction, .. }) => {
+                            serde_json::from_str(&transaction).unwrap_or(json!([]))
+                        }
+                        Ok(command) => json!(format!("{command:?}")),
+                        Err(_) => json!([]),
+                    };
+                    json!({"index": index, "term": entry.term.0, "query": command})
+                })
+                .collect(),
+        };
+        Response::json(
+            200,
+            &json!({
+                "current": self.raft.as_ref().map_or(0, |raft| raft.term().0),
+                "log": log,
+                "agency": self.state.tree.dump(cx.now.wall_ms),
+            }),
+        )
+    }
+
+    /// There is no spearhead: transactions are evaluated once, when they are applied.
+    fn agency_stores(&self, cx: &Cx) -> Response {
+        let tree = self.state.tree.dump(cx.now.wall_ms);
+        let transient = self.office.as_ref().map_or_else(|| json!({}), |o| o.transient.dump(cx.now.wall_ms));
+        Response::json(200, &json!({"spearhead": [tree], "read_db": [tree], "transient": [transient]}))
+    }
+
+    /// The tree as it was after an entry, as far back as the log goes.
+    fn store_at(&self, _cx: &Cx, request: &Request) -> Response {
+        let Ok(index) = serde_json::from_slice::<u64>(&request.body) else {
+            return message(400, "Expecting a log index as body");
+        };
+        let Some(raft) = self.raft.as_ref().filter(|_| index <= self.state.applied) else {
+            return message(404, "there is no such entry yet");
+        };
+        let snapshot = &raft.log().snapshot;
+        if index == self.state.applied {
+            return Response::json(200, &self.state.tree.dump(self.state.wall_ms));
+        }
+        if index < snapshot.index {
+            return message(404, "that entry is compacted");
+        }
+        let mut state = if snapshot.index == 0 { State::default() } else { State::decode(&snapshot.state) };
+        while state.applied < index {
+            let next = state.applied + 1;
+            let entry = raft.log().get(next).expect("entries after the snapshot are in the log");
+            state.apply(next, entry.term, &entry.data);
+        }
+        Response::json(200, &state.tree.dump(state.wall_ms))
+    }
+}
+
+fn timing_json(timing: Timing) -> Value {
+    json!({"leaseMs": timing.lease.as_millis() as u64, "driftPermille": timing.drift_permille})
+}
+
+fn body_object(request: &Request) -> Result<Map<String, Value>, Response> {
+    match serde_json::from_slice(&request.body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        _ => Err(Response::error(400, 600, "the body is not a JSON object")),
+    }
+}
+
+fn parse_server(value: Option<&Value>) -> Result<NodeId, Response> {
+    let id = value.and_then(Value::as_str).and_then(NodeId::parse).filter(|id| id.kind == NodeKind::Server);
+    id.ok_or_else(|| Response::error(400, 10, "a server id (SNGL-...) is missing"))
+}
+
+fn parse_death_notice(request: &Request) -> Result<Ask, Response> {
+    let fields = body_object(request)?;
+    let server = parse_server(fields.get("server"))?;
+    let nonce = fields.get("nonce").and_then(Value::as_str).filter(|text| text.len() == 32);
+    let nonce = nonce.and_then(|text| u128::from_str_radix(text, 16).ok());
+    let nonce = nonce.ok_or_else(|| Response::error(400, 10, "'nonce' is not 32 hexadecimal digits"))?;
+    Ok(Ask::DeathNotice { server, nonce: Nonce(nonce) })
+}
+
+fn parse_handover(request: &Request) -> Result<Ask, Response> {
+    let fields = body_object(request)?;
+    let to = match fields.get("to") {
+        None | Some(Value::Null) => None,
+        to => Some(parse_server(to)?),
+    };
+    Ok(Ask::Handover { to })
+}
+
+fn parse_timing(request: &Request) -> Result<Ask, Response> {
+    let fields = body_object(request)?;
+    let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+    let lease_ms = number("leaseMs").filter(|ms| (100..=600_000).contains(ms));
+    let drift = number("driftPermille").filter(|drift| (1..=900).contains(drift));
+    match (lease_ms, drift) {
+        (Some(lease_ms), Some(drift)) => {
+            let lease = Duration::from_millis(lease_ms);
+            Ok(Ask::SetTiming(Timing { lease, drift_permille: drift as u32 }))
+        }
+        _ => Err(Response::error(400, 10, "'leaseMs' (100 to 600000) and 'driftPermille' (1 to 900) are needed")),
+    }
+}

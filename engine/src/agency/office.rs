@@ -1,0 +1,720 @@
+//! What the leading agent knows and does besides Raft: it hears the servers, grants leases, asks for reports, and
+//! carries out what the supervision decides.
+//!
+//! All of it is volatile. An agent that takes office starts with nothing but the applied state, and waits out what it
+//! can't know. No decision is taken before an entry of its own term is applied (R2).
+
+use super::lease::{Leases, Renewal};
+use super::state::*;
+use super::supervision::{self, Action, Candidate, Pulse, Situation};
+use super::tree::Tree;
+use super::{Agency, raft::Raft};
+use crate::io::{Cx, Event};
+use crate::message::*;
+use crate::types::*;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Entries of `AsyncReplication/<id>` live this long without a beat.
+const BEAT_LIFE_S: u64 = 5;
+
+/// The latest sign of life of a server's present process.
+struct Heard {
+    at: Time,
+    wall_ms: u64,
+    boot: Boot,
+    beat: Option<Beat>,
+}
+
+/// R5: one freeze and the reports to it, named by (term, epoch).
+struct Round {
+    epoch: Epoch,
+    patience_until: Time,
+    freeze_at: Time,
+    reports: BTreeMap<NodeId, Report>,
+}
+
+pub struct Office {
+    pub term: Term,
+    since: Time,
+    pub leases: Leases,
+    heard: BTreeMap<NodeId, Heard>,
+    dead: BTreeSet<(NodeId, Boot)>,
+    release: Option<(NodeId, Release)>,
+    round: Option<Round>,
+    pub transient: Tree,
+    registering: BTreeMap<Nonce, Peer>,
+    /// The entry that will change the leadership record, and the one that keeps house.
+    undecided: Option<u64>,
+    housekeeping: Option<u64>,
+    handover: Option<(NodeId, Time)>,
+    /// R9: since when this agent knows the present timing.
+    timing: (Timing, Option<Duration>),
+    timing_since: Time,
+    supervise_at: Time,
+    said: (u32, String),
+}
+
+/// Registrations that wait at one time.
+const REGISTERING_MAX: usize = 1024;
+
+impl Office {
+    pub fn new(term: Term, now: Time, state: &State) -> Office {
+        Office {
+            term,
+            since: now,
+            leases: Leases::new(now),
+            heard: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            release: None,
+            round: None,
+            transient: Tree::default(),
+            registering: BTreeMap::new(),
+            undecided: None,
+            housekeeping: None,
+            handover: None,
+            timing: (state.timing, state.older_lease),
+            timing_since: now,
+            supervise_at: now,
+            said: (0, String::new()),
+        }
+    }
+
+    /// Those who wait are sent elsewhere.
+    pub fn leave(mut self, cx: &mut Cx, leader: Option<Peer>) {
+        let waiting = self.leases.drain().into_iter().map(|renewal| renewal.server);
+        for server in waiting.chain(std::mem::take(&mut self.registering).into_values()) {
+            cx.send(&server, Message::NotLeader { leader: leader.clone() });
+        }
+    }
+
+    fn is_dead(&self, server: NodeId, boot: Boot) -> bool {
+        self.dead.contains(&(server, boot))
+    }
+
+    /// How long the present process of a server has been silent, as far as this agent can tell.
+    fn silence(&self, server: &ServerRecord, now: Time) -> Duration {
+        let heard = self.heard.get(&server.peer.id).filter(|heard| heard.boot == server.boot);
+        now.since(heard.map_or(self.since, |heard| heard.at))
+    }
+
+    fn beat(&self, server: &ServerRecord) -> Option<&Beat> {
+        self.heard.get(&server.peer.id).filter(|heard| heard.boot == server.boot)?.beat.as_ref()
+    }
+
+    pub fn last_position(&self, server: &ServerRecord) -> Option<Position> {
+        self.beat(server).map(|beat| beat.last)
+    }
+
+    fn lease_over_at(&self, state: &State) -> Time {
+        self.leases.over_at(state.lead.epoch, state.timing, state.older_lease)
+    }
+
+    fn takeover(state: &State) -> Duration {
+        state.timing.lease / 2
+    }
+
+    fn handover_patience(state: &State) -> Duration {
+        state.timing.lease * 10
+    }
+
+    /// When something may become due, after `now`.
+    pub fn deadlines(&self, state: &State, now: Time, _config: &AgentConfig, wakes: &mut Vec<(Time, &'static str)>) {
+        wakes.push((self.supervise_at, "supervision"));
+        if state.lead.leader.is_some() {
+            let epoch = state.lead.epoch;
+            let elected_at = self.leases.elected_at(epoch).filter(|_| !self.leases.has_granted(epoch));
+            match elected_at {
+                Some(at) => wakes.push((at.plus(Office::takeover(state)), "take-over")),
+                None => wakes.push((self.lease_over_at(state), "lease")),
+            }
+            if let Some((_, since)) = self.handover {
+                wakes.push((since.plus(Office::handover_patience(state)), "hand-over"));
+            }
+        } else if let Some(round) = &self.round {
+            wakes.push((round.freeze_at, "freeze"));
+            wakes.push((round.patience_until, "patience"));
+        }
+        if let Some(older) = state.older_lease {
+            wakes.push((self.timing_since.plus(older), "timing"));
+        }
+        // What is due already was looked at in this step, and waits for something else.
+        wakes.retain(|(at, _)| *at > now || *at == Time::NEVER);
+    }
+}
+
+/// `/arango/Supervision/Maintenance`: a time until when it holds; anything else holds for ever.
+fn in_maintenance(state: &State, wall_ms: u64) -> bool {
+    match state.tree.get(MAINTENANCE_KEY, wall_ms) {
+        None => false,
+        Some(Value::String(until)) if until.len() >= 18 => parse_iso_time(&until).is_none_or(|until| wall_ms < until),
+        Some(_) => true,
+    }
+}
+
+fn recorded_health(state: &State, server: NodeId) -> Option<Health> {
+    let status = state.tree.get(&format!("/arango/Supervision/Health/{server}/Status"), state.wall_ms)?;
+    [Health::Good, Health::Bad, Health::Failed].into_iter().find(|health| status == health.as_str())
+}
+
+impl Agency {
+    // ---- what servers say -------------------------------------------------------------------------------------------
+
+    pub(super) fn on_server_message(&mut self, cx: &mut Cx, from: Peer, message: Message) {
+        if self.office.is_none() {
+            let leader = self.leader_peer();
+            cx.send(&from, Message::NotLeader { leader });
+            return;
+        }
+        match message {
+            Message::Register(register) => self.on_register(cx, from, register),
+            Message::Beat(beat) => self.on_beat(cx, from, beat),
+            Message::Report(report) => self.on_report(from, report),
+            Message::Release(release) => self.on_release(from, release),
+            _ => {}
+        }
+    }
+
+    fn on_register(&mut self, cx: &mut Cx, from: Peer, register: Register) {
+        // Until the deployment is founded the server has to ask again.
+        let Some(deployment) = self.state.deployment.filter(|_| self.is_settled()) else { return };
+        if let Some(known) = self.state.servers.get(&from.id)
+            && known.nonce == register.nonce
+        {
+            let (nonce, boot, timing) = (known.nonce, known.boot, self.state.timing);
+            cx.send(&from, Message::Registered(Registered { nonce, boot, deployment, timing }));
+            return;
+        }
+        let wall_ms = self.stamp(cx);
+        let office = self.office.as_mut().expect("checked by the caller");
+        let nonce = register.nonce;
+        if office.registering.len() >= REGISTERING_MAX || office.registering.insert(nonce, from.clone()).is_some() {
+            return;
+        }
+        self.propose(&Command::Register { peer: from, register, wall_ms });
+    }
+
+    fn on_beat(&mut self, cx: &mut Cx, from: Peer, beat: Beat) {
+        let Some(server) = self.state.servers.get(&from.id) else { return };
+        let now = cx.now.time;
+        let process = (from.id, beat.boot);
+        let present = server.boot == beat.boot;
+        // An earlier process counts only as the owner of the epoch: it may have been replaced without being dead.
+        let owner = self.state.leader_process() == Some(process);
+        let office = self.office.as_mut().expect("checked by the caller");
+        if office.dead.contains(&process) || !(present || owner) {
+            return;
+        }
+        if present {
+            let wall_ms = cx.now.wall_ms;
+            let id = from.id;
+            let status = if beat.staying { "SERVING" } else { "SHUTDOWN" };
+            let leader = beat.leader.map_or(String::new(), |leader| leader.to_string());
+            let state_key = format!("/arango/Sync/ServerStates/{id}");
+            office.transient.set(&state_key, &json!({"status": status, "time": iso_time(wall_ms)}));
+            let follows =
+                json!({"op": "set", "ttl": BEAT_LIFE_S, "new": {"leader": leader, "lastTick": beat.last.tick.0}});
+            let operations = [(format!("/arango/AsyncReplication/{id}"), follows)].into_iter().collect();
+            office.transient.transact(&operations, &serde_json::Map::new(), wall_ms).expect("a set can't fail");
+            office.heard.insert(id, Heard { at: now, wall_ms, boot: beat.boot, beat: Some(beat.clone()) });
+            self.freeze_one(cx, &from, beat.boot);
+        }
+        match beat.renew {
+            Some(epoch) if owner => {
+                let round = self.raft.as_mut().expect("in office").request_round(now);
+                let office = self.office.as_mut().expect("in office");
+                office.leases.wait(Renewal { server: from, boot: beat.boot, epoch, seq: beat.seq, round });
+            }
+            _ => self.reply_to_beat(cx, &from, beat.seq, None),
+        }
+    }
+
+    fn reply_to_beat(&self, cx: &mut Cx, to: &Peer, seq: u64, grant: Option<Grant>) {
+        let read_only = self.state.tree.get(READONLY_KEY, self.state.wall_ms) == Some(Value::Bool(true));
+        let mut agents = vec![cx.me.clone()];
+        agents.extend(self.pool.seats().iter().map(|seat| seat.peer.clone()).filter(|peer| peer.id != cx.me.id));
+        let lead = self.state.lead.clone();
+        let members = self.members();
+        cx.send(to, Message::BeatReply(BeatReply { seq, lead, grant, read_only, agents, members }));
+    }
+
+    pub(super) fn members(&self) -> Vec<Member> {
+        let member = |server: &ServerRecord| Member {
+            peer: server.peer.clone(),
+            advertised: server.advertised.clone(),
+            short_name: server.short_name(),
+            health: recorded_health(&self.state, server.peer.id).unwrap_or(Health::Bad),
+            last: self.office.as_ref().and_then(|o| o.last_position(server)).unwrap_or_default(),
+        };
+        self.state.listed().into_iter().map(member).collect()
+    }
+
+    fn on_report(&mut self, from: Peer, report: Report) {
+        let office = self.office.as_mut().expect("checked by the caller");
+        let Some(round) = &mut office.round else { return };
+        let Some(server) = self.state.servers.get(&from.id) else { return };
+        let of_this_round = (report.term, report.epoch) == (office.term, round.epoch);
+        if of_this_round && (report.boot, report.store) == (server.boot, server.store) {
+            round.reports.insert(from.id, report);
+        }
+    }
+
+    fn on_release(&mut self, from: Peer, release: Release) {
+        // R12: it names the process and the epoch; anything else is late.
+        if self.state.leader_process() == Some((from.id, release.boot)) && release.epoch == self.state.lead.epoch {
+            self.office.as_mut().expect("checked by the caller").release = Some((from.id, release));
+        }
+    }
+
+    /// R4: whoever has reaped the process says so. Answers why a notice means nothing.
+    pub(super) fn on_death_notice(&mut self, server: NodeId, nonce: Nonce) -> Result<(), &'static str> {
+        let Some(record) = self.state.servers.get(&server) else { return Err("no such server is registered") };
+        let boot = if record.nonce == nonce {
+            record.boot
+        } else {
+            // The process that owns the epoch may have a successor already.
+            match self.state.leader_process() {
+                Some((leader, boot)) if leader == server && self.state.lead_nonce == Some(nonce) => boot,
+                _ => return Err("the nonce is not that of the registered process"),
+            }
+        };
+        let office = self.office.as_mut().expect("checked by the caller");
+        office.dead.insert((server, boot));
+        Ok(())
+    }
+
+    // ---- what was decided -------------------------------------------------------------------------------------------
+
+    pub(super) fn on_outcome(&mut self, cx: &mut Cx, index: u64, term: Term, outcome: Outcome) {
+        let now = cx.now.time;
+        let Some(office) = &mut self.office else { return };
+        if office.undecided == Some(index) {
+            office.undecided = None;
+            office.leases.depose_appended = false;
+        }
+        if office.housekeeping == Some(index) {
+            office.housekeeping = None;
+        }
+        if office.timing != (self.state.timing, self.state.older_lease) {
+            office.timing = (self.state.timing, self.state.older_lease);
+            office.timing_since = now;
+        }
+        match outcome {
+            Outcome::Registered { server, nonce, result } => self.on_registered(cx, server, nonce, result),
+            Outcome::Deposed => {
+                office.release = None;
+                office.round = None;
+            }
+            Outcome::Elected => {
+                office.round = None;
+                office.release = None;
+                // R2: only an entry of this very term shows that nobody else can have granted anything yet.
+                if term == office.term {
+                    office.leases.elected(self.state.lead.epoch, now);
+                }
+                self.push_lead(cx);
+            }
+            Outcome::LeadershipSettled => self.push_lead(cx),
+            Outcome::Nothing | Outcome::Written(_) => {}
+        }
+        let office = self.office.as_mut().expect("still in office");
+        match self.state.lead.successor {
+            Some(to) if office.handover.is_none_or(|(known, _)| known != to) => {
+                office.handover = Some((to, now));
+                self.push_lead(cx);
+            }
+            Some(_) => {}
+            None => office.handover = None,
+        }
+    }
+
+    fn on_registered(&mut self, cx: &mut Cx, server: NodeId, nonce: Nonce, result: Result<Boot, String>) {
+        let office = self.office.as_mut().expect("checked by the caller");
+        let peer = office.registering.remove(&nonce);
+        let boot = match result {
+            Ok(boot) => boot,
+            Err(reason) => {
+                if let Some(peer) = peer {
+                    let sentence = format!("{server} may not register: {reason}");
+                    cx.note(Event::Says(crate::io::Severity::Warn, sentence.into()));
+                    cx.send(&peer, Message::RegisterRefused { nonce, reason });
+                }
+                return;
+            }
+        };
+        let heard = Heard { at: cx.now.time, wall_ms: cx.now.wall_ms, boot, beat: None };
+        office.heard.insert(server, heard);
+        if let Some(round) = &mut office.round {
+            round.reports.remove(&server);
+        }
+        if let (Some(peer), Some(deployment)) = (peer, self.state.deployment) {
+            let timing = self.state.timing;
+            cx.send(&peer, Message::Registered(Registered { nonce, boot, deployment, timing }));
+            self.freeze_one(cx, &peer, boot);
+        }
+    }
+
+    /// The record goes to everybody who may be alive, at once.
+    fn push_lead(&self, cx: &mut Cx) {
+        let office = self.office.as_ref().expect("in office");
+        for server in self.state.listed() {
+            if !office.is_dead(server.peer.id, server.boot) {
+                cx.send(&server.peer, Message::Lead(self.state.lead.clone()));
+            }
+        }
+    }
+
+    // ---- freezing ---------------------------------------------------------------------------------------------------
+
+    /// A server that shows up during a round is asked at once.
+    fn freeze_one(&self, cx: &mut Cx, to: &Peer, boot: Boot) {
+        let office = self.office.as_ref().expect("in office");
+        if let Some(round) = &office.round
+            && round.reports.get(&to.id).is_none_or(|report| report.boot != boot)
+        {
+            cx.send(to, Message::Freeze(Freeze { term: office.term, epoch: round.epoch }));
+        }
+    }
+
+    /// Begins the round of the record's epoch, and repeats the question to those who have not answered.
+    fn freeze(&mut self, cx: &mut Cx) {
+        let now = cx.now.time;
+        let office = self.office.as_mut().expect("in office");
+        let epoch = self.state.lead.epoch;
+        if self.state.lead.leader.is_some() || epoch == Epoch(0) {
+            office.round = None;
+            return;
+        }
+        if office.round.as_ref().is_none_or(|round| round.epoch != epoch) {
+            let patience_until = now.plus(self.state.timing.lease);
+            office.round = Some(Round { epoch, patience_until, freeze_at: now, reports: BTreeMap::new() });
+        }
+        let round = office.round.as_mut().expect("just begun");
+        if now < round.freeze_at {
+            return;
+        }
+        let again = (self.state.timing.lease / 8).clamp(Duration::from_millis(20), Duration::from_millis(500));
+        round.freeze_at = now.plus(again);
+        let office = self.office.as_ref().expect("in office");
+        for server in self.state.listed() {
+            if !office.is_dead(server.peer.id, server.boot) {
+                self.freeze_one(cx, &server.peer, server.boot);
+            }
+        }
+    }
+
+    // ---- leases -----------------------------------------------------------------------------------------------------
+
+    /// Renewals and reads whose round is confirmed.
+    pub(super) fn answer_confirmed(&mut self, cx: &mut Cx) {
+        let settled = self.is_settled();
+        let Some(office) = &mut self.office else { return };
+        let confirmed = self.raft.as_ref().map_or(0, Raft::confirmed);
+        for renewal in office.leases.confirmed(confirmed) {
+            self.decide_renewal(cx, renewal, settled);
+        }
+        self.answer_asks(cx, confirmed, settled);
+    }
+
+    fn decide_renewal(&mut self, cx: &mut Cx, renewal: Renewal, settled: bool) {
+        let office = self.office.as_mut().expect("in office");
+        let process = (renewal.server.id, renewal.boot);
+        let timing = self.state.timing;
+        let alive = !office.dead.contains(&process) && office.release.is_none();
+        let granted = alive && office.leases.grant(&renewal, &self.state.lead, settled, timing, cx.now.time);
+        let grant = granted.then_some(Grant { boot: renewal.boot, epoch: renewal.epoch, timing });
+        if granted {
+            cx.note(Event::Granted { server: renewal.server.id, boot: renewal.boot, epoch: renewal.epoch });
+        }
+        self.reply_to_beat(cx, &renewal.server, renewal.seq, grant);
+    }
+
+    // ---- supervision ------------------------------------------------------------------------------------------------
+
+    fn candidates(&self, now: Time) -> Vec<Candidate> {
+        let office = self.office.as_ref().expect("in office");
+        let deposed = self.state.under_way.as_ref().and_then(|failover| failover.from);
+        let candidate = |server: &ServerRecord| {
+            let id = server.peer.id;
+            let dead = office.is_dead(id, server.boot);
+            let silence = office.silence(server, now);
+            // A leader that let its lease run out is not waited for.
+            let expired = deposed == Some(id) && silence >= self.state.timing.lease;
+            let staying = office.beat(server).is_none_or(|beat| beat.staying);
+            Candidate {
+                id,
+                boot: server.boot,
+                health: recorded_health(&self.state, id).unwrap_or(Health::Bad),
+                dead,
+                staying,
+                awaited: !dead && staying && !expired && silence <= self.config.ok_threshold,
+            }
+        };
+        self.state.listed().into_iter().map(candidate).collect()
+    }
+
+    /// True if an entry was appended.
+    pub(super) fn supervise(&mut self, cx: &mut Cx) -> bool {
+        if !self.is_settled() || self.state.deployment.is_none() {
+            return false;
+        }
+        self.freeze(cx);
+        let now = cx.now.time;
+        let servers = self.candidates(now);
+        let office = self.office.as_ref().expect("in office");
+        let lead = &self.state.lead;
+        let process = self.state.leader_process();
+        let leader = process.and_then(|(id, _)| self.state.servers.get(&id));
+        let leader_is_present = leader.is_some_and(|server| Some(server.boot) == process.map(|(_, boot)| boot));
+        let none = BTreeMap::new();
+        let reports = office.round.as_ref().map_or(&none, |round| &round.reports);
+        let seen_by_beats = office.heard.values().filter_map(|heard| heard.beat.as_ref()).map(|beat| beat.seen);
+        let seen = seen_by_beats
+            .chain(self.state.servers.values().map(|server| server.seen))
+            .chain(reports.values().map(|report| report.seen.max(report.last.epoch)))
+            .max()
+            .unwrap_or_default();
+        let situation = Situation {
+            now,
+            lead,
+            preferred: self.state.preferred,
+            undecided: office.undecided.is_some(),
+            meets_older_data: self.state.meets_older_data(),
+            maintenance: in_maintenance(&self.state, cx.now.wall_ms),
+            lease_over_at: office.lease_over_at(&self.state),
+            granted: office.leases.has_granted(lead.epoch),
+            elected_at: office.leases.elected_at(lead.epoch),
+            takeover: Office::takeover(&self.state),
+            leader_dead: process.is_some_and(|(id, boot)| office.is_dead(id, boot)),
+            leader_returned: leader.is_some() && !leader_is_present,
+            leader_last: leader.filter(|_| leader_is_present).and_then(|server| office.last_position(server)),
+            release: office.release.as_ref().filter(|(id, _)| Some(*id) == process.map(|(id, _)| id)).map(|(_, r)| r),
+            handover_since: office.handover.map(|(_, since)| since),
+            handover_patience: Office::handover_patience(&self.state),
+            servers: &servers,
+            reports,
+            patience_until: office.round.as_ref().map_or(now, |round| round.patience_until),
+            begun: self.state.begun > Epoch(0),
+            seen,
+        };
+        let Some((rule, verdict)) = supervision::judge(&situation) else { return false };
+        let lease_is_over =
+            process.is_none() || situation.leader_dead || situation.release.is_some() || now >= situation.lease_over_at;
+        self.carry_out(cx, rule, verdict, lease_is_over)
+    }
+
+    fn carry_out(&mut self, cx: &mut Cx, rule: u32, verdict: supervision::Verdict, lease_is_over: bool) -> bool {
+        let wall_ms = self.stamp(cx);
+        let epoch = self.state.lead.epoch;
+        let leader = self.state.leader_process();
+        let reason = verdict.sentence.clone();
+        let command = match verdict.action {
+            Action::Wait => None,
+            Action::Depose { next, preferred, last } => {
+                assert!(lease_is_over, "R1: a depose is appended only when the lease is over");
+                Some(Command::Depose(Depose { epoch, leader, next, preferred, reason, last, wall_ms }))
+            }
+            Action::Elect { server, boot, last } => {
+                assert!(leader.is_none(), "R1: elect follows depose");
+                Some(Command::Elect(Elect { epoch, server, boot, last, wall_ms }))
+            }
+            Action::EndHandover => Some(Command::RequestHandover { to: None }),
+        };
+        let office = self.office.as_mut().expect("in office");
+        let said = (rule, verdict.sentence);
+        if said != office.said && !said.1.is_empty() {
+            office.said = said.clone();
+            cx.note(Event::Supervision { rule, sentence: said.1 });
+        }
+        let Some(command) = command else { return false };
+        office.leases.depose_appended = matches!(command, Command::Depose(_));
+        let index = self.propose(&command);
+        self.office.as_mut().expect("in office").undecided = index;
+        assert!(index.is_some(), "an agent in office leads");
+        true
+    }
+
+    /// Asks for a hand-over; answers why it can't be done.
+    pub(super) fn request_handover(&mut self, cx: &Cx, to: Option<NodeId>) -> Result<NodeId, &'static str> {
+        let Some((leader, _)) = self.state.leader_process() else { return Err("there is no leader") };
+        let fit = |candidate: &Candidate| {
+            candidate.id != leader && !candidate.dead && candidate.staying && candidate.health == Health::Good
+        };
+        let candidates = self.candidates(cx.now.time);
+        let office = self.office.as_ref().expect("checked by the caller");
+        if office.undecided.is_some() {
+            return Err("a change of the leadership is under way");
+        }
+        let complete =
+            |id: NodeId| self.state.servers.get(&id).and_then(|s| office.beat(s)).is_some_and(|b| b.complete);
+        let position = |id: NodeId| self.state.servers.get(&id).and_then(|server| office.last_position(server));
+        let to = match to {
+            Some(to) if to == leader => return Err("that server leads already"),
+            Some(to) => candidates.iter().find(|c| c.id == to && fit(c)).map(|c| c.id),
+            None => candidates
+                .iter()
+                .filter(|c| fit(c))
+                .map(|c| c.id)
+                .filter(|id| complete(*id))
+                .max_by_key(|id| position(*id)),
+        };
+        let to = to.ok_or("no such server is in good health")?;
+        let index = self.propose(&Command::RequestHandover { to: Some(to) });
+        self.office.as_mut().expect("in office").undecided = index;
+        Ok(to)
+    }
+
+    // ---- keeping house ----------------------------------------------------------------------------------------------
+
+    /// One entry at a time; true if one was appended.
+    pub(super) fn keep_house(&mut self, cx: &mut Cx) -> bool {
+        if !self.is_settled() || self.office.as_ref().is_some_and(|office| office.housekeeping.is_some()) {
+            return false;
+        }
+        let Some(command) = self.chore(cx) else { return false };
+        let index = self.propose(&command);
+        self.office.as_mut().expect("in office").housekeeping = index;
+        true
+    }
+
+    fn chore(&mut self, cx: &mut Cx) -> Option<Command> {
+        let now = cx.now.time;
+        let wall_ms = self.stamp(cx);
+        if self.state.deployment.is_none() {
+            let deployment = DeploymentId(cx.rng.next_u128());
+            return Some(Command::Found { deployment, timing: self.config.timing, wall_ms });
+        }
+        let frequency = self.config.supervision_frequency.max(Duration::from_millis(10));
+        let office = self.office.as_mut().expect("in office");
+        if now >= office.supervise_at {
+            office.supervise_at = now.plus(frequency);
+            office.transient.expire(cx.now.wall_ms);
+        }
+        if let Some(older) = self.state.older_lease
+            && now >= office.timing_since.plus(older)
+        {
+            return Some(Command::TimingSettled);
+        }
+        if let Some((leader, boot)) = self.state.leader_process()
+            && let Some(heard) = office.heard.get(&leader).filter(|heard| heard.boot == boot)
+            && let Some(beat) = &heard.beat
+            && beat.last.epoch == self.state.lead.epoch
+            && self.state.begun < beat.last.epoch
+        {
+            return Some(Command::Began { epoch: beat.last.epoch });
+        }
+        let unlisted = |id: &NodeId| !self.state.is_listed(*id);
+        let back = office.heard.iter().find(|(id, heard)| heard.beat.is_some() && unlisted(id)).map(|(id, _)| *id);
+        if let Some(server) = back {
+            office.heard.remove(&server);
+            return Some(Command::List { server });
+        }
+        if self.state.tree.next_expiry_ms().is_some_and(|at| at <= wall_ms) {
+            return Some(Command::Expire { wall_ms });
+        }
+        let write = |operations: Value| {
+            Some(Command::Write { transaction: json!([operations]).to_string(), privileged: true, wall_ms })
+        };
+        let agency = self.agency_record(cx);
+        if self.state.tree.get("/.agency", wall_ms).as_ref() != Some(&agency) {
+            return write(json!({"/.agency": {"op": "set", "new": agency}}));
+        }
+        self.health_changes(cx).and_then(write)
+    }
+
+    /// What `/.agency` holds: who the agents are and who of them leads.
+    fn agency_record(&self, cx: &Cx) -> Value {
+        let ids: Vec<String> = self.pool.seats().iter().map(|seat| seat.peer.id.to_string()).collect();
+        let pool: BTreeMap<String, String> =
+            self.pool.seats().iter().map(|s| (s.peer.id.to_string(), s.peer.endpoint.to_string())).collect();
+        let term = self.office.as_ref().map_or(0, |office| office.term.0);
+        json!({
+            "active": ids, "id": cx.me.id.to_string(), "pool": pool, "size": self.pool.seats().len(), "term": term,
+            "timeoutMult": 1,
+        })
+    }
+
+    /// Operations that bring the health records up to date; `None` if they are.
+    fn health_changes(&mut self, cx: &mut Cx) -> Option<Value> {
+        let now = cx.now.time;
+        let office = self.office.as_ref().expect("in office");
+        let lease = self.state.timing.lease;
+        let mut operations = serde_json::Map::new();
+        for server in self.state.listed() {
+            let id = server.peer.id;
+            let recorded = recorded_health(&self.state, id);
+            let pulse = Pulse {
+                silence: office.silence(server, now),
+                dead: office.is_dead(id, server.boot),
+                unheard: office.heard.get(&id).is_none_or(|heard| heard.boot != server.boot),
+                recorded: recorded.unwrap_or(Health::Bad),
+            };
+            let (_, health) = supervision::health(&pulse, self.config.ok_threshold, lease);
+            let key = format!("/arango/Supervision/Health/{id}");
+            let mut record = json!({
+                "ShortName": server.short_name(),
+                "Endpoint": server.peer.endpoint.to_string(),
+                "Host": server.host,
+                "SyncStatus": match office.beat(server) {
+                    None => "STARTUP",
+                    Some(beat) if beat.staying => "SERVING",
+                    Some(_) => "SHUTDOWN",
+                },
+                "Status": health.as_str(),
+                "Version": "3.11.14",
+                "Engine": "rocksdb",
+            });
+            if let Some(advertised) = &server.advertised {
+                record["AdvertisedEndpoint"] = json!(advertised.to_string());
+            }
+            let old = self.state.tree.get(&key, self.state.wall_ms).unwrap_or(Value::Null);
+            let changed = record.as_object().expect("an object").iter().any(|(field, value)| {
+                // An agent that has just taken office has not heard the server's own word yet.
+                old.get(field) != Some(value)
+                    && !(field == "SyncStatus" && office.beat(server).is_none() && !old.is_null())
+            });
+            if !changed {
+                continue;
+            }
+            let wall_ms = cx.now.wall_ms;
+            record["Timestamp"] = json!(iso_time(wall_ms));
+            record["SyncTime"] = json!(iso_time(office.heard.get(&id).map_or(wall_ms, |heard| heard.wall_ms)));
+            record["LastAckedTime"] = json!(iso_time(wall_ms));
+            operations.insert(key, json!({"op": "set", "new": record}));
+            let failed = format!("/arango/Target/FailedServers/{id}");
+            match health {
+                Health::Failed => drop(operations.insert(failed, json!({"op": "set", "new": []}))),
+                Health::Good => drop(operations.insert(failed, json!({"op": "delete"}))),
+                Health::Bad => {}
+            }
+            if let Some(from) = recorded
+                && from != health
+            {
+                cx.note(Event::HealthChanged { server: id, from, to: health });
+            }
+        }
+        (!operations.is_empty()).then_some(Value::Object(operations))
+    }
+
+    // ---- for status -------------------------------------------------------------------------------------------------
+
+    pub(super) fn server_status(&self, now: Time) -> Vec<Value> {
+        let Some(office) = &self.office else { return Vec::new() };
+        let describe = |server: &ServerRecord| {
+            let beat = office.beat(server);
+            json!({
+                "id": server.peer.id.to_string(),
+                "shortName": server.short_name(),
+                "endpoint": server.peer.endpoint.to_string(),
+                "advertised": server.advertised.as_ref().map(|endpoint| endpoint.to_string()),
+                "boot": server.boot.0,
+                "health": recorded_health(&self.state, server.peer.id).unwrap_or(Health::Bad).as_str(),
+                "dead": office.is_dead(server.peer.id, server.boot),
+                "silentMs": office.silence(server, now).as_millis() as u64,
+                "position": beat.map(|beat| json!({"epoch": beat.last.epoch.0, "tick": beat.last.tick.0})),
+                "complete": beat.map(|beat| beat.complete),
+            })
+        };
+        self.state.listed().into_iter().map(describe).collect()
+    }
+}

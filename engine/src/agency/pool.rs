@@ -1,0 +1,224 @@
+//! Forming the pool: which agents the agency consists of, found out once and for ever.
+//!
+//! Two phases, each durable before anything is said of it. An agent that has met as many others as the pool needs
+//! *settles* on that set and will never agree to another; when all of them have settled on the same set, the pool is
+//! *formed*. So no two pools can share an agent, and the first pool needs all its agents (R11). A seat includes the id
+//! of the agent's disk: an agent that comes back with an empty directory is nobody the others know.
+
+use crate::io::{Cx, Event, Op, OpId, Severity};
+use crate::message::raft::{Gossip, Persist, Raft, SavedRaft, Seat};
+use crate::message::{Message, Peer};
+use crate::types::*;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+const META_POOL: &str = "pool";
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Row {
+    seats: Vec<Seat>,
+    formed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Meeting,
+    Settling(OpId),
+    Settled,
+    Forming(OpId),
+    Formed,
+}
+
+pub struct Pool {
+    size: usize,
+    disk: StoreId,
+    /// Sorted; this agent included.
+    seats: Vec<Seat>,
+    phase: Phase,
+    /// Where other agents may be.
+    addresses: BTreeSet<Endpoint>,
+    /// Who has settled on the same set.
+    agreed: BTreeSet<NodeId>,
+    interval: Duration,
+    gossip_at: Time,
+    complained: BTreeSet<NodeId>,
+}
+
+impl Pool {
+    pub fn boot(config: &AgentConfig, me: &Peer, disk: StoreId, saved: &SavedRaft, now: Time) -> Pool {
+        let row = saved.meta.iter().find(|(name, _)| name == META_POOL);
+        let row: Row = row.map(|(_, b)| postcard::from_bytes(b).expect("a readable pool")).unwrap_or_default();
+        let phase = match (row.formed, row.seats.is_empty()) {
+            (true, _) => Phase::Formed,
+            (false, false) => Phase::Settled,
+            (false, true) => Phase::Meeting,
+        };
+        let mine = Seat { peer: me.clone(), disk };
+        let mut seats = if row.seats.is_empty() { vec![mine.clone()] } else { row.seats };
+        let own = seats.iter_mut().find(|seat| seat.peer.id == me.id && seat.disk == disk);
+        own.expect("an agent has a seat in its own pool").peer.endpoint = me.endpoint.clone();
+        Pool {
+            size: config.size,
+            disk,
+            addresses: config.peers.iter().filter(|e| **e != me.endpoint).cloned().collect(),
+            seats,
+            phase,
+            agreed: BTreeSet::new(),
+            interval: (config.election_timeout_min / 4).clamp(Duration::from_millis(20), Duration::from_millis(500)),
+            gossip_at: now,
+            complained: BTreeSet::new(),
+        }
+    }
+
+    pub fn is_formed(&self) -> bool {
+        self.phase == Phase::Formed
+    }
+
+    pub fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+
+    pub fn peer(&self, id: NodeId) -> Option<&Peer> {
+        self.seats.iter().map(|seat| &seat.peer).find(|peer| peer.id == id)
+    }
+
+    pub fn deadline(&self) -> Time {
+        if self.is_formed() { Time::NEVER } else { self.gossip_at }
+    }
+
+    pub fn tick(&mut self, cx: &mut Cx) {
+        if self.is_formed() {
+            return;
+        }
+        self.advance(cx);
+        if cx.now.time >= self.gossip_at {
+            self.gossip_at = cx.now.time.plus(self.interval);
+            let message = Message::Raft(Raft::Gossip(self.gossip(true)));
+            let known: BTreeSet<Endpoint> = self.others().map(|seat| seat.peer.endpoint.clone()).collect();
+            for endpoint in self.addresses.union(&known) {
+                cx.send_to_endpoint(endpoint, message.clone());
+            }
+        }
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Seat> {
+        self.seats.iter().filter(|seat| seat.disk != self.disk)
+    }
+
+    fn gossip(&self, asks: bool) -> Gossip {
+        let settled = matches!(self.phase, Phase::Settled | Phase::Forming(_) | Phase::Formed);
+        Gossip { size: self.size as u32, disk: self.disk, known: self.seats.clone(), settled, asks }
+    }
+
+    /// The first complaint about somebody; the rest would only fill the log.
+    fn complain(&mut self, cx: &mut Cx, about: NodeId, text: String) {
+        if self.complained.insert(about) {
+            cx.note(Event::Says(Severity::Error, text.into()));
+        }
+    }
+
+    pub fn on_gossip(&mut self, cx: &mut Cx, from: Peer, gossip: Gossip) {
+        if from.id == cx.me.id {
+            if gossip.disk != self.disk {
+                self.complain(cx, from.id, format!("another agent at {} has this agent's id", from.endpoint));
+            }
+            return;
+        }
+        if gossip.size as usize != self.size || from.id.kind != NodeKind::Agent {
+            let text = format!("{} wants a pool of {}, this agent one of {}", from.id, gossip.size, self.size);
+            self.complain(cx, from.id, text);
+            return;
+        }
+        let seat = Seat { peer: from.clone(), disk: gossip.disk };
+        if self.phase == Phase::Meeting {
+            // An agent that started afresh before anything was settled replaces its former self.
+            self.seats.retain(|s| s.disk == self.disk || (s.peer.id != from.id && s.peer.endpoint != from.endpoint));
+            if self.seats.len() < self.size {
+                self.seats.push(seat.clone());
+                self.seats.sort();
+            }
+            // Others are only addresses until they have spoken themselves.
+            for other in gossip.known.iter().take(self.size) {
+                if other.peer.id != cx.me.id && self.addresses.len() < 64 {
+                    self.addresses.insert(other.peer.endpoint.clone());
+                }
+            }
+        }
+        let mine = self.seats.iter_mut().find(|s| s.peer.id == from.id && s.disk == gossip.disk);
+        match mine {
+            Some(mine) => mine.peer.endpoint = from.endpoint.clone(),
+            None => {
+                let text = format!("{} (disk {}) is not in this agent's pool", from.id, Uuid(gossip.disk.0));
+                self.complain(cx, from.id, text);
+                return;
+            }
+        }
+        if gossip.settled {
+            if identities(&gossip.known) == identities(&self.seats) {
+                self.agreed.insert(from.id);
+            } else if self.phase != Phase::Meeting {
+                let text = format!("{} has settled on another pool: more agents than the pool's size?", from.id);
+                self.complain(cx, from.id, text);
+            }
+        }
+        if gossip.asks {
+            cx.send(&from, Message::Raft(Raft::Gossip(self.gossip(false))));
+        }
+        self.advance(cx);
+    }
+
+    /// A member may have moved: its address is not part of its identity. True if `from` is a member.
+    pub fn recognize(&mut self, cx: &mut Cx, from: &Peer, disk: StoreId) -> bool {
+        let Some(seat) = self.seats.iter_mut().find(|s| s.peer.id == from.id && s.disk == disk) else {
+            let text = format!("{} speaks from disk {}, which is not in the pool: ignored", from.id, Uuid(disk.0));
+            self.complain(cx, from.id, text);
+            return false;
+        };
+        if seat.peer.endpoint != from.endpoint {
+            seat.peer.endpoint = from.endpoint.clone();
+            self.persist(cx, true);
+        }
+        true
+    }
+
+    fn advance(&mut self, cx: &mut Cx) {
+        match self.phase {
+            Phase::Meeting if self.seats.len() == self.size => self.phase = Phase::Settling(self.persist(cx, false)),
+            Phase::Settled if self.agreed.len() + 1 == self.size => {
+                self.phase = Phase::Forming(self.persist(cx, true));
+            }
+            _ => {}
+        }
+    }
+
+    fn persist(&self, cx: &mut Cx, formed: bool) -> OpId {
+        let row = postcard::to_allocvec(&Row { seats: self.seats.clone(), formed }).expect("a pool can be encoded");
+        cx.start(Op::Persist(Persist { meta: vec![(META_POOL, Some(row.into()))], ..Persist::default() }))
+    }
+
+    /// True if it was an operation of the pool's.
+    pub fn done(&mut self, cx: &mut Cx, op: OpId, ok: bool) -> bool {
+        let (after, before) = match self.phase {
+            Phase::Settling(mine) if mine == op => (Phase::Settled, Phase::Meeting),
+            Phase::Forming(mine) if mine == op => (Phase::Formed, Phase::Settled),
+            _ => return false,
+        };
+        // What failed is tried again with the next round of gossip.
+        self.phase = if ok { after } else { before };
+        self.gossip_at = cx.now.time;
+        self.advance(cx);
+        if self.is_formed() {
+            assert_eq!(self.seats.len(), self.size);
+            cx.note(Event::PoolFormed { agents: self.size });
+            // Those who wait for our word have it at once.
+            for seat in self.others() {
+                cx.send(&seat.peer, Message::Raft(Raft::Gossip(self.gossip(false))));
+            }
+        }
+        true
+    }
+}
+
+fn identities(seats: &[Seat]) -> BTreeSet<(NodeId, StoreId)> {
+    seats.iter().map(|seat| (seat.peer.id, seat.disk)).collect()
+}

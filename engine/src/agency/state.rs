@@ -1,0 +1,665 @@
+//! The replicated state machine: what every agent makes of the same log.
+//!
+//! The leadership record, the servers' boots, the timing of leases and the deployment's identity lie outside the tree
+//! that clients can write; what the tree shows of them is a projection (R10). Applying an entry depends on the state and
+//! the entry alone: time is what the Raft leader stamped into it. Keeps I3 and I6.
+
+use super::tree::{self, Refusal, Tree};
+use crate::io::{Event, Severity};
+use crate::message::{Leader, Leadership, Peer, Register};
+use crate::types::*;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, VecDeque};
+
+pub const LEADER_KEY: &str = "/arango/Plan/AsyncReplication/Leader";
+pub const READONLY_KEY: &str = "/arango/Readonly";
+pub const MAINTENANCE_KEY: &str = "/arango/Supervision/Maintenance";
+/// Written by an operator who confirms that an agency without a past takes over data that has one (R11): the value is
+/// the deployment id of the data.
+pub const ADOPT_KEY: &str = "/arango/Supervision/AdoptDeployment";
+
+/// What is kept of past failovers and of clients' transactions.
+const FAILOVERS_MAX: usize = 32;
+const CLIENTS_MAX: usize = 10_000;
+
+/// A log entry. The entry that begins a term is empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// The first entry of the deployment: chance and the proposed timing.
+    Found {
+        deployment: DeploymentId,
+        timing: Timing,
+        wall_ms: u64,
+    },
+    /// A write transaction as JSON text: `[operations, preconditions?, clientId?]`. The agency's own are privileged.
+    Write {
+        transaction: String,
+        privileged: bool,
+        wall_ms: u64,
+    },
+    Register {
+        peer: Peer,
+        register: Register,
+        wall_ms: u64,
+    },
+    /// A server that was taken out of the tree is still there.
+    List {
+        server: NodeId,
+    },
+    Depose(Depose),
+    Elect(Elect),
+    /// The leader is asked to hand over; `None` takes the request back.
+    RequestHandover {
+        to: Option<NodeId>,
+    },
+    /// The leader has written in this epoch: from now on an empty store is not a candidate.
+    Began {
+        epoch: Epoch,
+    },
+    SetTiming {
+        timing: Timing,
+    },
+    /// Every lease that was granted under an earlier timing is over (R9).
+    TimingSettled,
+    Expire {
+        wall_ms: u64,
+    },
+}
+
+/// R1, first half. Applies only to the record that it names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Depose {
+    pub epoch: Epoch,
+    pub leader: Option<(NodeId, Boot)>,
+    pub next: Epoch,
+    pub preferred: Option<NodeId>,
+    pub reason: String,
+    /// The last position that the deposed leader told of.
+    pub last: Option<Position>,
+    pub wall_ms: u64,
+}
+
+/// R1, second half. Applies only while nobody leads and `epoch` is the record's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Elect {
+    pub epoch: Epoch,
+    pub server: NodeId,
+    pub boot: Boot,
+    pub last: Position,
+    pub wall_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerRecord {
+    pub peer: Peer,
+    pub boot: Boot,
+    pub nonce: Nonce,
+    pub store: StoreId,
+    pub advertised: Option<Endpoint>,
+    pub host: String,
+    /// Servers are numbered in the order of their first registration.
+    pub number: u32,
+    pub seen: Epoch,
+}
+
+impl ServerRecord {
+    pub fn short_name(&self) -> String {
+        format!("Single{:04}", self.number)
+    }
+}
+
+/// What is told of a failover, before and after it is finished.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failover {
+    pub job: u64,
+    pub epoch: Epoch,
+    pub from: Option<NodeId>,
+    pub to: Option<NodeId>,
+    pub reason: String,
+    /// As last heard of from the deposed leader; it may have written more.
+    pub old_last: Option<Position>,
+    pub new_last: Option<Position>,
+    pub begun_ms: u64,
+    pub finished_ms: u64,
+}
+
+impl Failover {
+    /// ArangoDB's job record, with what Tanist knows besides.
+    pub fn to_json(&self) -> Value {
+        let position = |p: &Option<Position>| p.map(|p| json!({"epoch": p.epoch.0, "tick": p.tick.0}));
+        json!({
+            "type": "activeFailover",
+            "creator": "supervision",
+            "jobId": self.job.to_string(),
+            "server": self.from.map(|id| id.to_string()),
+            "newLeader": self.to.map(|id| id.to_string()),
+            "reason": self.reason,
+            "epoch": self.epoch.0,
+            "oldPosition": position(&self.old_last),
+            "newPosition": position(&self.new_last),
+            "timeCreated": iso_time(self.begun_ms),
+            "timeFinished": iso_time(self.finished_ms),
+        })
+    }
+}
+
+/// A client's transaction that was applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct ClientWrite {
+    index: u64,
+    checksum: u32,
+}
+
+/// What an entry came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Nothing,
+    /// The index under which it was applied, or the present values of the keys whose preconditions do not hold.
+    Written(Result<u64, Value>),
+    Registered {
+        server: NodeId,
+        nonce: Nonce,
+        result: Result<Boot, String>,
+    },
+    Deposed,
+    Elected,
+    /// A depose or an elect that came too late, or any other change of the leadership record.
+    LeadershipSettled,
+}
+
+pub struct Applied {
+    pub outcome: Outcome,
+    /// What it did to the tree, as operations by key; for `poll`.
+    pub query: Map<String, Value>,
+    pub events: Vec<Event>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub applied: u64,
+    pub applied_term: Term,
+    pub digest: u64,
+    /// The latest time that was stamped into an entry.
+    pub wall_ms: u64,
+    pub tree: Tree,
+    pub deployment: Option<DeploymentId>,
+    pub timing: Timing,
+    /// The longest lease that may still be in use from before the timing was changed (R9).
+    pub older_lease: Option<Duration>,
+    pub servers: BTreeMap<NodeId, ServerRecord>,
+    pub lead: Leadership,
+    /// The nonce of the process that `lead` names.
+    pub lead_nonce: Option<Nonce>,
+    /// Who should follow, if it has reported as much as anybody.
+    pub preferred: Option<NodeId>,
+    /// The latest epoch in which something is known to be written.
+    pub begun: Epoch,
+    /// An operator has confirmed that data with a past may be taken over.
+    pub adopted: bool,
+    pub under_way: Option<Failover>,
+    pub finished: VecDeque<Failover>,
+    clients: BTreeMap<String, ClientWrite>,
+    clients_in_order: VecDeque<String>,
+    #[serde(skip)]
+    query: Map<String, Value>,
+    #[serde(skip)]
+    events: Vec<Event>,
+}
+
+impl State {
+    pub fn encode(&self) -> Bytes {
+        postcard::to_allocvec(self).expect("the state can be encoded").into()
+    }
+
+    pub fn decode(bytes: &[u8]) -> State {
+        postcard::from_bytes(bytes).expect("a snapshot holds a readable state")
+    }
+
+    /// The nonce's process still counts as a member of the deployment.
+    pub fn is_listed(&self, server: NodeId) -> bool {
+        self.servers.contains_key(&server) && self.tree.has(&format!("/arango/Plan/Singles/{server}"), self.wall_ms)
+    }
+
+    /// Members in the order of their first registration.
+    pub fn listed(&self) -> Vec<&ServerRecord> {
+        let mut listed: Vec<_> = self.servers.values().filter(|s| self.is_listed(s.peer.id)).collect();
+        listed.sort_by_key(|server| server.number);
+        listed
+    }
+
+    /// R11: this agency never had a leader, but there is data that has.
+    pub fn meets_older_data(&self) -> bool {
+        self.lead.epoch == Epoch(0) && !self.adopted && self.listed().iter().any(|server| server.seen > Epoch(0))
+    }
+
+    pub fn client_index(&self, client: &str) -> Option<u64> {
+        self.clients.get(client).map(|write| write.index)
+    }
+
+    /// Applies the next entry.
+    pub fn apply(&mut self, index: u64, term: Term, data: &[u8]) -> Applied {
+        assert_eq!(index, self.applied + 1, "I3: entries are applied in order, each once");
+        assert!(term >= self.applied_term);
+        self.applied = index;
+        self.applied_term = term;
+        for part in [&index.to_le_bytes()[..], &term.0.to_le_bytes(), data] {
+            self.digest = fnv(self.digest, part);
+        }
+        let outcome = if data.is_empty() {
+            Outcome::Nothing
+        } else {
+            match postcard::from_bytes(data) {
+                Ok(command) => self.carry_out(index, command),
+                Err(error) => panic!("entry {index} of the agency's log can't be read: {error}"),
+            }
+        };
+        let query = std::mem::take(&mut self.query);
+        let events = std::mem::take(&mut self.events);
+        Applied { outcome, query, events }
+    }
+
+    fn carry_out(&mut self, index: u64, command: Command) -> Outcome {
+        match command {
+            Command::Found { deployment, timing, wall_ms } => self.found(deployment, timing, wall_ms),
+            Command::Write { transaction, privileged, wall_ms } => {
+                self.see_time(wall_ms);
+                Outcome::Written(self.write(index, &transaction, privileged))
+            }
+            Command::Register { peer, register, wall_ms } => {
+                self.see_time(wall_ms);
+                let (server, nonce) = (peer.id, register.nonce);
+                Outcome::Registered { server, nonce, result: self.register(peer, register) }
+            }
+            Command::List { server } => {
+                if let Some(record) = self.servers.get(&server).cloned() {
+                    self.list(&record);
+                }
+                Outcome::Nothing
+            }
+            Command::Depose(depose) => self.depose(index, depose),
+            Command::Elect(elect) => self.elect(index, elect),
+            Command::RequestHandover { to } => {
+                self.request_handover(index, to);
+                Outcome::LeadershipSettled
+            }
+            Command::Began { epoch } => {
+                self.begun = self.begun.max(epoch);
+                Outcome::Nothing
+            }
+            Command::SetTiming { timing } => {
+                if timing.lease < self.timing.lease {
+                    self.older_lease = Some(self.older_lease.unwrap_or_default().max(self.timing.lease));
+                }
+                self.timing = timing;
+                Outcome::Nothing
+            }
+            Command::TimingSettled => {
+                self.older_lease = None;
+                Outcome::Nothing
+            }
+            Command::Expire { wall_ms } => {
+                self.see_time(wall_ms);
+                for path in self.tree.expire(self.wall_ms) {
+                    self.query.insert(path, json!({"op": "delete"}));
+                }
+                self.project();
+                Outcome::Nothing
+            }
+        }
+    }
+
+    fn see_time(&mut self, wall_ms: u64) {
+        self.wall_ms = self.wall_ms.max(wall_ms);
+    }
+
+    fn set(&mut self, path: String, value: Value) {
+        self.tree.set(&path, &value);
+        self.query.insert(path, json!({"op": "set", "new": value}));
+    }
+
+    fn remove(&mut self, path: String) {
+        if self.tree.has(&path, 0) {
+            self.tree.remove(&path);
+            self.query.insert(path, json!({"op": "delete"}));
+        }
+    }
+
+    fn increment(&mut self, path: &str) -> u64 {
+        let value = self.tree.get(path, self.wall_ms).and_then(|v| v.as_u64()).unwrap_or(0) + 1;
+        self.set(path.to_owned(), json!(value));
+        value
+    }
+
+    fn says(&mut self, severity: Severity, text: String) {
+        self.events.push(Event::Says(severity, text.into()));
+    }
+
+    fn found(&mut self, deployment: DeploymentId, timing: Timing, wall_ms: u64) -> Outcome {
+        self.see_time(wall_ms);
+        if self.deployment.is_none() {
+            self.deployment = Some(deployment);
+            self.timing = timing;
+            if !self.tree.has("/arango/Plan", self.wall_ms) {
+                self.set("/arango".into(), initial_tree(deployment));
+            }
+        }
+        Outcome::Nothing
+    }
+
+    // ---- clients ----------------------------------------------------------------------------------------------------
+
+    fn write(&mut self, index: u64, transaction: &str, privileged: bool) -> Result<u64, Value> {
+        let parsed: Value = serde_json::from_str(transaction).expect("checked before it was proposed");
+        let none = Map::new();
+        let operations = parsed.get(0).and_then(Value::as_object).unwrap_or(&none);
+        let preconditions = parsed.get(1).and_then(Value::as_object).unwrap_or(&none);
+        let client = parsed.get(2).and_then(Value::as_str).filter(|client| !client.is_empty());
+        let checksum = crc32fast::hash(transaction.as_bytes());
+        if let Some(earlier) = client.and_then(|client| self.clients.get(client))
+            && earlier.checksum == checksum
+        {
+            // The same transaction again, from a client that did not hear the answer.
+            return Ok(earlier.index);
+        }
+        match self.tree.transact(operations, preconditions, self.wall_ms) {
+            Ok(()) => {}
+            Err(Refusal::Preconditions(keys)) => return Err(self.tree.read(&keys, self.wall_ms)),
+            Err(Refusal::Operator(key, _)) => return Err(self.tree.read(&[key], self.wall_ms)),
+        }
+        for (key, operation) in operations {
+            self.query.insert(tree::normalize(key), operation.clone());
+        }
+        if let Some(client) = client {
+            self.remember(client.to_owned(), ClientWrite { index, checksum });
+        }
+        if !privileged {
+            self.after_foreign_write(index, operations);
+        }
+        Ok(index)
+    }
+
+    fn remember(&mut self, client: String, write: ClientWrite) {
+        if self.clients.insert(client.clone(), write).is_none() {
+            self.clients_in_order.push_back(client);
+        }
+        if self.clients_in_order.len() > CLIENTS_MAX
+            && let Some(oldest) = self.clients_in_order.pop_front()
+        {
+            self.clients.remove(&oldest);
+        }
+    }
+
+    /// R10: the leadership record is not written through the tree. A wish to have another leader becomes a request to
+    /// hand over.
+    fn after_foreign_write(&mut self, index: u64, operations: &Map<String, Value>) {
+        let touches = operations.keys().any(|key| {
+            let key = tree::normalize(key);
+            tree::is_same_or_above(&key, LEADER_KEY) || tree::is_same_or_above(LEADER_KEY, &key)
+        });
+        if touches {
+            let wanted = self.tree.get(LEADER_KEY, self.wall_ms);
+            let wanted = wanted.as_ref().and_then(Value::as_str).and_then(NodeId::parse);
+            self.project();
+            match (wanted, &self.lead.leader) {
+                (Some(to), Some(leader)) if to != leader.peer.id && self.is_listed(to) => {
+                    self.says(Severity::Info, format!("{to} was written to {LEADER_KEY}: a request to hand over"));
+                    self.request_handover(index, Some(to));
+                }
+                _ => {}
+            }
+        }
+        // A server that an operator has taken out of the plan is forgotten in the other places, too.
+        let unlisted: Vec<NodeId> = self.servers.keys().copied().filter(|id| !self.is_listed(*id)).collect();
+        for server in unlisted {
+            self.remove(format!("/arango/Supervision/Health/{server}"));
+            self.remove(format!("/arango/Target/FailedServers/{server}"));
+            self.remove(format!("/arango/Current/ServersRegistered/{server}"));
+            self.remove(format!("/arango/Current/Singles/{server}"));
+        }
+        if self.lead.epoch == Epoch(0)
+            && let Some(text) = self.tree.get(ADOPT_KEY, self.wall_ms).as_ref().and_then(Value::as_str)
+            && let Some(uuid) = Uuid::parse(text)
+        {
+            let deployment = DeploymentId(uuid.0);
+            if self.deployment != Some(deployment) || !self.adopted {
+                self.deployment = Some(deployment);
+                self.adopted = true;
+                self.set("/arango/Cluster".into(), json!(uuid.to_string()));
+                self.says(Severity::Warn, format!("an operator confirmed: this agency takes over deployment {uuid}"));
+            }
+        }
+    }
+
+    /// What the tree shows of the leadership record.
+    fn project(&mut self) {
+        let shown = self.tree.get(LEADER_KEY, self.wall_ms);
+        let leader = self.lead.leader.as_ref().map(|leader| json!(leader.peer.id.to_string()));
+        if shown != leader {
+            match leader {
+                Some(leader) => self.set(LEADER_KEY.to_owned(), leader),
+                None => self.remove(LEADER_KEY.to_owned()),
+            }
+        }
+    }
+
+    // ---- servers ----------------------------------------------------------------------------------------------------
+
+    fn register(&mut self, peer: Peer, register: Register) -> Result<Boot, String> {
+        let Some(deployment) = self.deployment else { return Err("the agency is not founded yet".into()) };
+        if let Some(theirs) = register.deployment
+            && theirs != deployment
+        {
+            let (theirs, ours) = (Uuid(theirs.0), Uuid(deployment.0));
+            let mut reason = format!("its data belongs to deployment {theirs}, this agency to {ours}");
+            if self.lead.epoch == Epoch(0) {
+                reason += &format!("; to take the data over, write \"{theirs}\" to the agency key {ADOPT_KEY}");
+            }
+            return Err(reason);
+        }
+        let known = self.servers.get(&peer.id);
+        if let Some(known) = known
+            && known.nonce == register.nonce
+        {
+            return Ok(known.boot);
+        }
+        if let Some(known) = known
+            && known.store == register.store
+            && register.seen < known.seen
+            && self.is_listed(peer.id)
+        {
+            return Err(format!(
+                "its data has seen epoch {} but had seen {} before: an old copy of its directory was restored; \
+                 to let it in, delete /arango/Plan/Singles/{} from the agency",
+                register.seen.0, known.seen.0, peer.id
+            ));
+        }
+        let id = peer.id;
+        let boot = Boot(known.map_or(0, |known| known.boot.0) + 1);
+        let number = known.map_or_else(|| self.servers.len() as u32 + 1, |known| known.number);
+        let record = ServerRecord {
+            peer,
+            boot,
+            nonce: register.nonce,
+            store: register.store,
+            advertised: register.advertised,
+            host: register.host,
+            number,
+            seen: register.seen,
+        };
+        self.servers.insert(id, record.clone());
+        self.list(&record);
+        self.set(format!("/arango/Current/ServersKnown/{id}/rebootId"), json!(boot.0));
+        Ok(boot)
+    }
+
+    /// The keys by which ArangoDB's tools find a server.
+    fn list(&mut self, record: &ServerRecord) {
+        let id = record.peer.id;
+        for (part, version) in [("Plan", "/arango/Plan/Version"), ("Current", "/arango/Current/Version")] {
+            let path = format!("/arango/{part}/Singles/{id}");
+            if !self.tree.has(&path, self.wall_ms) {
+                self.set(path, json!("none"));
+                self.increment(version);
+            }
+        }
+        let map = format!("/arango/Target/MapUniqueToShortID/{id}");
+        if !self.tree.has(&map, self.wall_ms) {
+            self.set("/arango/Target/LatestSingleId".into(), json!(self.servers.len()));
+            self.set(map, json!({"TransactionID": record.number, "ShortName": record.short_name()}));
+        }
+        let advertised = record.advertised.as_ref().map_or(String::new(), |endpoint| endpoint.to_string());
+        let registered = json!({
+            "endpoint": record.peer.endpoint.to_string(),
+            "advertisedEndpoint": advertised,
+            "host": record.host,
+            "version": 31114,
+            "versionString": "3.11.14",
+            "engine": "rocksdb",
+            "timestamp": iso_time(self.wall_ms),
+        });
+        self.set(format!("/arango/Current/ServersRegistered/{id}"), registered);
+        self.increment("/arango/Current/Version");
+    }
+
+    // ---- leadership -------------------------------------------------------------------------------------------------
+
+    pub fn leader_process(&self) -> Option<(NodeId, Boot)> {
+        self.lead.leader.as_ref().map(|leader| (leader.peer.id, leader.boot))
+    }
+
+    fn depose(&mut self, index: u64, depose: Depose) -> Outcome {
+        self.see_time(depose.wall_ms);
+        if depose.epoch != self.lead.epoch || depose.leader != self.leader_process() || depose.next <= depose.epoch {
+            return Outcome::LeadershipSettled;
+        }
+        let from = depose.leader.map(|(server, _)| server);
+        // Deposed again before anybody led: still the same failover.
+        let first = self.under_way.take();
+        self.under_way = Some(Failover {
+            job: index,
+            epoch: depose.next,
+            from: from.or(first.as_ref().and_then(|f| f.from)),
+            to: None,
+            reason: first.as_ref().map_or(depose.reason, |f| f.reason.clone()),
+            old_last: depose.last.or(first.as_ref().and_then(|f| f.old_last)),
+            new_last: None,
+            begun_ms: first.as_ref().map_or(self.wall_ms, |f| f.begun_ms),
+            finished_ms: 0,
+        });
+        if let Some(preferred) = depose.preferred {
+            self.preferred = Some(preferred);
+        }
+        self.lead = Leadership { index, epoch: depose.next, leader: None, successor: None };
+        self.lead_nonce = None;
+        self.project();
+        self.events.push(Event::Deposed { epoch: depose.next, server: from });
+        Outcome::Deposed
+    }
+
+    fn elect(&mut self, index: u64, elect: Elect) -> Outcome {
+        self.see_time(elect.wall_ms);
+        let server = self.servers.get(&elect.server).filter(|server| server.boot == elect.boot).cloned();
+        let Some(server) = server else { return Outcome::LeadershipSettled };
+        if self.lead.leader.is_some() || self.lead.epoch != elect.epoch {
+            return Outcome::LeadershipSettled;
+        }
+        let leader = Leader { peer: server.peer.clone(), boot: server.boot };
+        self.lead = Leadership { index, epoch: elect.epoch, leader: Some(leader), successor: None };
+        self.lead_nonce = Some(server.nonce);
+        self.preferred = None;
+        self.project();
+        if let Some(mut failover) = self.under_way.take() {
+            failover.to = Some(elect.server);
+            failover.new_last = Some(elect.last);
+            failover.finished_ms = self.wall_ms;
+            self.set(format!("/arango/Target/Finished/{}", failover.job), failover.to_json());
+            self.finished.push_back(failover);
+            if self.finished.len() > FAILOVERS_MAX
+                && let Some(oldest) = self.finished.pop_front()
+            {
+                self.remove(format!("/arango/Target/Finished/{}", oldest.job));
+            }
+        }
+        self.events.push(Event::Elected { epoch: elect.epoch, server: elect.server, boot: elect.boot });
+        Outcome::Elected
+    }
+
+    fn request_handover(&mut self, index: u64, to: Option<NodeId>) {
+        let Some((leader, _)) = self.leader_process() else { return };
+        let to = to.filter(|to| *to != leader && self.is_listed(*to));
+        if self.lead.successor != to {
+            self.lead.successor = to;
+            self.lead.index = index;
+        }
+    }
+}
+
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    let start = if hash == 0 { 0xcbf2_9ce4_8422_2325 } else { hash };
+    bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// `2023-01-01T00:00:00Z`.
+pub fn iso_time(wall_ms: u64) -> String {
+    let seconds = wall_ms / 1000;
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from days since 1970, counting years from March (Hinnant's algorithm).
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Unix milliseconds of such a text; the fraction is dropped. `None` for anything else.
+pub fn parse_iso_time(text: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let month_from_march = (month + 9) % 12;
+    let day_of_era =
+        year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * month_from_march + 2) / 5 + day - 1;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    Some((days * 86_400 + hour * 3600 + minute * 60 + second) * 1000)
+}
+
+/// What ArangoDB's first server writes below `/arango`.
+fn initial_tree(deployment: DeploymentId) -> Value {
+    let analyzers = json!({"_system": {"revision": 0, "buildingRevision": 0, "coordinator": "", "rebootID": 0}});
+    json!({
+        "Cluster": Uuid(deployment.0).to_string(),
+        "Agency": {"Definition": 1},
+        "Current": {
+            "AsyncReplication": {}, "Collections": {"_system": {}}, "Version": 1, "ShardsCopied": {}, "NewServers": {},
+            "Coordinators": {}, "Lock": "UNLOCKED", "DBServers": {}, "Singles": {}, "ServersRegistered": {"Version": 1},
+            "Databases": {},
+        },
+        "InitDone": true,
+        "Plan": {
+            "AsyncReplication": {}, "Coordinators": {}, "Databases": {"_system": {"name": "_system", "id": "1"}},
+            "Lock": "UNLOCKED", "DBServers": {}, "Singles": {}, "Version": 1, "Collections": {"_system": {}},
+            "Views": {"_system": {}}, "Analyzers": analyzers,
+        },
+        "Sync": {
+            "LatestID": 1, "Problems": {}, "UserVersion": 1, "ServerStates": {}, "HeartbeatIntervalMs": 1000,
+        },
+        "Supervision": {"Health": {}, "Shards": {}, "DBServers": {}},
+        "Target": {
+            "NumberOfCoordinators": null, "NumberOfDBServers": null, "CleanedServers": [], "ToBeCleanedServers": [],
+            "FailedServers": {}, "Lock": "UNLOCKED", "MapLocalToID": {}, "Failed": {}, "Finished": {}, "Pending": {},
+            "ToDo": {}, "Version": 1,
+        },
+    })
+}

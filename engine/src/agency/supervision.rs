@@ -1,0 +1,303 @@
+//! What the agency's leader decides about the servers' leader: a table of numbered rules.
+//!
+//! The rules are looked at after every step, so that a death notice, a report or a committed entry leads on at once; the
+//! first that matches wins. Each is a pure function of the [`Situation`]. Keeps R1 (a depose only when no lease is
+//! left), R4, R5, R11 and R12; what the decision leads to is carried out, and checked once more, elsewhere.
+
+use crate::message::{Health, Leadership, Release, Report};
+use crate::types::*;
+use std::collections::BTreeMap;
+
+/// All that the rules go by.
+pub struct Situation<'a> {
+    pub now: Time,
+    pub lead: &'a Leadership,
+    /// Whom a release or a hand-over named.
+    pub preferred: Option<NodeId>,
+    /// A change of the leadership record is appended and not yet applied.
+    pub undecided: bool,
+    /// R11: servers hold data with a past, this agency has none, and no operator has confirmed.
+    pub meets_older_data: bool,
+    pub maintenance: bool,
+    /// From when on nobody can hold a lease of the record's epoch.
+    pub lease_over_at: Time,
+    pub granted: bool,
+    /// When this agent elected the present leader, if it did.
+    pub elected_at: Option<Time>,
+    /// How long a chosen server may take until its first renewal.
+    pub takeover: Duration,
+    /// The leader's process is known to be dead.
+    pub leader_dead: bool,
+    /// The leader's server has registered a later process.
+    pub leader_returned: bool,
+    pub leader_last: Option<Position>,
+    pub release: Option<&'a Release>,
+    /// Since when the hand-over is asked for, and how long it may take.
+    pub handover_since: Option<Time>,
+    pub handover_patience: Duration,
+    /// In the order of their first registration.
+    pub servers: &'a [Candidate],
+    /// Of this round only.
+    pub reports: &'a BTreeMap<NodeId, Report>,
+    pub patience_until: Time,
+    /// Something has been written in this deployment.
+    pub begun: bool,
+    /// The highest epoch that any store is known to have seen.
+    pub seen: Epoch,
+}
+
+/// A registered server that might lead.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub id: NodeId,
+    pub boot: Boot,
+    pub health: Health,
+    /// Its process is known to be dead.
+    pub dead: bool,
+    /// False while it is stopping.
+    pub staying: bool,
+    /// Believed to be alive: the choice waits for its report.
+    pub awaited: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Wait,
+    Depose { next: Epoch, preferred: Option<NodeId>, last: Option<Position> },
+    Elect { server: NodeId, boot: Boot, last: Position },
+    EndHandover,
+}
+
+pub struct Verdict {
+    pub action: Action,
+    /// What is done and why; the same as long as nothing changes.
+    pub sentence: String,
+}
+
+pub struct Rule {
+    pub number: u32,
+    pub when: &'static str,
+    pub then: &'static str,
+    judge: fn(&Situation) -> Option<Verdict>,
+}
+
+/// The first rule that matches, and what it says.
+pub fn judge(situation: &Situation) -> Option<(u32, Verdict)> {
+    RULES.iter().find_map(|rule| (rule.judge)(situation).map(|verdict| (rule.number, verdict)))
+}
+
+pub const RULES: &[Rule] = &[
+    Rule {
+        number: 10,
+        when: "a change of the leadership is appended",
+        then: "wait until it is decided",
+        judge: undecided,
+    },
+    Rule {
+        number: 20,
+        when: "the agency never had a leader, but data has (R11)",
+        then: "wait until an operator confirms",
+        judge: older_data,
+    },
+    Rule { number: 30, when: "nobody has led yet and a server is there", then: "begin the first epoch", judge: first },
+    Rule { number: 40, when: "the leader has released its lease (R12)", then: "depose", judge: released },
+    Rule { number: 50, when: "in maintenance, the leader is gone", then: "wait until it is back", judge: maintenance },
+    Rule { number: 60, when: "the leader's process is dead (R4)", then: "depose", judge: dead },
+    Rule { number: 70, when: "the chosen server has never renewed in time", then: "depose", judge: never_took_over },
+    Rule { number: 80, when: "the leader's lease is over", then: "depose", judge: lease_over },
+    Rule { number: 90, when: "a hand-over can't be finished", then: "take the request back", judge: handover_stuck },
+    Rule { number: 100, when: "there is a leader", then: "leave it alone", judge: led },
+    Rule {
+        number: 110,
+        when: "a store has seen this epoch's future (R11)",
+        then: "begin a later epoch",
+        judge: later_epoch_seen,
+    },
+    Rule {
+        number: 120,
+        when: "a server that seems alive has not reported, and there is time",
+        then: "wait",
+        judge: wait_for_reports,
+    },
+    Rule { number: 130, when: "a complete store has reported (R5)", then: "elect the furthest", judge: choose },
+    Rule { number: 140, when: "no complete store has reported", then: "wait", judge: nobody },
+];
+
+fn say(action: Action, sentence: impl Into<String>) -> Option<Verdict> {
+    Some(Verdict { action, sentence: sentence.into() })
+}
+
+fn depose(s: &Situation, preferred: Option<NodeId>, last: Option<Position>, why: impl Into<String>) -> Option<Verdict> {
+    let next = Epoch(s.lead.epoch.max(s.seen).0 + 1);
+    say(Action::Depose { next, preferred, last: last.or(s.leader_last) }, why)
+}
+
+fn leader(s: &Situation) -> Option<NodeId> {
+    s.lead.leader.as_ref().map(|leader| leader.peer.id)
+}
+
+fn undecided(s: &Situation) -> Option<Verdict> {
+    s.undecided.then(|| Verdict { action: Action::Wait, sentence: String::new() })
+}
+
+fn older_data(s: &Situation) -> Option<Verdict> {
+    s.meets_older_data.then(|| {
+        say(Action::Wait, "servers hold data that had a leader, but this agency never had one; confirm first")
+    })?
+}
+
+fn first(s: &Situation) -> Option<Verdict> {
+    if s.lead.epoch != Epoch(0) || !s.servers.iter().any(|server| server.awaited && server.staying) {
+        return None;
+    }
+    depose(s, None, None, "nobody has led yet")
+}
+
+fn released(s: &Situation) -> Option<Verdict> {
+    let (leader, release) = (leader(s)?, s.release?);
+    let successor = release.successor.or(s.lead.successor);
+    depose(s, successor, Some(release.last), format!("{leader} released its lease"))
+}
+
+fn maintenance(s: &Situation) -> Option<Verdict> {
+    let leader = leader(s)?;
+    let gone = s.leader_dead || s.now >= s.lease_over_at;
+    (s.maintenance && gone && !s.leader_returned)
+        .then(|| say(Action::Wait, format!("{leader} does not lead any more, but maintenance suspends failover")))?
+}
+
+fn dead(s: &Situation) -> Option<Verdict> {
+    let leader = leader(s)?;
+    s.leader_dead.then(|| depose(s, None, None, format!("the process of {leader} is dead")))?
+}
+
+fn never_took_over(s: &Situation) -> Option<Verdict> {
+    let (leader, elected_at) = (leader(s)?, s.elected_at?);
+    let late = !s.granted && s.now >= elected_at.plus(s.takeover);
+    late.then(|| depose(s, None, None, format!("{leader} was elected but did not take over")))?
+}
+
+fn lease_over(s: &Situation) -> Option<Verdict> {
+    let leader = leader(s)?;
+    // Without a grant there is no lease, but the chosen server has its time.
+    let counts = s.granted || s.elected_at.is_none();
+    (counts && s.now >= s.lease_over_at).then(|| depose(s, None, None, format!("the lease of {leader} is over")))?
+}
+
+fn handover_stuck(s: &Situation) -> Option<Verdict> {
+    let (_, successor) = (leader(s)?, s.lead.successor?);
+    let fit = s.servers.iter().any(|c| c.id == successor && !c.dead && c.staying && c.health != Health::Failed);
+    let late = s.handover_since.is_some_and(|since| s.now >= since.plus(s.handover_patience));
+    (!fit || late).then(|| {
+        let why = if fit { "it takes too long" } else { "it is not there" };
+        say(Action::EndHandover, format!("the hand-over to {successor} is given up: {why}"))
+    })?
+}
+
+fn led(s: &Situation) -> Option<Verdict> {
+    leader(s)
+        .map(|leader| Verdict { action: Action::Wait, sentence: format!("{leader} leads in epoch {}", s.lead.epoch.0) })
+}
+
+fn later_epoch_seen(s: &Situation) -> Option<Verdict> {
+    let epoch = s.lead.epoch;
+    let report = s.reports.values().find(|r| r.seen > epoch || r.last.epoch >= epoch)?;
+    let seen = report.seen.max(report.last.epoch).0;
+    depose(s, s.preferred, None, format!("a store has seen epoch {seen}, not earlier than {}", epoch.0))
+}
+
+fn wait_for_reports(s: &Situation) -> Option<Verdict> {
+    let missing = s.servers.iter().find(|server| server.awaited && !s.reports.contains_key(&server.id))?;
+    (s.lead.epoch > Epoch(0) && s.now < s.patience_until)
+        .then(|| say(Action::Wait, format!("epoch {}: waits for the report of {}", s.lead.epoch.0, missing.id)))?
+}
+
+/// Who may be chosen: a process that has reported in this round, with a complete store that has not missed everything.
+pub fn eligible<'a>(s: &'a Situation) -> impl Iterator<Item = (&'a Candidate, &'a Report)> {
+    s.servers.iter().filter(|c| !c.dead && c.staying).filter_map(|candidate| {
+        let report = s.reports.get(&candidate.id).filter(|report| report.boot == candidate.boot)?;
+        let empty = report.last == Position::ZERO && s.begun;
+        (report.complete && !empty).then_some((candidate, report))
+    })
+}
+
+fn choose(s: &Situation) -> Option<Verdict> {
+    let best = eligible(s).map(|(_, report)| report.last).max()?;
+    let equals: Vec<_> =
+        eligible(s).filter(|(_, report)| report.last == best).map(|(candidate, _)| candidate).collect();
+    // Servers come in the order of registration.
+    let chosen = equals.iter().find(|c| Some(c.id) == s.preferred).or(equals.first()).expect("the best is among them");
+    let count = s.reports.len();
+    let sentence =
+        format!("{} is furthest of {count} that reported, at {best}: elected for epoch {}", chosen.id, s.lead.epoch.0);
+    say(Action::Elect { server: chosen.id, boot: chosen.boot, last: best }, sentence)
+}
+
+fn nobody(s: &Situation) -> Option<Verdict> {
+    (s.lead.epoch > Epoch(0))
+        .then(|| say(Action::Wait, format!("epoch {}: no server with a complete store has reported", s.lead.epoch.0)))?
+}
+
+// ---- health ---------------------------------------------------------------------------------------------------------
+
+/// What is known of a server's signs of life.
+pub struct Pulse {
+    /// Since the last beat, or since this agent leads.
+    pub silence: Duration,
+    pub dead: bool,
+    /// Not heard of since this agent leads.
+    pub unheard: bool,
+    pub recorded: Health,
+}
+
+pub struct HealthRule {
+    pub number: u32,
+    pub when: &'static str,
+    pub then: &'static str,
+    applies: fn(&Pulse, Duration, Duration) -> bool,
+    health: fn(&Pulse) -> Health,
+}
+
+pub const HEALTH_RULES: &[HealthRule] = &[
+    HealthRule {
+        number: 210,
+        when: "the process is dead",
+        then: "FAILED",
+        applies: |p, _, _| p.dead,
+        health: |_| Health::Failed,
+    },
+    HealthRule {
+        number: 220,
+        when: "not heard of since this agent leads, which is not long",
+        then: "as recorded",
+        applies: |p, ok, _| p.unheard && p.silence <= ok,
+        health: |p| p.recorded,
+    },
+    HealthRule {
+        number: 230,
+        when: "heard of within the ok threshold",
+        then: "GOOD",
+        applies: |p, ok, _| p.silence <= ok,
+        health: |_| Health::Good,
+    },
+    HealthRule {
+        number: 240,
+        when: "silent, but not for a lease more",
+        then: "BAD",
+        applies: |p, ok, lease| p.silence <= ok + lease && p.recorded != Health::Failed,
+        health: |_| Health::Bad,
+    },
+    HealthRule {
+        number: 250,
+        when: "silent for longer",
+        then: "FAILED",
+        applies: |_, _, _| true,
+        health: |_| Health::Failed,
+    },
+];
+
+pub fn health(pulse: &Pulse, ok_threshold: Duration, lease: Duration) -> (u32, Health) {
+    let rule = HEALTH_RULES.iter().find(|rule| (rule.applies)(pulse, ok_threshold, lease));
+    let rule = rule.expect("the last rule applies always");
+    (rule.number, (rule.health)(pulse))
+}

@@ -1,0 +1,858 @@
+//! Whole agents in a small deterministic world: a network that delays, loses and repeats, disks that lose what was not
+//! done, clocks that run at different rates, and servers that keep their side of the contract and nothing else.
+
+use super::*;
+use crate::http::{Method, Request, Response, header};
+use crate::io::{OpResult, RequestId};
+use crate::message::*;
+use crate::types::Rng;
+use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+const BEAT: Duration = Duration::from_millis(100);
+
+#[derive(Default)]
+struct Disk {
+    meta: BTreeMap<String, Bytes>,
+    entries: BTreeMap<u64, Bytes>,
+}
+
+impl Disk {
+    fn perform(&mut self, persist: &Persist) {
+        if let Some(from) = persist.truncate_from {
+            self.entries.split_off(&from);
+        }
+        if let Some(to) = persist.compact_to {
+            self.entries = self.entries.split_off(&(to + 1));
+        }
+        for (index, bytes) in &persist.entries {
+            self.entries.insert(*index, bytes.clone());
+        }
+        for (name, bytes) in &persist.meta {
+            match bytes {
+                Some(bytes) => drop(self.meta.insert((*name).to_owned(), bytes.clone())),
+                None => drop(self.meta.remove(*name)),
+            }
+        }
+    }
+
+    fn saved(&self) -> SavedRaft {
+        let meta = self.meta.iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
+        SavedRaft { meta, entries: self.entries.iter().map(|(index, bytes)| (*index, bytes.clone())).collect() }
+    }
+}
+
+struct Machine {
+    config: AgentConfig,
+    id: NodeId,
+    disk_id: StoreId,
+    disk: Disk,
+    pending: Vec<(Time, OpId, Persist)>,
+    agent: Option<Agent>,
+    /// Thousandths of real time.
+    rate: u64,
+}
+
+impl Machine {
+    fn local(&self, real: Time) -> Time {
+        Time(real.0 / 1000 * self.rate + 7)
+    }
+
+    /// When this machine's clock will read `local`.
+    fn real(&self, local: Time) -> Time {
+        if local == Time::NEVER { local } else { Time((local.0.saturating_sub(7).div_ceil(self.rate)) * 1000) }
+    }
+}
+
+/// A server that keeps the contract: it registers, beats, freezes, reports, and serves within its lease.
+struct Fake {
+    peer: Peer,
+    store: StoreId,
+    up: bool,
+    /// Does nothing and hears nothing while this holds, but keeps its state.
+    paused: bool,
+    nonce: Nonce,
+    boot: Option<Boot>,
+    deployment: Option<DeploymentId>,
+    seen: Epoch,
+    last: Position,
+    complete: bool,
+    lead: Leadership,
+    lease_end: Time,
+    released: Option<Epoch>,
+    beats: BTreeMap<u64, Time>,
+    seq: u64,
+    next: Time,
+    target: usize,
+    answered: Time,
+    refused: Option<String>,
+    rate: u64,
+}
+
+impl Fake {
+    fn leads(&self) -> bool {
+        self.lead.leader.as_ref().is_some_and(|l| l.peer.id == self.peer.id && Some(l.boot) == self.boot)
+            && self.released != Some(self.lead.epoch)
+    }
+}
+
+struct World {
+    now: Time,
+    rng: Rng,
+    machines: Vec<Machine>,
+    servers: Vec<Fake>,
+    wire: BTreeMap<(Time, u64), (Endpoint, Envelope)>,
+    sent: u64,
+    loss_percent: u64,
+    delay_max: Duration,
+    /// Endpoints that nothing reaches and nothing leaves.
+    cut: Vec<Endpoint>,
+    events: Vec<(usize, Event)>,
+    replies: BTreeMap<u64, Response>,
+    requests: u64,
+    leaders: BTreeMap<Term, usize>,
+    digests: BTreeMap<u64, (Term, u64)>,
+    /// Every epoch's owner, and until when it may serve (real time).
+    leases: BTreeMap<Epoch, ((NodeId, Boot), Time)>,
+}
+
+fn endpoint(port: u64) -> Endpoint {
+    Endpoint::parse(&format!("tcp://host:{port}")).unwrap()
+}
+
+fn server_id(number: u128) -> NodeId {
+    NodeId { kind: NodeKind::Server, uuid: number }
+}
+
+impl World {
+    fn new(agents: usize, servers: usize, seed: u64) -> World {
+        let mut rng = Rng::new(seed);
+        let endpoints: Vec<Endpoint> = (0..agents as u64).map(|i| endpoint(5000 + i)).collect();
+        let machines = (0..agents).map(|i| {
+            let mut config = AgentConfig::new(endpoints[i].clone());
+            config.peers = endpoints.clone();
+            config.size = agents;
+            config.election_timeout_min = Duration::from_millis(200);
+            config.election_timeout_max = Duration::from_millis(600);
+            config.supervision_frequency = Duration::from_millis(200);
+            config.ok_threshold = Duration::from_millis(1000);
+            config.timing = Timing { lease: Duration::from_millis(800), drift_permille: 200 };
+            config.compaction_step = 20;
+            config.compaction_keep = 10;
+            Machine {
+                config,
+                id: NodeId { kind: NodeKind::Agent, uuid: i as u128 + 1 },
+                disk_id: StoreId(i as u128 + 1001),
+                disk: Disk::default(),
+                pending: Vec::new(),
+                agent: None,
+                rate: 900 + rng.below(201),
+            }
+        });
+        let machines: Vec<Machine> = machines.collect();
+        let mut world = World {
+            now: Time(1_000_000_000),
+            rng,
+            machines,
+            servers: Vec::new(),
+            wire: BTreeMap::new(),
+            sent: 0,
+            loss_percent: 0,
+            delay_max: Duration::from_millis(2),
+            cut: Vec::new(),
+            events: Vec::new(),
+            replies: BTreeMap::new(),
+            requests: 0,
+            leaders: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            leases: BTreeMap::new(),
+        };
+        for i in 0..agents {
+            world.start_agent(i);
+        }
+        for _ in 0..servers {
+            world.add_server();
+        }
+        world
+    }
+
+    fn add_server(&mut self) -> usize {
+        let number = self.servers.len() as u64 + 1;
+        let nonce = Nonce(self.rng.next_u128());
+        self.servers.push(Fake {
+            peer: Peer { id: server_id(u128::from(number)), endpoint: endpoint(8000 + number) },
+            store: StoreId(u128::from(number) + 2000),
+            up: true,
+            paused: false,
+            nonce,
+            boot: None,
+            deployment: None,
+            seen: Epoch(0),
+            last: Position::ZERO,
+            complete: true,
+            lead: Leadership::default(),
+            lease_end: Time::ZERO,
+            released: None,
+            beats: BTreeMap::new(),
+            seq: 0,
+            next: self.now,
+            target: 0,
+            answered: self.now,
+            refused: None,
+            rate: 900 + self.rng.below(201),
+        });
+        self.servers.len() - 1
+    }
+
+    fn start_agent(&mut self, i: usize) {
+        let now = self.clock(i);
+        let seed = self.rng.next_u64();
+        let machine = &mut self.machines[i];
+        let saved = SavedAgent { id: machine.id, disk: machine.disk_id, raft: machine.disk.saved() };
+        machine.agent = Some(Agent::boot(machine.config.clone(), saved, seed, now));
+    }
+
+    /// The process is gone, and what was not done by the disk is done only in part.
+    fn crash_agent(&mut self, i: usize) {
+        let pending = std::mem::take(&mut self.machines[i].pending);
+        let done = self.rng.below(pending.len() as u64 + 1) as usize;
+        for (_, _, persist) in &pending[..done] {
+            self.machines[i].disk.perform(persist);
+        }
+        self.machines[i].agent = None;
+    }
+
+    fn crash_server(&mut self, s: usize) -> Nonce {
+        let nonce = Nonce(self.rng.next_u128());
+        let server = &mut self.servers[s];
+        server.up = false;
+        server.paused = false;
+        server.boot = None;
+        server.lead = Leadership::default();
+        server.lease_end = Time::ZERO;
+        server.beats.clear();
+        // A dead process serves no more.
+        let id = server.peer.id;
+        let old = std::mem::replace(&mut server.nonce, nonce);
+        let now = self.now;
+        for ((owner, _), end) in self.leases.values_mut() {
+            if *owner == id {
+                *end = now.min(*end);
+            }
+        }
+        old
+    }
+
+    fn start_server(&mut self, s: usize) {
+        self.servers[s].up = true;
+        self.servers[s].next = self.now;
+    }
+
+    fn clock(&self, i: usize) -> Now {
+        Now { time: self.machines[i].local(self.now), wall_ms: 1_700_000_000_000 + self.now.0 / 1_000_000 }
+    }
+
+    fn step_agent(&mut self, i: usize, input: Input) {
+        let now = self.clock(i);
+        let Some(agent) = &mut self.machines[i].agent else { return };
+        let mut out = Vec::new();
+        agent.step(now, input, &mut out);
+        for output in out {
+            match output {
+                Output::Send { to, envelope } => self.send(to, envelope),
+                Output::Reply { id, response } => {
+                    assert!(self.replies.insert(id.0, response).is_none(), "I17: a request is answered once");
+                }
+                Output::Start { op, what: Op::Persist(persist) } => {
+                    let done = self.now.plus(self.rng.between(Duration::from_micros(50), Duration::from_millis(4)));
+                    let after = self.machines[i].pending.last().map_or(done, |(at, _, _)| done.max(*at));
+                    self.machines[i].pending.push((after, op, persist));
+                }
+                Output::Start { what, .. } => panic!("an agent only persists, not {what:?}"),
+                Output::Note(event) => self.note(i, event),
+                Output::Stopped => self.machines[i].agent = None,
+            }
+        }
+    }
+
+    fn note(&mut self, i: usize, event: Event) {
+        match &event {
+            Event::LeadsAgency { term } => {
+                let leader = *self.leaders.entry(*term).or_insert(i);
+                assert_eq!(leader, i, "I1: two leaders in term {}", term.0);
+            }
+            Event::Applied { index, term, digest } => {
+                let known = *self.digests.entry(*index).or_insert((*term, *digest));
+                assert_eq!(known, (*term, *digest), "I3: agents differ at entry {index}");
+            }
+            _ => {}
+        }
+        self.events.push((i, event));
+    }
+
+    fn send(&mut self, to: Endpoint, envelope: Envelope) {
+        if self.cut.contains(&to) || self.cut.contains(&envelope.from.endpoint) {
+            return;
+        }
+        assert_eq!(Envelope::decode(&envelope.encode()).as_ref(), Ok(&envelope));
+        let copies = if self.rng.below(100) < self.loss_percent { 2 * self.rng.below(2) } else { 1 };
+        for _ in 0..copies {
+            let late = self.rng.below(100) < self.loss_percent;
+            let max = if late { self.delay_max * 50 } else { self.delay_max };
+            let at = self.now.plus(self.rng.between(Duration::from_micros(100), max));
+            self.sent += 1;
+            self.wire.insert((at, self.sent), (to.clone(), envelope.clone()));
+        }
+    }
+
+    fn request(&mut self, i: usize, request: Request) -> u64 {
+        self.requests += 1;
+        let id = self.requests;
+        self.step_agent(i, Input::Request { id: RequestId(id), request });
+        id
+    }
+
+    /// Runs until the time has passed.
+    fn run(&mut self, for_ms: u64) {
+        let end = self.now.plus(Duration::from_millis(for_ms));
+        self.run_until(end, |_| false);
+    }
+
+    fn run_until(&mut self, end: Time, mut until: impl FnMut(&World) -> bool) -> bool {
+        loop {
+            if until(self) {
+                return true;
+            }
+            let mut next = end;
+            if let Some(((at, _), _)) = self.wire.first_key_value() {
+                next = next.min(*at);
+            }
+            for machine in &self.machines {
+                if let Some((at, _, _)) = machine.pending.first() {
+                    next = next.min(*at);
+                }
+                if let Some(wake) = machine.agent.as_ref().and_then(Agent::deadline) {
+                    next = next.min(machine.real(wake.at));
+                }
+            }
+            for server in self.servers.iter().filter(|s| s.up && !s.paused) {
+                next = next.min(server.next);
+            }
+            self.now = self.now.max(next);
+            if self.now >= end {
+                return until(self);
+            }
+            self.turn();
+        }
+    }
+
+    /// Everything that is due now.
+    fn turn(&mut self) {
+        for i in 0..self.machines.len() {
+            while self.machines[i].pending.first().is_some_and(|(at, _, _)| *at <= self.now) {
+                let (_, op, persist) = self.machines[i].pending.remove(0);
+                self.machines[i].disk.perform(&persist);
+                self.step_agent(i, Input::Done { op, result: OpResult::Persisted });
+            }
+            let due = self.machines[i].agent.as_ref().and_then(Agent::deadline);
+            if due.is_some_and(|wake| self.machines[i].real(wake.at) <= self.now) {
+                self.step_agent(i, Input::Timer);
+            }
+        }
+        while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let (to, envelope) = entry.remove();
+            if let Some(i) = self.machines.iter().position(|m| m.config.endpoint == to) {
+                self.step_agent(i, Input::Message(envelope));
+            } else if let Some(s) = self.servers.iter().position(|s| s.peer.endpoint == to && s.up && !s.paused) {
+                self.deliver(s, envelope);
+            }
+        }
+        for s in 0..self.servers.len() {
+            if self.servers[s].up && !self.servers[s].paused && self.servers[s].next <= self.now {
+                self.beat(s);
+            }
+        }
+    }
+
+    fn tell(&mut self, s: usize, message: Message) {
+        let to = self.machines[self.servers[s].target].config.endpoint.clone();
+        let envelope = Envelope { from: self.servers[s].peer.clone(), to: None, message };
+        self.send(to, envelope);
+    }
+
+    fn beat(&mut self, s: usize) {
+        let now = self.now;
+        let agents = self.machines.len();
+        let leader_last = self.servers.iter().find(|l| l.up && l.leads() && l.lease_end > now).map(|l| l.last);
+        let server = &mut self.servers[s];
+        server.next = now.plus(BEAT);
+        if now.since(server.answered) > BEAT * 3 {
+            server.target = (server.target + 1) % agents;
+            server.answered = now;
+        }
+        let Some(boot) = server.boot else {
+            if server.refused.is_none() {
+                let register = Register {
+                    nonce: server.nonce,
+                    store: server.store,
+                    deployment: server.deployment,
+                    seen: server.seen,
+                    advertised: None,
+                    host: "host".into(),
+                };
+                self.tell(s, Message::Register(register));
+            }
+            return;
+        };
+        let leads = server.leads();
+        if leads {
+            let epoch = server.lead.epoch;
+            let tick = server.last.tick.0 + u64::from(server.last.epoch < epoch || server.lease_end > now);
+            server.last = Position { epoch, tick: Tick(tick) };
+            server.seen = server.seen.max(epoch);
+        } else if let Some(leader_last) = leader_last.filter(|last| *last > server.last && last.epoch >= server.seen) {
+            server.last = leader_last;
+            server.seen = server.seen.max(leader_last.epoch);
+        }
+        server.seq += 1;
+        server.beats.insert(server.seq, now);
+        let beat = Beat {
+            boot,
+            seq: server.seq,
+            renew: leads.then_some(server.lead.epoch),
+            last: server.last,
+            seen: server.seen,
+            leader: server.lead.leader.as_ref().map(|leader| leader.peer.id),
+            complete: server.complete,
+            staying: true,
+        };
+        self.tell(s, Message::Beat(beat));
+    }
+
+    fn deliver(&mut self, s: usize, envelope: Envelope) {
+        let now = self.now;
+        let agent = self.machines.iter().position(|m| m.config.endpoint == envelope.from.endpoint);
+        let server = &mut self.servers[s];
+        match envelope.message {
+            Message::Registered(registered) if registered.nonce == server.nonce => {
+                server.boot = Some(registered.boot);
+                server.deployment = Some(registered.deployment);
+                server.answered = now;
+                server.next = now;
+            }
+            Message::RegisterRefused { nonce, reason } if nonce == server.nonce => server.refused = Some(reason),
+            Message::NotLeader { leader } => {
+                let agents = self.machines.len();
+                let to = leader.and_then(|l| self.machines.iter().position(|m| m.config.endpoint == l.endpoint));
+                server.target = to.unwrap_or((server.target + 1) % agents);
+                server.next = now.plus(Duration::from_millis(20));
+            }
+            Message::Lead(lead) => self.learn(s, lead),
+            Message::Freeze(freeze) if freeze.epoch >= server.seen => {
+                let Some(boot) = server.boot else { return };
+                let seen = std::mem::replace(&mut server.seen, freeze.epoch);
+                let (store, complete, last) = (server.store, server.complete, server.last);
+                let Freeze { term, epoch } = freeze;
+                server.target = agent.unwrap_or(server.target);
+                self.tell(s, Message::Report(Report { term, epoch, boot, store, complete, last, seen }));
+            }
+            Message::BeatReply(reply) => {
+                server.answered = now;
+                let sent = server.beats.remove(&reply.seq);
+                self.learn(s, reply.lead);
+                let server = &mut self.servers[s];
+                if let (Some(grant), Some(sent)) = (reply.grant, sent)
+                    && server.leads()
+                    && (Some(grant.boot), grant.epoch) == (server.boot, server.lead.epoch)
+                {
+                    let usable = grant.timing.usable() * 1000 / server.rate as u32;
+                    server.lease_end = server.lease_end.max(sent.plus(usable));
+                    let (owner, end) = ((server.peer.id, grant.boot), server.lease_end);
+                    self.check_lease(grant.epoch, owner, end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn learn(&mut self, s: usize, lead: Leadership) {
+        let now = self.now;
+        let server = &mut self.servers[s];
+        if lead.index > server.lead.index {
+            let led = server.leads();
+            server.lead = lead;
+            if server.leads() {
+                server.next = now;
+            } else if led {
+                server.lease_end = Time::ZERO;
+            }
+            if server.leads()
+                && let Some(successor) = server.lead.successor
+            {
+                self.release(s, Some(successor));
+            }
+        }
+    }
+
+    fn release(&mut self, s: usize, successor: Option<NodeId>) {
+        let server = &mut self.servers[s];
+        let (epoch, boot, last) = (server.lead.epoch, server.boot.unwrap(), server.last);
+        server.released = Some(epoch);
+        server.lease_end = Time::ZERO;
+        if let Some((_, end)) = self.leases.get_mut(&epoch) {
+            *end = self.now;
+        }
+        // The successor has what it has.
+        if let Some(successor) = self.servers.iter_mut().find(|s| Some(s.peer.id) == successor) {
+            successor.last = last;
+        }
+        self.tell(s, Message::Release(Release { boot, epoch, last, successor }));
+    }
+
+    /// I5 and I6: a lease that is taken must not overlap one of another epoch.
+    fn check_lease(&mut self, epoch: Epoch, owner: (NodeId, Boot), end: Time) {
+        for (other, (_, other_end)) in &self.leases {
+            assert!(
+                *other == epoch || *other_end <= self.now,
+                "I5: leases of epochs {} and {} overlap",
+                other.0,
+                epoch.0
+            );
+        }
+        assert!(self.leases.keys().all(|other| *other <= epoch), "I6: an old epoch was granted again");
+        let (known, known_end) = self.leases.entry(epoch).or_insert((owner, end));
+        assert_eq!(*known, owner, "I6: an epoch has one owner");
+        *known_end = end.max(*known_end);
+    }
+
+    fn agency_leader(&self) -> Option<usize> {
+        let leads = |m: &Machine| m.agent.as_ref().and_then(|a| a.agency.office.as_ref()).map(|office| office.term);
+        let leaders = self.machines.iter().enumerate().filter_map(|(i, m)| leads(m).map(|term| (term, i)));
+        leaders.max().map(|(_, i)| i)
+    }
+
+    fn serving(&self) -> Option<usize> {
+        self.servers.iter().position(|s| s.up && !s.paused && s.leads() && s.lease_end > self.now)
+    }
+
+    /// Waits until a server serves; answers which.
+    fn wait_for_leader(&mut self, within_ms: u64) -> usize {
+        let end = self.now.plus(Duration::from_millis(within_ms));
+        assert!(self.run_until(end, |w| w.serving().is_some()), "I15: nobody leads within {within_ms} ms");
+        self.serving().unwrap()
+    }
+
+    /// A request to the leading agent, and its answer.
+    fn ask(&mut self, method: Method, target: &str, body: Value) -> Response {
+        let leader = self.agency_leader().expect("an agent leads");
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let id = self.request(leader, Request::new(method, target).with_body(body));
+        let end = self.now.plus(Duration::from_secs(5));
+        assert!(self.run_until(end, |w| w.replies.contains_key(&id)), "I17: {target} is not answered");
+        self.replies[&id].clone()
+    }
+
+    fn value(&mut self, key: &str) -> Value {
+        let read = self.ask(Method::Post, "/_api/agency/read", json!([[key]]));
+        let mut value: Value = serde_json::from_slice::<Value>(&read.body).unwrap()[0].clone();
+        for part in key.split('/').filter(|part| !part.is_empty()) {
+            value = value[part].clone();
+        }
+        value
+    }
+
+    fn rules_fired(&self) -> Vec<u32> {
+        let rule = |event: &Event| match event {
+            Event::Supervision { rule, .. } => Some(*rule),
+            _ => None,
+        };
+        self.events.iter().filter_map(|(_, event)| rule(event)).collect()
+    }
+}
+
+fn body(response: &Response) -> Value {
+    serde_json::from_slice(&response.body).unwrap()
+}
+
+#[test]
+fn three_agents_form_a_pool_and_elect_the_first_server() {
+    let mut world = World::new(3, 3, 1);
+    let leader = world.wait_for_leader(5_000);
+    let id = world.servers[leader].peer.id;
+    assert_eq!(world.value("/arango/Plan/AsyncReplication/Leader"), id.to_string());
+    let short_name = world.value(&format!("/arango/Target/MapUniqueToShortID/{id}/ShortName"));
+    assert_eq!(short_name, "Single0001", "the first to register leads");
+    world.run(500);
+    assert_eq!(world.value(&format!("/arango/Supervision/Health/{id}/Status")), "GOOD");
+    let formed = world.events.iter().filter(|(_, e)| matches!(e, Event::PoolFormed { agents: 3 })).count();
+    assert_eq!(formed, 3);
+}
+
+#[test]
+fn an_agent_alone_elects_too() {
+    let mut world = World::new(1, 2, 2);
+    world.wait_for_leader(5_000);
+}
+
+#[test]
+fn a_death_notice_leads_to_a_new_leader_at_once() {
+    let mut world = World::new(3, 3, 3);
+    let old = world.wait_for_leader(5_000);
+    world.run(1_000);
+    let before = world.servers[old].last;
+    let nonce = world.crash_server(old);
+    let died = world.now;
+    let id = world.servers[old].peer.id.to_string();
+    let wrong = world.ask(Method::Post, "/_api/tanist/death-notice", json!({"server": id, "nonce": "0".repeat(32)}));
+    assert_eq!(body(&wrong)["accepted"], false, "R4: another process");
+    let nonce = format!("{:032x}", nonce.0);
+    let right = world.ask(Method::Post, "/_api/tanist/death-notice", json!({"server": id, "nonce": nonce}));
+    assert_eq!(body(&right)["accepted"], true);
+    let new = world.wait_for_leader(200);
+    assert_ne!(new, old);
+    assert!(world.now.since(died) < Duration::from_millis(100), "took {:?}", world.now.since(died));
+    let job = body(&world.ask(Method::Get, "/_api/tanist/status", Value::Null))["failovers"][0].clone();
+    assert_eq!(job["server"], id);
+    assert!(job["reason"].as_str().unwrap().contains("dead"));
+    assert!(job["oldPosition"]["tick"].as_u64().unwrap() <= before.tick.0);
+    let number = job["jobId"].as_str().unwrap();
+    assert_eq!(world.value(&format!("/arango/Target/Finished/{number}/type")), "activeFailover");
+    world.run(300);
+    assert_eq!(world.value(&format!("/arango/Supervision/Health/{id}/Status")), "FAILED");
+}
+
+#[test]
+fn without_a_notice_the_lease_is_waited_for() {
+    let mut world = World::new(3, 3, 4);
+    let old = world.wait_for_leader(5_000);
+    world.run(1_000);
+    world.servers[old].paused = true;
+    let paused = world.now;
+    world.run(500);
+    assert!(world.serving().is_none(), "the lease of a silent leader lasts");
+    let new = world.wait_for_leader(2_000);
+    assert!(new != old && world.now.since(paused) > Duration::from_millis(600));
+    // Back again, the old process finds that it does not lead.
+    world.servers[old].paused = false;
+    world.run(1_000);
+    assert!(!world.servers[old].leads());
+    assert_eq!(world.serving(), Some(new));
+}
+
+#[test]
+fn the_furthest_follower_is_chosen_and_an_empty_or_incomplete_one_never() {
+    let mut world = World::new(3, 1, 5);
+    world.wait_for_leader(5_000);
+    world.run(500);
+    let newcomer = world.add_server();
+    world.servers[newcomer].complete = false;
+    world.run(500);
+    let nonce = world.crash_server(0);
+    let notice = json!({"server": world.servers[0].peer.id.to_string(), "nonce": format!("{:032x}", nonce.0)});
+    world.ask(Method::Post, "/_api/tanist/death-notice", notice);
+    world.run(5_000);
+    assert!(world.serving().is_none(), "nobody has the data");
+    world.servers[newcomer].complete = true;
+    world.servers[newcomer].last = Position::ZERO;
+    world.run(3_000);
+    assert!(world.serving().is_none(), "an empty store is not the data");
+    world.start_server(0);
+    assert_eq!(world.wait_for_leader(5_000), 0);
+}
+
+#[test]
+fn a_hand_over_goes_to_the_successor() {
+    let mut world = World::new(3, 3, 6);
+    let old = world.wait_for_leader(5_000);
+    world.run(1_000);
+    let to = (old + 2) % 3;
+    let asked = world.now;
+    let answer = world.ask(Method::Post, "/_api/tanist/handover", json!({"to": world.servers[to].peer.id.to_string()}));
+    assert_eq!((answer.status, &body(&answer)["accepted"]), (200, &json!(true)));
+    world.run(30);
+    assert_eq!(world.wait_for_leader(500), to);
+    assert!(world.now.since(asked) < Duration::from_millis(200));
+    // R10: writing the key by hand means the same, and changes nothing by itself.
+    let wish = json!([[{"/arango/Plan/AsyncReplication/Leader": world.servers[old].peer.id.to_string()}]]);
+    assert_eq!(world.ask(Method::Post, "/_api/agency/write", wish).status, 200);
+    world.run(200);
+    assert_eq!(world.wait_for_leader(500), old);
+}
+
+#[test]
+fn maintenance_suspends_failover() {
+    let mut world = World::new(3, 3, 7);
+    let old = world.wait_for_leader(5_000);
+    world.run(500);
+    world.ask(Method::Post, "/_api/agency/write", json!([[{"/arango/Supervision/Maintenance": "on"}]]));
+    world.crash_server(old);
+    world.run(5_000);
+    assert!(world.serving().is_none());
+    assert!(world.rules_fired().contains(&50));
+    world.start_server(old);
+    assert_eq!(world.wait_for_leader(3_000), old, "the leader itself may come back");
+}
+
+#[test]
+fn an_agency_without_a_past_waits_for_an_operator_when_data_has_one() {
+    let mut world = World::new(3, 0, 8);
+    let s = world.add_server();
+    world.servers[s].deployment = Some(DeploymentId(42));
+    world.servers[s].seen = Epoch(7);
+    world.servers[s].last = Position { epoch: Epoch(7), tick: Tick(100) };
+    world.run(3_000);
+    let reason = world.servers[s].refused.take().expect("another deployment");
+    assert!(reason.contains("AdoptDeployment"), "{reason}");
+    let key = json!([[{"/arango/Supervision/AdoptDeployment": Uuid(42).to_string()}]]);
+    assert_eq!(world.ask(Method::Post, "/_api/agency/write", key).status, 200);
+    assert_eq!(world.wait_for_leader(3_000), s);
+    assert!(world.servers[s].lead.epoch > Epoch(7), "R11: later than all that was seen");
+}
+
+#[test]
+fn the_agency_survives_the_loss_of_its_leader() {
+    let mut world = World::new(3, 2, 9);
+    world.wait_for_leader(5_000);
+    for _ in 0..3 {
+        world.run(500);
+        let leader = world.agency_leader().unwrap();
+        world.crash_agent(leader);
+        world.run(3_000);
+        world.wait_for_leader(3_000);
+        world.start_agent(leader);
+        world.run(1_000);
+    }
+    // A graceful stop hands the lead on without an election timeout.
+    let leader = world.agency_leader().unwrap();
+    world.step_agent(leader, Input::Stop);
+    world.run(60);
+    assert!(world.agency_leader().is_some_and(|new| new != leader));
+}
+
+#[test]
+fn the_agency_api_answers_as_arangodbs_does() {
+    let mut world = World::new(3, 0, 10);
+    world.run(3_000);
+    let write = |world: &mut World, body: Value| world.ask(Method::Post, "/_api/agency/write", body);
+    let written = write(&mut world, json!([[{"/a": 1}], [{"/a": {"op": "increment"}}, {"/a": 1}, "client-1"]]));
+    assert_eq!(written.status, 200);
+    let indexes = body(&written)["results"].clone();
+    assert_eq!(indexes[1], indexes[0].as_u64().unwrap() + 1);
+    let again = write(&mut world, json!([[{"/a": {"op": "increment"}}, {"/a": 1}, "client-1"]]));
+    assert_eq!(body(&again)["results"], json!([indexes[1]]), "the same transaction is not applied twice");
+    let failed = write(&mut world, json!([[{"/a": 9}, {"/a": 7}], [{"/b/c": 3}, {"/b": {"oldEmpty": true}}]]));
+    assert_eq!(failed.status, 412);
+    assert_eq!(body(&failed)["results"][0], 0);
+    let transact = json!([["/a"], [{"/a": 5}, {"/a": 2}], ["/a", "/b"], [{"/a": 6}, {"/a": 2}]]);
+    let transact = world.ask(Method::Post, "/_api/agency/transact", transact);
+    assert_eq!(transact.status, 412);
+    let results = body(&transact);
+    assert_eq!(results[0], json!({"a": 2}));
+    assert!(results[1].as_u64().unwrap() > 0);
+    assert_eq!(results[2], json!({"a": 5, "b": {"c": 3}}));
+    assert_eq!(results[3], json!({"a": 5}), "the present value of the key whose precondition failed");
+    let inquire = world.ask(Method::Post, "/_api/agency/inquire", json!(["client-1", "nobody"]));
+    assert_eq!((inquire.status, body(&inquire)), (404, json!({"results": [indexes[1], 0], "inquired": true})));
+    let transient = world.ask(Method::Post, "/_api/agency/transient", json!([[{"/t": 1}], ["/t"]]));
+    assert_eq!((transient.status, body(&transient)), (200, json!([true, {"t": 1}])));
+    assert_eq!(write(&mut world, json!([[{"/.agency": 1}]])).status, 403);
+    assert_eq!(body(&write(&mut world, json!([]))), json!({"message": "Empty request"}));
+    assert_eq!(write(&mut world, json!({"a": 1})).status, 400);
+    assert_eq!(world.ask(Method::Post, "/_api/agency/read", json!([[1]])).status, 418);
+    assert_eq!(world.ask(Method::Get, "/_api/agency/read", Value::Null).status, 405);
+    assert_eq!(world.ask(Method::Get, "/_api/agency/nonsense", Value::Null).error_num(), Some(405));
+    assert_eq!(world.ask(Method::Get, "/_api/agency", Value::Null).status, 404);
+    let agency = world.value("/.agency");
+    assert_eq!(agency["size"], 3);
+    let poll = world.ask(Method::Get, "/_api/agency/poll?index=0", Value::Null);
+    assert_eq!(body(&poll)["result"]["readDB"][0]["a"], 5);
+    let commit = body(&poll)["result"]["commitIndex"].as_u64().unwrap();
+    let poll = world.ask(Method::Get, &format!("/_api/agency/poll?index={}&timeout=0.2", commit + 1), Value::Null);
+    assert_eq!(body(&poll)["result"]["log"], json!([]));
+    let leader = world.agency_leader().unwrap();
+    let id = world.request((leader + 1) % 3, Request::new(Method::Post, "/_api/agency/read"));
+    let elsewhere = world.replies[&id].clone();
+    let url = world.machines[leader].config.endpoint.url();
+    assert_eq!(elsewhere.status, 307);
+    assert_eq!(elsewhere.header(header::LOCATION), Some(format!("{url}/_api/agency/read").as_str()));
+}
+
+#[test]
+fn only_a_superuser_gets_in() {
+    let mut world = World::new(1, 0, 11);
+    world.crash_agent(0);
+    world.machines[0].config.auth = Auth { enabled: true, secrets: vec![b"secret".to_vec()], ..Auth::default() };
+    world.start_agent(0);
+    world.run(1_000);
+    let refused = world.ask(Method::Post, "/_api/agency/read", json!([["/"]]));
+    assert_eq!((refused.status, refused.error_num()), (401, Some(11)));
+    assert_eq!(world.ask(Method::Get, "/_api/version", Value::Null).status, 200);
+    let token = crate::auth::superuser_token(&world.machines[0].config.auth).unwrap();
+    let request = Request::new(Method::Post, "/_api/agency/read")
+        .with_body(&b"[[\"/\"]]"[..])
+        .with_header(header::AUTHORIZATION, format!("bearer {token}"));
+    let id = world.request(0, request);
+    world.run(100);
+    assert_eq!(world.replies[&id].status, 200);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 0, ..ProptestConfig::default() })]
+
+    /// Whatever is lost, repeated, late or crashed: I1, I3, I5 and I6 hold throughout, and once it is quiet, I15.
+    #[test]
+    fn promises_hold_under_faults(seed in any::<u64>(), single in prop::bool::weighted(0.1)) {
+        let mut world = World::new(if single { 1 } else { 3 }, 3, seed);
+        let mut faults = Rng::new(seed ^ 0x5eed);
+        world.loss_percent = faults.below(12);
+        world.delay_max = Duration::from_millis(1 + faults.below(30));
+        for _ in 0..25 {
+            world.run(50 + faults.below(900));
+            let (i, s) = (faults.below(world.machines.len() as u64) as usize, faults.below(3) as usize);
+            match faults.below(10) {
+                0 | 1 => world.crash_agent(i),
+                2 | 3 => if world.machines[i].agent.is_none() { world.start_agent(i) },
+                4 => if world.servers[s].up {
+                    let nonce = world.crash_server(s);
+                    let notice = json!({"server": world.servers[s].peer.id.to_string(), "nonce": format!("{:032x}", nonce.0)});
+                    let request = Request::new(Method::Post, "/_api/tanist/death-notice").with_body(notice.to_string());
+                    if let Some(leader) = world.agency_leader() {
+                        world.request(leader, request);
+                    }
+                },
+                5 => if world.servers[s].up { world.crash_server(s); },
+                6 => world.start_server(s),
+                7 => world.servers[s].paused ^= true,
+                8 => {
+                    let victims = [world.machines[i].config.endpoint.clone(), world.servers[s].peer.endpoint.clone()];
+                    world.cut = if faults.chance(1, 2) { victims.to_vec() } else { Vec::new() };
+                }
+                _ => if let Some(leader) = world.agency_leader() {
+                    let to = json!({"to": world.servers[s].peer.id.to_string()}).to_string();
+                    world.request(leader, Request::new(Method::Post, "/_api/tanist/handover").with_body(to));
+                    let lease_ms = 400 + faults.below(800);
+                    let timing = json!({"leaseMs": lease_ms, "driftPermille": 200}).to_string();
+                    world.request(leader, Request::new(Method::Put, "/_api/tanist/timing").with_body(timing));
+                },
+            }
+        }
+        world.cut.clear();
+        world.loss_percent = 0;
+        world.delay_max = Duration::from_millis(2);
+        for i in 0..world.machines.len() {
+            if world.machines[i].agent.is_none() {
+                world.start_agent(i);
+            }
+        }
+        for s in 0..3 {
+            world.servers[s].paused = false;
+            world.start_server(s);
+        }
+        world.run(5_000);
+        world.wait_for_leader(15_000);
+        world.run(1_000);
+        let applied: Vec<u64> = world.machines.iter().map(|m| m.agent.as_ref().unwrap().agency.state.applied).collect();
+        prop_assert!(applied.iter().max().unwrap() - applied.iter().min().unwrap() < 20, "agents keep up: {applied:?}");
+    }
+}
