@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use crate::options::{self, Kind};
-use crate::{process, starter};
+use crate::{process, starter, status};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -13,6 +13,8 @@ Usage: tanist COMMAND [OPTIONS]
 Commands:
   start       a whole deployment on this machine: agents, a leader, followers
   stop        stops what `start` runs
+  status      who leads, and how everybody is
+  switchover  hands the lead to another server
   server      one database server: plain, or a member of a deployment (--cluster.agency-endpoint)
   agent       one agent of the agency
   version     the version of this program
@@ -48,6 +50,8 @@ fn run(name: &str, words: &[String]) -> Result<(), Exit> {
     match command {
         "start" => starter::start(rest),
         "stop" => starter::stop_running(rest),
+        "status" => status::status(rest),
+        "switchover" => status::switchover(rest),
         "server" => process::run(Kind::Server, rest),
         "agent" => process::run(Kind::Agent, rest),
         "version" | "--version" | "-V" => {

@@ -15,5 +15,6 @@ pub mod options;
 pub mod peer;
 pub mod process;
 pub mod starter;
+pub mod status;
 pub mod storage;
 pub mod writer;
