@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use crate::options::{self, Kind};
-use crate::{process, starter, status};
+use crate::{log, process, starter, status};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -31,7 +31,9 @@ pub fn main() -> ExitCode {
     match run(&name, &words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
-            eprintln!("tanist: {exit}");
+            if !log::is_on_standard_error() {
+                eprintln!("tanist: {exit}");
+            }
             tracing::error!("{exit}");
             ExitCode::from(exit.code as u8)
         }

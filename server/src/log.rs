@@ -4,6 +4,7 @@ use crate::exit::Exit;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tanist_engine::io::{Event, Severity};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::time::SystemTime;
@@ -44,6 +45,13 @@ pub fn parse_level(text: &str) -> Result<Option<LevelFilter>, String> {
     }))
 }
 
+static ON_STANDARD_ERROR: AtomicBool = AtomicBool::new(false);
+
+/// Whether what is logged as an error is seen by whoever started the process.
+pub fn is_on_standard_error() -> bool {
+    ON_STANDARD_ERROR.load(Ordering::Relaxed)
+}
+
 /// Starts the log of this process; only the first call counts.
 pub fn start(target: &Target, level: LevelFilter) -> Result<(), Exit> {
     let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_timer(SystemTime);
@@ -58,7 +66,7 @@ pub fn start(target: &Target, level: LevelFilter) -> Result<(), Exit> {
         }
         Target::File(path) => builder.with_ansi(false).with_writer(Mutex::new(open(path)?)).try_init(),
     };
-    drop(started);
+    ON_STANDARD_ERROR.store(started.is_ok() && *target == Target::StandardError, Ordering::Relaxed);
     Ok(())
 }
 
