@@ -1,0 +1,265 @@
+//! Plays the scripts of `tests/interaction/api` against the engine over a store in memory, and compares every answer
+//! in full. `TANIST_REWRITE=1` writes the answers into the scripts; read the difference before you keep it.
+//!
+//! A script is a list of steps with a blank line between them. A step is a request (`METHOD target`, then header lines
+//! that begin with `> `, then the body), a line `----`, and the answer (status, header lines that begin with `< `,
+//! body). Lines that begin with `#` are remarks. Steps that begin with `!` set the stage and have no answer:
+//! `!auth on`, `!as user:password` (or `superuser`, `nobody`), `!role leader|follower|undecided|standalone`,
+//! `!read-only on|off`, `!body-limit N`, `!document-limit N`, `!undo TICK`. Clocks and chance are fixed, so that
+//! revisions, ids and tokens are the same every time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tanist_engine::auth;
+use tanist_engine::db::api;
+use tanist_engine::db::mem::MemStore;
+use tanist_engine::db::store::Store;
+use tanist_engine::exec;
+use tanist_engine::http::{Method, Request, Response, header};
+use tanist_engine::io::*;
+use tanist_engine::message::{Health, Member, Peer};
+use tanist_engine::types::*;
+
+const EPOCH: Epoch = Epoch(1);
+/// 2026-01-01T00:00:00Z
+const START_MS: u64 = 1_767_225_600_000;
+
+struct Stage {
+    store: MemStore,
+    view: View,
+    authorization: Option<String>,
+    steps: u64,
+}
+
+fn peer(uuid: u128) -> Peer {
+    let endpoint = Endpoint::parse(&format!("tcp://server{uuid}:8529")).unwrap();
+    Peer { id: NodeId { kind: NodeKind::Server, uuid }, endpoint }
+}
+
+fn member(uuid: u128, health: Health) -> Member {
+    let advertised = (uuid == 3).then(|| Endpoint::parse("tcp://outside:8529").unwrap());
+    Member { peer: peer(uuid), advertised, short_name: format!("Single000{uuid}"), health, last: Position::ZERO }
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let mut store = MemStore::new();
+        let config = ServerConfig::new(peer(1).endpoint, Nonce(1));
+        exec::open(&mut store, &Config::Server(config), Stage::now(0), 1).expect("an empty store opens");
+        let begun = exec::perform(vec![(OpId(1), Op::BeginEpoch { epoch: EPOCH, lineage: Lineage(7) })], &mut store);
+        assert!(matches!(begun[0].1, OpResult::Began { .. }), "{begun:?}");
+        let auth = Auth { secrets: vec![b"secret".to_vec()], ..Auth::default() };
+        let view = View {
+            me: peer(1),
+            advertised: None,
+            standalone: false,
+            mode: Mode::Default,
+            read_only: false,
+            epoch: EPOCH,
+            boot: Boot(1),
+            lease_end: Time::NEVER,
+            leader: None,
+            agents: vec![],
+            members: vec![
+                member(1, Health::Good),
+                member(2, Health::Good),
+                member(3, Health::Good),
+                member(4, Health::Bad),
+                member(5, Health::Failed),
+            ],
+            deployment: None,
+            replication: ReplicationView::default(),
+            auth: Arc::new(auth),
+            limits: Limits::default(),
+        };
+        Stage { store, view, authorization: None, steps: 0 }
+    }
+
+    fn now(steps: u64) -> Now {
+        Now { time: Time(steps * 1_000_000), wall_ms: START_MS + steps * 1000 }
+    }
+
+    /// A line that begins with `!`.
+    fn set(&mut self, line: &str) {
+        let (what, value) = line.split_once(' ').unwrap_or((line, ""));
+        let on = value == "on";
+        match what {
+            "!auth" => self.view.auth = Arc::new(Auth { enabled: on, ..(*self.view.auth).clone() }),
+            "!as" => {
+                self.authorization = match value {
+                    "nobody" => None,
+                    "superuser" => Some(format!("bearer {}", auth::superuser_token(&self.view.auth).unwrap())),
+                    _ => Some(format!("Basic {}", base64(value))),
+                }
+            }
+            "!read-only" => self.view.read_only = on,
+            "!body-limit" => self.view.limits.body_bytes = value.parse().unwrap(),
+            "!document-limit" => self.view.limits.document_bytes = value.parse().unwrap(),
+            "!role" => {
+                let (mode, leader, standalone) = match value {
+                    "leader" => (Mode::Default, None, false),
+                    "standalone" => (Mode::Default, None, true),
+                    "follower" => (Mode::Redirect, Some(peer(2)), false),
+                    "undecided" => (Mode::TryAgain, None, false),
+                    _ => panic!("unknown role {value}"),
+                };
+                self.view = View { mode, leader, standalone, read_only: mode != Mode::Default, ..self.view.clone() };
+            }
+            "!undo" => {
+                let common = Position { epoch: EPOCH, tick: Tick(value.parse().unwrap()) };
+                let undo = Op::Undo { epoch: Epoch(2), common, limit: 1000 };
+                let done = exec::perform(vec![(OpId(1), undo)], &mut self.store);
+                assert!(matches!(done[0].1, OpResult::Undone { .. }), "{done:?}");
+            }
+            _ => panic!("unknown line {line}"),
+        }
+    }
+
+    fn call(&mut self, mut request: Request) -> String {
+        self.steps += 1;
+        if let Some(authorization) = &self.authorization
+            && request.header(header::AUTHORIZATION).is_none()
+        {
+            request.headers.push((header::AUTHORIZATION.into(), authorization.clone()));
+        }
+        let leads = self.view.mode == Mode::Default;
+        let run = Run {
+            writes: leads && api::writes(&request),
+            dirty: request.header(header::ALLOW_DIRTY_READ).is_some() && !leads,
+            open: false,
+            epoch: EPOCH,
+            now: Stage::now(self.steps),
+            seed: self.steps,
+            view: Arc::new(self.view.clone()),
+            request,
+        };
+        let result = if run.writes {
+            exec::perform(vec![(OpId(1), Op::Run(run))], &mut self.store).pop().unwrap().1
+        } else {
+            exec::read(Op::Run(run), &*self.store.snapshot().unwrap())
+        };
+        match result {
+            OpResult::Ran(ran) => {
+                assert!(ran.response.status < 400 || ran.entry.is_none(), "a refusal writes nothing");
+                show(&ran.response, ran.then)
+            }
+            other => format!("{other:?}\n"),
+        }
+    }
+}
+
+fn show(response: &Response, then: Option<Then>) -> String {
+    let mut text = format!("{}\n", response.status);
+    for (name, value) in &response.headers {
+        text += &format!("< {name}: {value}\n");
+    }
+    if !response.body.is_empty() {
+        text += String::from_utf8_lossy(&response.body).trim_end_matches('\n');
+        text.push('\n');
+    }
+    match then {
+        Some(Then::Agency { request, make }) => {
+            let body = String::from_utf8_lossy(&request.body).into_owned();
+            text += &format!("then {} {} {body} for {make:?}\n", request.method, request.target);
+        }
+        Some(Then::Shutdown) => text += "then shut down\n",
+        None => {}
+    }
+    text
+}
+
+fn base64(text: &str) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in text.as_bytes().chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, &b| bits << 8 | u32::from(b)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            let digit = ALPHABET[(bits >> (18 - 6 * i) & 63) as usize] as char;
+            out.push(if i <= chunk.len() { digit } else { '=' });
+        }
+    }
+    out
+}
+
+fn request(lines: &[&str]) -> Request {
+    let (method, target) = lines[0].split_once(' ').unwrap_or_else(|| panic!("no target: {}", lines[0]));
+    let mut request = Request::new(Method::parse(method).unwrap_or_else(|| panic!("method {method}")), target);
+    let mut body = Vec::new();
+    for line in &lines[1..] {
+        match line.strip_prefix("> ").and_then(|line| line.split_once(": ")) {
+            Some((name, value)) => request = request.with_header(name, value),
+            None => body.push(*line),
+        }
+    }
+    request.with_body(body.join("\n"))
+}
+
+/// Plays a script; returns it as it would be if every answer were as expected.
+fn play(script: &str) -> String {
+    let mut stage = Stage::new();
+    let mut played = Vec::new();
+    for step in script.trim().split("\n\n") {
+        let (given, _) = step.split_once("----").unwrap_or((step, ""));
+        let lines: Vec<&str> = given.lines().filter(|line| !line.starts_with('#')).collect();
+        let remarks = given.lines().filter(|line| line.starts_with('#')).map(|line| format!("{line}\n"));
+        let mut text: String = remarks.collect();
+        match lines.first() {
+            None => {}
+            Some(line) if line.starts_with('!') => {
+                for line in &lines {
+                    stage.set(line);
+                    text += &format!("{line}\n");
+                }
+            }
+            Some(_) => {
+                text += &lines.join("\n");
+                text += "\n----\n";
+                text += &stage.call(request(&lines));
+            }
+        }
+        played.push(text);
+    }
+    played.join("\n")
+}
+
+#[test]
+fn scripts_play_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/interaction/api");
+    let mut scripts: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for file in std::fs::read_dir(&folder).expect("the scripts are there") {
+        let path = file.unwrap().path();
+        scripts.insert(path.clone(), std::fs::read_to_string(&path).unwrap());
+    }
+    assert!(scripts.len() >= 8, "some scripts are missing");
+    let mut wrong = Vec::new();
+    for (path, expected) in scripts {
+        let played = play(&expected);
+        if played == expected {
+            continue;
+        }
+        if std::env::var_os("TANIST_REWRITE").is_some() {
+            std::fs::write(&path, played).unwrap();
+            continue;
+        }
+        let differ =
+            played.lines().zip(expected.lines()).enumerate().find(|(_, (played, expected))| played != expected);
+        wrong.push(match differ {
+            Some((at, (played, expected))) => {
+                format!("{}:{}\n  expected: {expected}\n  played:   {played}", path.display(), at + 1)
+            }
+            None => format!("{}: one is longer than the other", path.display()),
+        });
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_script_is_played_the_same_twice() {
+    let script = "POST /_api/collection\n{\"name\":\"c\"}\n\nPOST /_api/document/c\n{\"a\":1}";
+    assert_eq!(play(script), play(script));
+    assert_eq!(
+        (base64("root:"), base64("a"), base64("ab"), base64("abc")),
+        ("cm9vdDo=".into(), "YQ==".into(), "YWI=".into(), "YWJj".into())
+    );
+}
