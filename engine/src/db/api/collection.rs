@@ -33,9 +33,10 @@ fn short(row: &CollectionRow) -> Value {
     })
 }
 
-fn full(row: &CollectionRow) -> Value {
+fn full(db: &Reader<'_>, row: &CollectionRow) -> StoreResult<Value> {
+    let last_value = db.object(row.object)?.map_or(0, |object| object.highest_key);
     let kept = |name: &str| row.properties.get(name).cloned();
-    json!({
+    Ok(json!({
         "waitForSync": row.wait_for_sync,
         "status": 3,
         "globallyUniqueId": row.globally_unique_id,
@@ -52,12 +53,12 @@ fn full(row: &CollectionRow) -> Value {
         "writeConcern": 1,
         "syncByRevision": true,
         "cacheEnabled": kept("cacheEnabled").unwrap_or(false.into()),
-        "keyOptions": key_options(&row.key),
+        "keyOptions": key_options(&row.key, last_value),
         "statusString": "loaded",
-    })
+    }))
 }
 
-fn key_options(key: &KeyOptions) -> Value {
+fn key_options(key: &KeyOptions, last_value: u64) -> Value {
     let kind = match key.kind {
         KeyKind::Traditional => "traditional",
         KeyKind::Autoincrement => "autoincrement",
@@ -68,6 +69,9 @@ fn key_options(key: &KeyOptions) -> Value {
     if key.kind == KeyKind::Autoincrement {
         shown["increment"] = key.increment.into();
         shown["offset"] = key.offset.into();
+    }
+    if key.kind != KeyKind::Uuid {
+        shown["lastValue"] = last_value.into();
     }
     shown
 }
@@ -103,19 +107,19 @@ pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn properties(call: &mut Call<'_, '_>) -> Answer {
     let row = call.collection(&call.open[0], Level::Ro)?;
-    located(call, full(&row))
+    located(call, full(&call.reader(), &row)?)
 }
 
 pub(super) fn count(call: &mut Call<'_, '_>) -> Answer {
     let row = call.collection(&call.open[0], Level::Ro)?;
-    let mut body = full(&row);
+    let mut body = full(&call.reader(), &row)?;
     body["count"] = call.reader().count(&row)?.into();
     located(call, body)
 }
 
 pub(super) fn figures(call: &mut Call<'_, '_>) -> Answer {
     let row = call.collection(&call.open[0], Level::Ro)?;
-    let mut body = full(&row);
+    let mut body = full(&call.reader(), &row)?;
     body["count"] = call.reader().count(&row)?.into();
     let mut bytes = 0;
     for_each_document(&call.reader(), &row, |document| {
@@ -134,7 +138,7 @@ pub(super) fn figures(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn revision(call: &mut Call<'_, '_>) -> Answer {
     let row = call.collection(&call.open[0], Level::Ro)?;
-    let mut body = full(&row);
+    let mut body = full(&call.reader(), &row)?;
     body["revision"] = revision_of(&call.reader())?.into();
     located(call, body)
 }
@@ -244,7 +248,7 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
     let database = call.database.id;
     let row = call.writer()?.create_collection(database, new)?;
     user::grant_creator(call, &row)?;
-    ok(200, full(&row))
+    ok(200, full(&call.reader(), &row)?)
 }
 
 fn read_key_options(given: Option<&Value>) -> Result<KeyOptions, Failure> {
@@ -308,7 +312,7 @@ pub(super) fn change(call: &mut Call<'_, '_>) -> Answer {
     if after != row {
         call.writer()?.change_collection(&row, &after)?;
     }
-    located(call, full(&after))
+    located(call, full(&call.reader(), &after)?)
 }
 
 pub(super) fn truncate(call: &mut Call<'_, '_>) -> Answer {

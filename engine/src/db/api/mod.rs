@@ -227,7 +227,7 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_api/wal/lastTick", Administrator, replication::wal_last_tick),
     reads(Get, "/_api/tanist/status", Any, replication::status),
     reads(Get, "/_api/tanist/rollbacks", Administrator, replication::rollbacks),
-    reads(Get, "/_api/tanist/rollbacks/{epoch}", Administrator, replication::rollback),
+    reads(Get, "/_api/tanist/rollbacks/{id}", Administrator, replication::rollback),
 ];
 
 enum Found {
