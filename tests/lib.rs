@@ -1,1 +1,13 @@
-#![allow(missing_docs)]
+//! What the tests with real processes share: starting, killing and pausing nodes, a small HTTP client, and waiting.
+//!
+//! Nothing here knows how Tanist works inside: it speaks HTTP and sends signals, as an operator or a driver does.
+//! Everything that a test starts ends with the test, also when it panics or is killed.
+
+#[path = "harness/deployment.rs"]
+pub mod deployment;
+#[path = "harness/http.rs"]
+pub mod http;
+#[path = "harness/process.rs"]
+pub mod process;
+#[path = "harness/wait.rs"]
+pub mod wait;

@@ -1,0 +1,16 @@
+//! Deployments of real processes, with the faults that an operator meets: the cases of ArangoDB's own tests for Active
+//! Failover among them, each on real ports, real files and real signals.
+
+mod admission;
+mod bad_input;
+mod failover;
+mod starter;
+
+use tanist_tests::deployment::Setup;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tanist-for-tests");
+
+/// 3 agents, 3 servers, no authentication.
+fn setup() -> Setup {
+    Setup::new(PROGRAM)
+}
