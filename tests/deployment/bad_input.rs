@@ -86,7 +86,8 @@ fn without_its_agency_a_server_waits_and_says_so() {
         client.get("/_api/collection").is_ok_and(|answer| answer.status == 503)
             && client.get("/_admin/server/availability").is_ok_and(|answer| answer.status == 503)
     });
-    wait_until("it says what it waits for", || deployment.servers[0].log_text().contains("agency"));
+    let reason = format!("tcp://127.0.0.1:{} can't be reached", deployment.agent_ports[0]);
+    wait_until("it says what it waits for", || deployment.servers[0].log_text().contains(&reason));
     deployment.agents[0].start();
     deployment.wait_leader();
 }
