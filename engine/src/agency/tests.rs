@@ -692,7 +692,7 @@ fn maintenance_suspends_failover() {
     world.crash_server(old);
     world.run(5_000);
     assert!(world.serving().is_none());
-    assert!(world.rules_fired().contains(&50));
+    assert!(world.rules_fired().contains(&40));
     world.start_server(old);
     assert_eq!(world.wait_for_leader(3_000), old, "the leader itself may come back");
 }
