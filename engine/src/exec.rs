@@ -85,7 +85,8 @@ pub fn open(store: &mut dyn Store, config: &Config, now: Now, seed: u64) -> Resu
     }
     let id: NodeId = required(&rows, meta::NODE)?;
     if id.kind != kind {
-        return Err(OpenError::Kind(format!("the data belongs to {id}, which is not an {kind:?}").to_lowercase()));
+        let wanted = if kind == NodeKind::Agent { "an agent" } else { "a server" };
+        return Err(OpenError::Kind(format!("the data belongs to {id}, which is not {wanted}")));
     }
     meta::remove(&mut rows, meta::OWNED);
     let saved = match kind {

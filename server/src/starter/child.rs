@@ -55,10 +55,12 @@ impl Child {
     }
 }
 
-/// Keeps a child running until it is told to stop. What no restart can mend is reported.
+/// Keeps a child running until it is told to stop. What no restart can mend leaves a child out; the others go on
+/// without it, but when the last of its kind is gone, that is a failure of the whole.
 pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::UnboundedSender<Exit>) {
     let mut stop = child.stop.subscribe();
     let mut short_lives = 0;
+    let mut given_up = None;
     let name = child.plan.name();
     while !*stop.borrow() {
         let started = Instant::now();
@@ -66,7 +68,7 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
         let mut process = match spawn(&child.plan, &nonce) {
             Ok(process) => process,
             Err(exit) => {
-                let _ = failed.send(exit);
+                given_up = Some(exit.message);
                 break;
             }
         };
@@ -86,7 +88,8 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
             Ok(status) => describe(status),
             Err(e) => (None, e.to_string()),
         };
-        let last = last_line(&child.plan);
+        // Who was killed had no time to say why.
+        let last = if status.0.is_some() { last_line(&child.plan) } else { String::new() };
         tracing::warn!("{name} ended: {}{last}", status.1);
         println!("{name} ended: {}", status.1);
         if child.plan.role == Role::Server && deployment.setup.mode == Mode::ActiveFailover {
@@ -94,8 +97,7 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
             let _ = tokio::time::timeout(NOTICE_FIRST, telling).await;
         }
         if status.0.is_some_and(Code::is_final) {
-            let log = child.plan.log_file();
-            let _ = failed.send(Exit::failed(format!("{name} can't run{last} (see {})", log.display())));
+            given_up = Some(format!("{name} can't run{last} (see {})", child.plan.log_file().display()));
             break;
         }
         if started.elapsed() >= SHORT_LIFE {
@@ -104,8 +106,7 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
         }
         short_lives += 1;
         if short_lives >= SHORT_LIVES_MAX {
-            let _ =
-                failed.send(Exit::failed(format!("{name} has ended {short_lives} times right after its start{last}")));
+            given_up = Some(format!("{name} has ended {short_lives} times right after its start{last}"));
             break;
         }
         let backoff = (BACKOFF_MIN * 2_u32.pow((short_lives - 1).min(10))).min(BACKOFF_MAX);
@@ -116,6 +117,14 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
     }
     child.set_pid(None);
     child.gone.send_replace(true);
+    if let Some(why) = given_up {
+        tracing::error!("{why}; it is not started again");
+        println!("{why}; it is not started again");
+        let mut same = deployment.children.iter().filter(|other| other.plan.role == child.plan.role);
+        if same.all(|other| *other.gone.borrow()) {
+            let _ = failed.send(Exit::failed(why));
+        }
+    }
 }
 
 fn spawn(plan: &Plan, nonce: &str) -> Result<tokio::process::Child, Exit> {

@@ -129,7 +129,7 @@ async fn run(deployment: Arc<Deployment>, api: std::net::TcpListener) -> Result<
 
 /// Servers first, the leading one last of them, so that nobody takes over only to stop as well; then the agents.
 async fn stop(deployment: &Deployment) {
-    let leader = deployment.leader();
+    let leader = find_leader(deployment).await.or(deployment.leader());
     let leads = |child: &Child| leader.as_ref() == Some(&child.plan.endpoint);
     let stages: [&dyn Fn(&Child) -> bool; 3] = [
         &|child| child.plan.role == Role::Server && !leads(child),
@@ -164,20 +164,24 @@ fn introduce(deployment: &Deployment) {
     }
 }
 
+/// The server that serves at this moment.
+async fn find_leader(deployment: &Deployment) -> Option<Endpoint> {
+    for server in deployment.endpoints(Role::Server) {
+        let answer = deployment.client.get(&server, "/_admin/server/availability", Duration::from_secs(1)).await;
+        if answer.is_ok_and(|answer| answer.status == 200) {
+            return Some(server);
+        }
+    }
+    None
+}
+
 /// Says who leads, when that is known and whenever it changes.
 async fn announce(deployment: Arc<Deployment>) {
     let servers = deployment.endpoints(Role::Server);
     let mut said: Option<Endpoint> = None;
     let mut patience = Duration::from_millis(50);
     loop {
-        let mut leader = None;
-        for server in &servers {
-            let answer = deployment.client.get(server, "/_admin/server/availability", Duration::from_secs(1)).await;
-            if answer.is_ok_and(|answer| answer.status == 200) {
-                leader = Some(server.clone());
-                break;
-            }
-        }
+        let leader = find_leader(&deployment).await;
         if leader.is_some() && leader != said {
             if said.is_none() {
                 println!("\nReady. Connect to");
