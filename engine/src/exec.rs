@@ -375,9 +375,10 @@ fn undo(epoch: Epoch, common: Position, limit: usize, rows: &mut Overlay<'_>) ->
     }
     let mut undone = 0;
     while last.tick > common.tick && undone < limit as u64 {
-        let mut data = Data { rows, generation };
-        let entry = data.undo_last()?;
-        last = data.reader().last()?;
+        let entry = Data { rows, generation }.undo(last.tick)?;
+        let before = Tick(last.tick.0 - 1);
+        let missing = || StoreError::Corrupt(format!("log entry {} is missing", before.0));
+        last = Reader::of_generation(rows, generation).log_at(before)?.ok_or_else(missing)?.position;
         let key = [epoch.0, entry.epoch.0, entry.tick.0].map(u64::to_be_bytes).concat();
         rows.put(Table::Rollback, key, encode(&(epoch, entry)));
         undone += 1;

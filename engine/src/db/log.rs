@@ -129,9 +129,8 @@ impl Data<'_, '_> {
         Ok(())
     }
 
-    /// Undoes the entry at the end of the log and returns it.
-    pub fn undo_last(&mut self) -> StoreResult<Entry> {
-        let end = self.reader().last()?.tick;
+    /// Undoes the entry at the end of the log, whose tick the caller knows, and returns it.
+    pub fn undo(&mut self, end: Tick) -> StoreResult<Entry> {
         let key = log_key(self.generation, end);
         let missing = || StoreError::Corrupt(format!("log entry {} is missing", end.0));
         let entry = log_entry(&key, self.rows.get(Table::Log, &key)?.ok_or_else(missing)?)?;

@@ -144,10 +144,11 @@ impl Read for MemTxn<'_> {
 impl Txn for MemTxn<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> StoreResult<()> {
         assert!((1..=KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
-        let freed = get(self.store, table, key).map_or(0, |old| key.len() + old.len());
-        let needed = self.store.bytes_used - freed + key.len() + value.len();
-        if self.store.bytes_max.is_some_and(|max| needed > max) {
-            return Err(StoreError::Full);
+        if let Some(bytes_max) = self.store.bytes_max {
+            let freed = get(self.store, table, key).map_or(0, |old| key.len() + old.len());
+            if self.store.bytes_used - freed + key.len() + value.len() > bytes_max {
+                return Err(StoreError::Full);
+            }
         }
         let old = self.store.change(table, key, Some(value.to_vec()));
         self.undo.push((table, key.to_vec(), old));

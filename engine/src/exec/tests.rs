@@ -4,10 +4,12 @@ use super::*;
 use crate::db::mem::MemStore;
 use crate::db::rows::{catalog_key, kind};
 use crate::db::{CollectionKind, CollectionRow, Document, KeyKind, KeyOptions, NewCollection};
-use crate::io::Comparison;
-use crate::message::{Follow, SnapshotId, SnapshotOffer, SnapshotPiece};
+use crate::http::{Method, Request};
+use crate::io::{Comparison, Mode, ReplicationView, View};
+use crate::message::{Follow, Peer, SnapshotId, SnapshotOffer, SnapshotPiece};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 // ---- a server's store, driven without a server ------------------------------------------------------------------------
 
@@ -772,6 +774,100 @@ fn a_copy_leaves_out_what_was_let_go_of_before_it_began() {
     assert_eq!(piece(&mut server, &offer), before, "let go of later: the log may still be undone");
     let later = offer_of(&mut server, 2);
     assert!(piece(&mut server, &later) + 20 * 200 < before);
+}
+
+/// A client's request in an epoch, answered by the API.
+fn run(epoch: u64, method: Method, target: &str, body: &str) -> Op {
+    let id = NodeId { kind: NodeKind::Server, uuid: 1 };
+    let view = View {
+        me: Peer { id, endpoint: Endpoint::parse("tcp://server:8529").unwrap() },
+        advertised: None,
+        standalone: true,
+        mode: Mode::Default,
+        read_only: false,
+        epoch: Epoch(epoch),
+        boot: Boot(1),
+        lease_end: Time::NEVER,
+        leader: None,
+        agents: vec![],
+        members: vec![],
+        deployment: None,
+        replication: ReplicationView::default(),
+        auth: Arc::default(),
+        limits: Limits::default(),
+    };
+    Op::Run(Run {
+        request: Request::new(method, target).with_body(body.to_owned()),
+        epoch: Epoch(epoch),
+        writes: method != Method::Get,
+        dirty: false,
+        open: false,
+        now: Now { time: Time(0), wall_ms: 1_700_000_000_000 },
+        seed: 1,
+        view: Arc::new(view),
+    })
+}
+
+#[test]
+fn requests_of_one_batch_see_each_other_and_fail_alone() {
+    let mut server = Server::new(1);
+    server.begin(1);
+    let insert = |body| run(1, Method::Post, "/_api/document/c", body);
+    let ops = [
+        run(1, Method::Post, "/_api/collection", r#"{"name":"c"}"#),
+        insert(r#"{"_key":"a","v":1}"#),
+        insert(r#"{"_key":"a","v":2}"#),
+        insert(r#"[{"_key":"b"},{"_key":"a"},{"_key":"d"}]"#),
+        run(1, Method::Post, "/_api/document/none", "{}"),
+        run(2, Method::Post, "/_api/document/c", r#"{"_key":"e"}"#),
+    ];
+    let batch = ops.into_iter().enumerate().map(|(number, op)| (OpId(number as u64), op)).collect();
+    let outcome = |result: &OpResult| match result {
+        OpResult::Ran(ran) => (ran.response.status, ran.entry.as_ref().map(|entry| entry.tick.0)),
+        OpResult::Stale { seen } => (0, Some(seen.0)),
+        other => panic!("{other:?}"),
+    };
+    let results = perform(batch, &mut server.store);
+    let outcomes: Vec<_> = results.iter().map(|(_, result)| outcome(result)).collect();
+    let expected = [(200, Some(2)), (202, Some(3)), (409, None), (202, Some(4)), (404, None), (0, Some(1))];
+    assert_eq!(outcomes, expected);
+    server.check();
+    let keys: Vec<String> = server.with(|reader| {
+        let collection = reader.collection(1, "c").unwrap().unwrap();
+        reader.documents(&collection, None, 9).unwrap().into_iter().map(|document| document.key).collect()
+    });
+    assert_eq!(keys, ["a", "b", "d"]);
+    assert_eq!(server.last().tick, Tick(4));
+
+    // A process that comes after does not go on with the epoch (R3), nor one that has heard of a later one (I7).
+    let mut later = server.clone();
+    later.op(Op::See { epoch: Epoch(2) });
+    server.open(1);
+    for server in [&mut server, &mut later] {
+        let refused = server.op(run(1, Method::Post, "/_api/document/c", "{}"));
+        assert!(matches!(refused, OpResult::Stale { .. }), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_full_store_refuses_what_does_not_fit_and_goes_on() {
+    let mut server = Server::new(1);
+    server.begin(1);
+    server.op(run(1, Method::Post, "/_api/collection", r#"{"name":"c"}"#));
+    let capacity = server.store.bytes_used() + 2000;
+    server.store.set_capacity(Some(capacity));
+    let insert = |key: &str, length: usize| {
+        let body = format!(r#"{{"_key":"{key}","v":"{}"}}"#, "x".repeat(length));
+        run(1, Method::Post, "/_api/document/c", &body)
+    };
+    let batch = vec![(OpId(1), insert("a", 10)), (OpId(2), insert("b", 3000)), (OpId(3), insert("d", 10))];
+    let results = perform(batch, &mut server.store);
+    assert!(matches!(&results[0].1, OpResult::Ran(ran) if ran.response.status == 202));
+    assert!(matches!(&results[1].1, OpResult::Failed(StoreError::Full)));
+    assert!(matches!(&results[2].1, OpResult::Ran(ran) if ran.response.status == 202));
+    server.check();
+    let read = server.op(run(1, Method::Get, "/_api/document/c/d", ""));
+    assert!(matches!(read, OpResult::Ran(ran) if ran.response.status == 200));
 }
 
 #[test]
