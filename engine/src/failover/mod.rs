@@ -252,7 +252,9 @@ impl Server {
             Role::Joining => Mode::Maintenance,
             Role::Stopping => Mode::Stopping,
             Role::Following => Mode::Redirect,
-            Role::Leading if self.reign.as_ref().is_some_and(|reign| reign.closing.is_none()) => Mode::Default,
+            Role::Leading if !self.lease_lost && self.reign.as_ref().is_some_and(|r| r.closing.is_none()) => {
+                Mode::Default
+            }
             Role::Leading | Role::Waiting | Role::Promoting | Role::Released => Mode::TryAgain,
         }
     }
@@ -930,6 +932,7 @@ impl Server {
     /// A plain single server leads itself, in a new epoch with each start.
     fn begin_alone(&mut self, cx: &mut Cx) {
         self.boot = Boot(1);
+        self.lease_lost = false;
         self.on(cx, Cause::Registered);
         self.on(cx, Cause::Elected);
         let epoch = Epoch(self.seen.max(self.last.epoch).0 + 1);
