@@ -263,3 +263,140 @@ fn a_script_is_played_the_same_twice() {
         ("cm9vdDo=".into(), "YQ==".into(), "YWI=".into(), "YWJj".into())
     );
 }
+
+/// Whatever a client sends is answered: no panic, nothing of a refusal is kept, and JSON is JSON.
+#[test]
+fn any_request_is_answered() {
+    const METHODS: [Method; 7] =
+        [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options];
+    const PREFIXES: [&str; 5] = ["", "/_db/_system", "/_db/d", "/_db/none", "/_db/%zz"];
+    const PATHS: [&str; 44] = [
+        "/",
+        "//",
+        "/_api/document",
+        "/_api/document/c",
+        "/_api/document/c/k",
+        "/_api/document/e/k",
+        "/_api/document/e",
+        "/_api/document/_users/root",
+        "/_api/document/c/%2F",
+        "/_api/document/c/%00",
+        "/_api/collection",
+        "/_api/collection/c",
+        "/_api/collection/c/properties",
+        "/_api/collection/c/count",
+        "/_api/collection/c/rename",
+        "/_api/collection/c/truncate",
+        "/_api/collection/c/checksum",
+        "/_api/collection/4865",
+        "/_api/collection/99999999999999999999999",
+        "/_api/index",
+        "/_api/index/c/0",
+        "/_api/database",
+        "/_api/database/d",
+        "/_api/database/_system",
+        "/_api/database/current",
+        "/_api/import",
+        "/_api/simple/all",
+        "/_api/simple/by-example",
+        "/_api/simple/lookup-by-keys",
+        "/_api/simple/remove-by-keys",
+        "/_api/simple/update-by-example",
+        "/_api/simple/any",
+        "/_api/user",
+        "/_api/user/ann",
+        "/_api/user/ann/database/d",
+        "/_api/user/ann/database/d/c",
+        "/_api/user/root/config/x",
+        "/_open/auth",
+        "/_api/tanist/status",
+        "/_api/tanist/rollbacks/store-1",
+        "/_api/tanist/rollbacks/-1",
+        "/_admin/server/mode",
+        "/_api/replication/applier-state",
+        "/_api/cluster/endpoints",
+    ];
+    const QUERIES: [&str; 12] = [
+        "",
+        "?",
+        "?collection=c",
+        "?collection=e&type=documents",
+        "?collection=c&type=auto&complete=true",
+        "?collection=c&onDuplicate=update&overwrite=true",
+        "?returnNew=true&returnOld=true&overwriteMode=update",
+        "?onlyget=true",
+        "?silent=true&waitForSync=1",
+        "?keepNull=false&mergeObjects=false&ignoreRevs=no",
+        "?full=true&global=true&details=yes",
+        "?collection=%ff&x=%zz&=&&",
+    ];
+    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(110), "]".repeat(110));
+    let deeper = format!("{{\"schema\":{}{}}}", "{\"a\":".repeat(120), "}".repeat(120));
+    let long =
+        format!("{{\"name\":\"{0}\",\"_key\":\"{0}\",\"collection\":\"{0}\",\"user\":\"{0}\"}}", "x".repeat(600));
+    let bodies: Vec<&str> = vec![
+        "",
+        " ",
+        "null",
+        "[]",
+        "{}",
+        "7",
+        "\"x\"",
+        "[",
+        "{\"a\"",
+        "\u{0}",
+        "[1,\"k\",{},null,[]]",
+        "{\"_key\":\"k\",\"a\":{\"b\":null}}",
+        "[{\"_key\":\"k\"},{\"_key\":\"k\"},{\"_id\":\"c/k\",\"_rev\":\"x\"}]",
+        "{\"_from\":\"c/k\",\"_to\":\"c/k\",\"_key\":\"k\"}",
+        "{\"name\":\"c\"}",
+        "{\"name\":\"d\",\"users\":[{\"username\":\"ann\"},7]}",
+        "{\"name\":\"e\",\"type\":3}",
+        "{\"name\":7,\"users\":{}}",
+        "{\"name\":\"auto\",\"keyOptions\":{\"type\":\"autoincrement\",\"offset\":9223372036854775807}}",
+        "{\"user\":\"ann\",\"passwd\":\"pw\",\"extra\":{\"x\":[]}}",
+        "{\"username\":\"root\",\"password\":\"\"}",
+        "{\"grant\":\"rw\"}",
+        "{\"collection\":\"c\",\"keys\":[\"k\",7],\"example\":{\"a.b\":null},\"newValue\":{\"z\":1,\"_key\":\"q\"},\"limit\":1}",
+        "{\"collection\":\"c\",\"skip\":18446744073709551615,\"limit\":0}",
+        "[\"_key\",\"a\"]\n[\"k2\",1]\n\n[7]\n",
+        "{\"mode\":\"readonly\"}",
+        "{\"value\":1e308}",
+        "{\"waitForSync\":true,\"cacheEnabled\":null}",
+        &deep,
+        &deeper,
+        &long,
+    ];
+    let headers =
+        [("if-match", "\"_abc\""), ("if-none-match", "*"), ("authorization", "bearer x.y.z"), ("x-arango-trx-id", "1")];
+    let mut rng = Rng::new(2);
+    let mut stage = Stage::new();
+    let pick = |rng: &mut Rng, n: usize| rng.below(n as u64) as usize;
+    for round in 0..20_000 {
+        if round % 1000 == 0 {
+            stage = Stage::new();
+            stage.set(if rng.chance(1, 3) { "!auth on" } else { "!auth off" });
+            stage.set(if rng.chance(1, 2) { "!as root:" } else { "!as superuser" });
+        }
+        stage.view.read_only = rng.chance(1, 20);
+        let prefix = if rng.chance(1, 3) { PREFIXES[pick(&mut rng, PREFIXES.len())] } else { "" };
+        let path = PATHS[pick(&mut rng, PATHS.len())];
+        let target = format!("{prefix}{path}{}", QUERIES[pick(&mut rng, QUERIES.len())]);
+        let mut request = Request::new(METHODS[pick(&mut rng, METHODS.len())], target.clone());
+        let body = bodies[pick(&mut rng, bodies.len())];
+        request = request.with_body(body.to_owned());
+        if rng.chance(1, 5) {
+            let (name, value) = headers[pick(&mut rng, headers.len())];
+            request = request.with_header(name, value);
+        }
+        let shown = stage.call(request.clone());
+        let status: u16 = shown.lines().next().unwrap().parse().unwrap_or_else(|_| panic!("{request:?}: {shown}"));
+        assert!((200..600).contains(&status), "{request:?}: {shown}");
+        assert!(status != 500 || path.contains("shards") || path.contains("server/id"), "{request:?}: {shown}");
+        let last = shown.lines().last().unwrap();
+        if last.starts_with('{') || last.starts_with('[') {
+            let whole: Result<serde_json::Value, _> = serde_json::from_str(last);
+            assert!(whole.is_ok(), "{request:?}: {shown}");
+        }
+    }
+}

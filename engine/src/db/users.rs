@@ -3,7 +3,6 @@
 //! They are replicated like any document, so a password that counts on the leader counts everywhere. A level asked for
 //! is looked up at the most specific place and falls back to `*`; what is granted nowhere is not granted.
 
-use super::json;
 use super::reader::Reader;
 use super::rows::{CollectionRow, Document};
 use super::store::StoreResult;
@@ -271,11 +270,6 @@ pub fn all(db: &Reader<'_>) -> StoreResult<Vec<(User, Document)>> {
         after = Some(last.revision);
         found.extend(page.into_iter().filter_map(|document| Some((User::from_document(&document)?, document))));
     }
-}
-
-/// Whether an attribute name and a value may stand in `extra`: it is kept as text within the document.
-pub fn extra_fits(extra: &Value) -> bool {
-    json::compact(extra.to_string().as_bytes()).is_ok()
 }
 
 #[cfg(test)]

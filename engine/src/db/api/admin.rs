@@ -41,9 +41,15 @@ pub(super) fn engine(_: &mut Call<'_, '_>) -> Answer {
     Ok(Response::json(200, &json!({"name": "rocksdb", "supports": supports})).into())
 }
 
+/// Without `errorNum`: python-arango takes any answer that has one for an error.
 pub(super) fn role(call: &mut Call<'_, '_>) -> Answer {
     let mode = if call.run.view.standalone { "default" } else { "resilient" };
-    ok(200, json!({"errorNum": 0, "role": "SINGLE", "mode": mode}))
+    ok(200, json!({"role": "SINGLE", "mode": mode}))
+}
+
+/// The version that the data is at.
+pub(super) fn target_version(_: &mut Call<'_, '_>) -> Answer {
+    ok(200, json!({"version": VERSION_NUMBER.to_string()}))
 }
 
 fn mode_name(view: &View) -> &'static str {

@@ -292,7 +292,7 @@ fn keep(mut properties: Value, body: &Value) -> Result<Value, Failure> {
             "schema" => value.is_object() || value.is_null(),
             _ => value.is_array() || value.is_null(),
         };
-        if !legal {
+        if !legal || !json::fits(value) {
             return Err(errors::BAD_PARAMETER.because(format!("illegal value of '{name}'")).into());
         }
         properties[name] = value.clone();

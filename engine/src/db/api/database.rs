@@ -50,7 +50,10 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
     }
     let users = read_users(body.get("users"))?;
     let options = match body.get("options") {
-        Some(Value::Object(map)) => Value::Object(map.clone()),
+        Some(options @ Value::Object(_)) if !json::fits(options) => {
+            return Err(errors::BAD_PARAMETER.because("options are nested too deeply").into());
+        }
+        Some(options @ Value::Object(_)) => options.clone(),
         _ => json!({}),
     };
     call.writer()?.create_database(name, options)?;
@@ -93,7 +96,7 @@ fn read_users(users: Option<&Value>) -> Result<Vec<NewUser>, Failure> {
         let name = text("username").or(text("user")).unwrap_or_default().to_owned();
         user::check_name(&name)?;
         let extra = given.get("extra").filter(|extra| extra.is_object()).cloned().unwrap_or_else(|| json!({}));
-        if !users::extra_fits(&extra) {
+        if !json::fits(&extra) {
             return Err(errors::BAD_PARAMETER.because("extra is nested too deeply").into());
         }
         Ok(NewUser {

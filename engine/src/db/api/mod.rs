@@ -191,6 +191,7 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_api/version", Any, admin::version),
     reads(Get, "/_admin/version", Any, admin::version),
     reads(Get, "/_api/engine", Any, admin::engine),
+    reads(Get, "/_admin/database/target-version", Any, admin::target_version),
     reads(Get, "/_admin/server/role", Any, admin::role),
     reads(Get, "/_admin/server/availability", Any, admin::availability),
     reads(Get, "/_admin/server/mode", Any, admin::mode),

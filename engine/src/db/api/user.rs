@@ -108,7 +108,7 @@ struct Given {
 
 fn read_given(body: &Value) -> Result<Given, Failure> {
     let extra = body.get("extra").filter(|extra| extra.is_object()).cloned();
-    if extra.as_ref().is_some_and(|extra| !users::extra_fits(extra)) {
+    if extra.as_ref().is_some_and(|extra| !json::fits(extra)) {
         return Err(errors::BAD_PARAMETER.because("extra is nested too deeply").into());
     }
     Ok(Given {
@@ -309,7 +309,7 @@ pub(super) fn set_config(call: &mut Call<'_, '_>) -> Answer {
     let mut user = visible(call)?;
     let key = call.open[1].clone();
     match call.json()?.get("value") {
-        Some(value) if users::extra_fits(value) => {
+        Some(value) if json::fits(value) => {
             user.config().insert(key, value.clone());
         }
         Some(_) => return Err(errors::BAD_PARAMETER.because("the value is nested too deeply").into()),
