@@ -1,1 +1,241 @@
-//! d
+//! Official drivers and an outside harness against real processes whose leader is killed in mid-write.
+//!
+//! The tests bring their npm and PyPI packages by themselves, pinned, into `target/drivers`. Without node or python
+//! they say that they are skipped; in CI (`CI=true`) both must be there.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+use tanist_tests::http::Client;
+use tanist_tests::process::{Process, free_ports, run};
+use tanist_tests::wait::{wait, wait_until};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tanist-for-tests");
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/drivers");
+
+/// Installing is for one test at a time; so is running, for these need a whole machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("drivers")
+}
+
+fn works(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+/// Says that a test is skipped; in CI it may not be.
+fn skip(what: &str) {
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{what} is missing, and in CI it must be there");
+    eprintln!("SKIPPED: {what} is missing");
+}
+
+/// Installs what a list of pinned packages names, unless exactly that was installed before.
+fn install(name: &str, list: &str, install: impl FnOnce(&Path)) -> PathBuf {
+    let folder = folder().join(name);
+    let wanted = std::fs::read_to_string(Path::new(SCRIPTS).join(list)).expect("the list of packages");
+    let stamp = folder.join("installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return folder;
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    install(&folder);
+    std::fs::write(stamp, wanted).expect("the stamp can be written");
+    folder
+}
+
+#[track_caller]
+fn succeeds(command: &mut Command) -> String {
+    let (code, text) = run(command);
+    assert_eq!(code, 0, "{command:?}\n{text}");
+    text
+}
+
+/// node with the packages; `None` if there is no node.
+fn node() -> Option<Command> {
+    if !works("node", &["--version"]) || !works("npm", &["--version"]) {
+        skip("node with npm");
+        return None;
+    }
+    let folder = install("node", "package-lock.json", |folder| {
+        for file in ["package.json", "package-lock.json"] {
+            std::fs::copy(Path::new(SCRIPTS).join(file), folder.join(file)).expect("the list can be copied");
+        }
+        let arguments = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+        succeeds(Command::new("npm").args(arguments).current_dir(folder));
+    });
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", folder.join("node_modules")).current_dir(SCRIPTS);
+    Some(command)
+}
+
+/// python with the packages; `None` if there is no python.
+fn python() -> Option<Command> {
+    if !works("python3", &["-c", "import venv, ensurepip"]) {
+        skip("python3 with venv");
+        return None;
+    }
+    let folder = install("python", "requirements.txt", |folder| {
+        succeeds(Command::new("python3").args(["-m", "venv"]).arg(folder));
+        let list = Path::new(SCRIPTS).join("requirements.txt");
+        let arguments = ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r"];
+        succeeds(Command::new(folder.join("bin/python")).args(arguments).arg(list));
+    });
+    Some(Command::new(folder.join("bin/python")))
+}
+
+/// A deployment of `tanist start`, for the scripts.
+struct Started {
+    _process: Process,
+    starter: String,
+    servers: Vec<String>,
+    _directory: tempfile::TempDir,
+}
+
+fn start() -> Started {
+    let directory = tempfile::Builder::new().prefix("tanist-drivers-").tempdir().unwrap();
+    let port = free_ports(30);
+    let data = directory.path().join("data");
+    let arguments =
+        vec!["start".to_owned(), format!("--starter.port={port}"), format!("--starter.data-dir={}", data.display())];
+    let mut process = Process::new("starter", Path::new(PROGRAM), arguments, directory.path().join("log"));
+    process.start();
+    wait_until("the starter says where to connect", || process.log_text().contains("Connect to"));
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let servers: Vec<String> = [1, 11, 21].iter().map(|offset| url(port + offset)).collect();
+    // A driver that is given a follower must find one that follows.
+    wait_until("two servers follow", || {
+        let refuses = |url: &&String| {
+            let answer = client(url).get("/_api/collection");
+            answer.is_ok_and(|answer| answer.refusal() == (503, 1496))
+        };
+        servers.iter().filter(refuses).count() == 2
+    });
+    Started { _process: process, starter: url(port), servers, _directory: directory }
+}
+
+fn client(url: &str) -> Client {
+    Client::new(url.trim_start_matches("http://")).with_timeout(Duration::from_secs(5))
+}
+
+/// Runs a script against a fresh deployment, and judges what it found at the end.
+fn a_leader_is_killed_in_mid_write(mut script: Command) {
+    let started = start();
+    script.arg(&started.starter).args(&started.servers);
+    let text = succeeds(&mut script);
+    let result = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let result = result.unwrap_or_else(|| panic!("no result: {text}"));
+    let keys = result["missing"].as_array().expect("a list");
+    println!("{} acknowledged, {} of them lost with the old leader", result["acknowledged"], keys.len());
+    assert_eq!(result["acknowledged"], 10_000);
+    assert_eq!(result["count"].as_u64(), Some(10_000 - keys.len() as u64), "nothing twice, nothing else");
+    assert_ne!(result["old"], result["new"], "another server leads");
+
+    // Replication is asynchronous: what the killed leader had acknowledged in its last moments may be missing, but then
+    // it is in the rollback record that the old leader keeps when it returns.
+    let old = result["old"].as_str().expect("a URL");
+    wait("the old leader follows again", || {
+        let answer = client(old).get("/_api/collection").ok()?;
+        if answer.refusal() != (503, 1496) {
+            return None;
+        }
+        let list = client(old).get("/_api/tanist/rollbacks").ok()?.json();
+        let mut kept = String::new();
+        for record in list["result"].as_array()? {
+            kept += &client(old).get(&format!("/_api/tanist/rollbacks/{}", record["id"].as_str()?)).ok()?.text();
+        }
+        let all = keys.iter().all(|key| kept.contains(&format!("\"_key\":{key}")));
+        all.then_some(())
+    });
+}
+
+fn arangojs(package: &str) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Some(mut script) = node() else { return };
+    script.args(["arangojs.js", package]);
+    a_leader_is_killed_in_mid_write(script);
+}
+
+#[test]
+fn arangojs_10_goes_on_after_the_leader_was_killed() {
+    arangojs("arangojs");
+}
+
+#[test]
+fn arangojs_8_goes_on_after_the_leader_was_killed() {
+    arangojs("arangojs-8");
+}
+
+#[test]
+fn arangojs_7_goes_on_after_the_leader_was_killed() {
+    arangojs("arangojs-7");
+}
+
+#[test]
+fn python_arango_goes_on_after_the_leader_was_killed() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Some(mut script) = python() else { return };
+    script.arg(Path::new(SCRIPTS).join("python_arango.py"));
+    a_leader_is_killed_in_mid_write(script);
+}
+
+/// `arguments`: agents, servers, faults.
+fn instance_manager(arguments: &[&str]) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Some(mut script) = node() else { return };
+    let directory = tempfile::Builder::new().prefix("tanist-harness-").tempdir().unwrap();
+    std::os::unix::fs::symlink(PROGRAM, directory.path().join("arangod")).unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    script.env("PATH", format!("{}:{path}", directory.path().display()));
+    let instances = directory.path().join("instances");
+    script.env("ARANGO_INSTANCES_DIR", &instances).env("MIN_PORT", free_ports(1).to_string()).env("PORT_OFFSET", "1");
+    script.arg("instance_manager.js").args(arguments);
+    let (code, text) = run(&mut script);
+    if code != 0 {
+        for log in logs(&instances) {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("---- {} (the end) ----", log.display());
+            lines[lines.len().saturating_sub(30)..].iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+    assert_eq!(code, 0, "{text}");
+    print!("{text}");
+}
+
+/// All files named `*.log` below a folder.
+fn logs(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).map(|entries| entries.flatten().collect()).unwrap_or_else(|_| Vec::new());
+    let mut found = Vec::new();
+    for path in entries.into_iter().map(|entry| entry.path()) {
+        if path.is_dir() {
+            found.extend(logs(&path));
+        } else if path.extension().is_some_and(|extension| extension == "log") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn the_outside_harness_kills_with_1_agent_and_2_servers() {
+    instance_manager(&["1", "2", "restart", "pause", "kill"]);
+}
+
+#[test]
+fn the_outside_harness_kills_with_1_agent_and_4_servers() {
+    instance_manager(&["1", "4", "kill", "kill"]);
+}
+
+#[test]
+fn the_outside_harness_kills_with_1_agent_and_8_servers() {
+    instance_manager(&["1", "8", "kill", "kill", "kill", "kill"]);
+}
+
+#[test]
+fn the_outside_harness_kills_agents_too() {
+    instance_manager(&["3", "4", "agency", "pause", "agency", "restart"]);
+}

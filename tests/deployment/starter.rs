@@ -105,6 +105,14 @@ fn one_command_starts_watches_and_stops_everything() {
     client.post("/_api/collection", &json!({"name": "c"})).unwrap().expect(200);
     client.post("/_api/document/c", &json!({"_key": "x"})).unwrap().expect(202);
 
+    let dirty = [("X-Arango-Allow-Dirty-Read", "true")];
+    for follower in started.servers().into_iter().filter(|port| *port != leader) {
+        wait_until("the document is replicated", || {
+            let answer = started.client(follower).send("GET", "/_api/document/c/x", &dirty, b"");
+            answer.is_ok_and(|answer| answer.status == 200)
+        });
+    }
+
     // Killed: the starter has reaped it and says so, nobody waits for the lease; and it starts it again.
     let dead = started.pid(leader);
     let at = Instant::now();

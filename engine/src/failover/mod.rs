@@ -789,6 +789,14 @@ impl Server {
     fn answer(&mut self, cx: &mut Cx, call: u64, response: Response) {
         let Some(call) = self.link.as_mut().and_then(|link| link.answered(call, &response)) else { return };
         let response = api::agency_answer(call.make, &call.original, response);
+        if call.make == AgencyAnswer::ServerMode
+            && response.status == 200
+            && let Some(read_only) = api::wanted_mode(&call.original)
+        {
+            // The agency has it. Whoever asked here finds it in force with the answer; other servers hear it in a beat.
+            self.read_only = read_only;
+            self.view_old = true;
+        }
         self.answer_client(cx, call.id, call.ticket, response);
     }
 

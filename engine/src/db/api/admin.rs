@@ -231,8 +231,8 @@ pub(super) fn cluster_health(call: &mut Call<'_, '_>) -> Answer {
     ask_agency(agency_request("read", paths), AgencyAnswer::ClusterHealth)
 }
 
-/// "readonly" or "default", in a request's body.
-fn wanted_mode(request: &Request) -> Option<bool> {
+/// Whether a request's body asks for "readonly" (or for "default").
+pub fn wanted_mode(request: &Request) -> Option<bool> {
     let body: Value = serde_json::from_slice(&request.body).ok()?;
     match body.get("mode")?.as_str()? {
         "readonly" => Some(true),

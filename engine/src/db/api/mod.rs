@@ -14,7 +14,7 @@ mod replication;
 mod simple;
 mod user;
 
-pub use admin::agency_answer;
+pub use admin::{agency_answer, wanted_mode};
 
 use super::json;
 use super::rows::{CollectionRow, DatabaseRow, Document, Revision};
