@@ -448,10 +448,7 @@ impl Agency {
     }
 
     /// Answers what waited for the confirmation of its round.
-    pub(super) fn answer_asks(&mut self, cx: &mut Cx, confirmed: u64, settled: bool) {
-        if !settled {
-            return;
-        }
+    pub(super) fn answer_asks(&mut self, cx: &mut Cx, confirmed: u64) {
         let (ready, waiting) = std::mem::take(&mut self.jobs.asks).into_iter().partition(|a| a.round <= confirmed);
         self.jobs.asks = waiting;
         for asked in ready {

@@ -136,8 +136,9 @@ impl Agency {
         loop {
             let Some(raft) = &mut self.raft else { return };
             raft.tick(now);
-            let mut more = self.apply_committed(cx);
-            more |= self.follow_raft(cx);
+            // Out of office first: what another leader put in the place of our entries is no answer to our clients.
+            let mut more = self.follow_raft(cx);
+            more |= self.apply_committed(cx);
             self.answer_confirmed(cx);
             more |= self.supervise(cx);
             more |= self.keep_house(cx);
@@ -221,6 +222,8 @@ impl Agency {
             if ok {
                 self.persisting = None;
                 self.raft.as_mut().expect("Raft's write").persisted(cx.now.time);
+            } else if self.stopping {
+                self.persisting = None;
             } else {
                 self.retry_at = Some(cx.now.time.plus(PERSIST_RETRY));
             }

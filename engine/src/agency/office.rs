@@ -52,6 +52,8 @@ pub struct Office {
     timing: (Timing, Option<Duration>),
     timing_since: Time,
     supervise_at: Time,
+    /// Something has happened that may call for a chore.
+    look: bool,
     said: (u32, String),
 }
 
@@ -76,6 +78,7 @@ impl Office {
             timing: (state.timing, state.older_lease),
             timing_since: now,
             supervise_at: now,
+            look: true,
             said: (0, String::new()),
         }
     }
@@ -280,6 +283,7 @@ impl Agency {
         };
         let office = self.office.as_mut().expect("checked by the caller");
         office.dead.insert((server, boot));
+        office.look = true;
         Ok(())
     }
 
@@ -288,6 +292,7 @@ impl Agency {
     pub(super) fn on_outcome(&mut self, cx: &mut Cx, index: u64, term: Term, outcome: Outcome) {
         let now = cx.now.time;
         let Some(office) = &mut self.office else { return };
+        office.look = true;
         if office.undecided == Some(index) {
             office.undecided = None;
             office.leases.depose_appended = false;
@@ -410,10 +415,13 @@ impl Agency {
         let settled = self.is_settled();
         let Some(office) = &mut self.office else { return };
         let confirmed = self.raft.as_ref().map_or(0, Raft::confirmed);
+        if !settled {
+            return;
+        }
         for renewal in office.leases.confirmed(confirmed) {
             self.decide_renewal(cx, renewal, settled);
         }
-        self.answer_asks(cx, confirmed, settled);
+        self.answer_asks(cx, confirmed);
     }
 
     fn decide_renewal(&mut self, cx: &mut Cx, renewal: Renewal, settled: bool) {
@@ -488,7 +496,7 @@ impl Agency {
             leader_dead: process.is_some_and(|(id, boot)| office.is_dead(id, boot)),
             leader_returned: leader.is_some() && !leader_is_present,
             leader_last: leader.filter(|_| leader_is_present).and_then(|server| office.last_position(server)),
-            release: office.release.as_ref().filter(|(id, _)| Some(*id) == process.map(|(id, _)| id)).map(|(_, r)| r),
+            release: office.release.as_ref().filter(|(id, r)| Some((*id, r.boot)) == process).map(|(_, r)| r),
             handover_since: office.handover.map(|(_, since)| since),
             handover_patience: Office::handover_patience(&self.state),
             servers: &servers,
@@ -571,6 +579,17 @@ impl Agency {
         if !self.is_settled() || self.office.as_ref().is_some_and(|office| office.housekeeping.is_some()) {
             return false;
         }
+        let now = cx.now.time;
+        let frequency = self.config.supervision_frequency.max(Duration::from_millis(10));
+        let office = self.office.as_mut().expect("in office");
+        if now >= office.supervise_at {
+            office.supervise_at = now.plus(frequency);
+            office.look = true;
+            office.transient.expire(cx.now.wall_ms);
+        }
+        if !std::mem::take(&mut office.look) {
+            return false;
+        }
         let Some(command) = self.chore(cx) else { return false };
         let index = self.propose(&command);
         self.office.as_mut().expect("in office").housekeeping = index;
@@ -584,12 +603,7 @@ impl Agency {
             let deployment = DeploymentId(cx.rng.next_u128());
             return Some(Command::Found { deployment, timing: self.config.timing, wall_ms });
         }
-        let frequency = self.config.supervision_frequency.max(Duration::from_millis(10));
         let office = self.office.as_mut().expect("in office");
-        if now >= office.supervise_at {
-            office.supervise_at = now.plus(frequency);
-            office.transient.expire(cx.now.wall_ms);
-        }
         if let Some(older) = self.state.older_lease
             && now >= office.timing_since.plus(older)
         {
@@ -618,6 +632,11 @@ impl Agency {
         let agency = self.agency_record(cx);
         if self.state.tree.get("/.agency", wall_ms).as_ref() != Some(&agency) {
             return write(json!({"/.agency": {"op": "set", "new": agency}}));
+        }
+        let mode = if in_maintenance(&self.state, cx.now.wall_ms) { "Maintenance" } else { "Normal" };
+        if self.state.tree.get("/arango/Supervision/State/Mode", wall_ms) != Some(json!(mode)) {
+            let state = json!({"Mode": mode, "Timestamp": iso_time(wall_ms)});
+            return write(json!({"/arango/Supervision/State": {"op": "set", "new": state}}));
         }
         self.health_changes(cx).and_then(write)
     }

@@ -57,8 +57,10 @@ impl Pool {
         let mut seats = if row.seats.is_empty() { vec![mine.clone()] } else { row.seats };
         let own = seats.iter_mut().find(|seat| seat.peer.id == me.id && seat.disk == disk);
         own.expect("an agent has a seat in its own pool").peer.endpoint = me.endpoint.clone();
+        // What was settled once holds, whatever the option says now.
+        let size = if phase == Phase::Meeting { config.size } else { seats.len() };
         Pool {
-            size: config.size,
+            size,
             disk,
             addresses: config.peers.iter().filter(|e| **e != me.endpoint).cloned().collect(),
             seats,

@@ -23,6 +23,7 @@ pub const ADOPT_KEY: &str = "/arango/Supervision/AdoptDeployment";
 /// What is kept of past failovers and of clients' transactions.
 const FAILOVERS_MAX: usize = 32;
 const CLIENTS_MAX: usize = 10_000;
+const SERVERS_MAX: usize = 1000;
 
 /// A log entry. The entry that begins a term is empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -474,6 +475,9 @@ impl State {
                  to let it in, delete /arango/Plan/Singles/{} from the agency",
                 register.seen.0, known.seen.0, peer.id
             ));
+        }
+        if known.is_none() && self.servers.len() >= SERVERS_MAX {
+            return Err("too many servers are registered".into());
         }
         let id = peer.id;
         let boot = Boot(known.map_or(0, |known| known.boot.0) + 1);

@@ -100,8 +100,13 @@ pub const RULES: &[Rule] = &[
         judge: older_data,
     },
     Rule { number: 30, when: "nobody has led yet and a server is there", then: "begin the first epoch", judge: first },
-    Rule { number: 40, when: "the leader has released its lease (R12)", then: "depose", judge: released },
-    Rule { number: 50, when: "in maintenance, the leader is gone", then: "wait until it is back", judge: maintenance },
+    Rule {
+        number: 40,
+        when: "in maintenance, the leader is gone and no hand-over was asked for",
+        then: "wait until it is back",
+        judge: maintenance,
+    },
+    Rule { number: 50, when: "the leader has released its lease (R12)", then: "depose", judge: released },
     Rule { number: 60, when: "the leader's process is dead (R4)", then: "depose", judge: dead },
     Rule { number: 70, when: "the chosen server has never renewed in time", then: "depose", judge: never_took_over },
     Rule { number: 80, when: "the leader's lease is over", then: "depose", judge: lease_over },
@@ -129,6 +134,8 @@ fn say(action: Action, sentence: impl Into<String>) -> Option<Verdict> {
 
 fn depose(s: &Situation, preferred: Option<NodeId>, last: Option<Position>, why: impl Into<String>) -> Option<Verdict> {
     let next = Epoch(s.lead.epoch.max(s.seen).0 + 1);
+    // In maintenance the leader comes back, if nobody is further.
+    let preferred = preferred.or_else(|| leader(s).filter(|_| s.maintenance));
     say(Action::Depose { next, preferred, last: last.or(s.leader_last) }, why)
 }
 
@@ -153,17 +160,18 @@ fn first(s: &Situation) -> Option<Verdict> {
     depose(s, None, None, "nobody has led yet")
 }
 
+fn maintenance(s: &Situation) -> Option<Verdict> {
+    let leader = leader(s)?;
+    let gone = s.leader_dead || s.release.is_some() || s.now >= s.lease_over_at;
+    let planned = s.lead.successor.is_some() || s.release.is_some_and(|release| release.successor.is_some());
+    (s.maintenance && gone && !planned && !s.leader_returned)
+        .then(|| say(Action::Wait, format!("{leader} does not lead any more, but maintenance suspends failover")))?
+}
+
 fn released(s: &Situation) -> Option<Verdict> {
     let (leader, release) = (leader(s)?, s.release?);
     let successor = release.successor.or(s.lead.successor);
     depose(s, successor, Some(release.last), format!("{leader} released its lease"))
-}
-
-fn maintenance(s: &Situation) -> Option<Verdict> {
-    let leader = leader(s)?;
-    let gone = s.leader_dead || s.now >= s.lease_over_at;
-    (s.maintenance && gone && !s.leader_returned)
-        .then(|| say(Action::Wait, format!("{leader} does not lead any more, but maintenance suspends failover")))?
 }
 
 fn dead(s: &Situation) -> Option<Verdict> {

@@ -512,6 +512,9 @@ impl World {
 
     /// I5 and I6: a lease that is taken must not overlap one of another epoch.
     fn check_lease(&mut self, epoch: Epoch, owner: (NodeId, Boot), end: Time) {
+        if end <= self.now {
+            return; // The grant came too late to be of any use.
+        }
         for (other, (_, other_end)) in &self.leases {
             assert!(
                 *other == epoch || *other_end <= self.now,
@@ -689,7 +692,7 @@ fn maintenance_suspends_failover() {
     world.crash_server(old);
     world.run(5_000);
     assert!(world.serving().is_none());
-    assert!(world.rules_fired().contains(&50));
+    assert!(world.rules_fired().contains(&40));
     world.start_server(old);
     assert_eq!(world.wait_for_leader(3_000), old, "the leader itself may come back");
 }
@@ -798,7 +801,7 @@ fn only_a_superuser_gets_in() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 0, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 0, ..ProptestConfig::default() })]
 
     /// Whatever is lost, repeated, late or crashed: I1, I3, I5 and I6 hold throughout, and once it is quiet, I15.
     #[test]

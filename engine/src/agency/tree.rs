@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Deeper paths are refused: whoever walks the tree recurses.
-const PATH_DEPTH_MAX: usize = 96;
+/// What would go deeper is refused: whoever walks the tree recurses.
+const DEPTH_MAX: usize = 200;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tree {
@@ -116,6 +116,15 @@ fn insert(children: &mut BTreeMap<String, Node>, path: &[&str], node: Node) {
 
 fn segments(path: &str) -> Vec<&str> {
     path.split('/').filter(|s| !s.is_empty()).collect()
+}
+
+/// How many levels a value has; the keys of its objects may be paths.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Object(fields) => fields.iter().map(|(key, v)| segments(key).len() + depth(v)).max().unwrap_or(0),
+        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// One leading slash, none repeated, none at the end (except the root itself).
@@ -273,9 +282,10 @@ impl Tree {
         sorted.sort_by(|a, b| a.0.cmp(&b.0));
         let mut undo = Vec::new();
         for (key, operation) in sorted {
-            let change = match segments(&key).len() > PATH_DEPTH_MAX {
-                true => Err("the path is too deep".to_owned()),
-                false => operate(self.node(&key, wall_ms), operation, wall_ms),
+            let change = if segments(&key).len() + depth(operation) > DEPTH_MAX {
+                Err("the path is too deep".to_owned())
+            } else {
+                operate(self.node(&key, wall_ms), operation, wall_ms)
             };
             match change {
                 Ok(Change::Keep) => {}
