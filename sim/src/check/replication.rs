@@ -336,7 +336,7 @@ impl Replication {
         let in_time = self
             .reports
             .iter()
-            .filter(|a| a.report.epoch == epoch && a.agent == decider && a.event < decided && a.report.complete);
+            .filter(|a| a.report.epoch == epoch && a.agent == decider && a.event <= decided && a.report.complete);
         let Some(term) = in_time.clone().map(|a| a.report.term).max() else { return Ok(()) };
         let round: Vec<&Arrived> = in_time.filter(|a| a.report.term == term).collect();
         // A process that came back may report again: its latest report counts.
@@ -505,7 +505,7 @@ mod tests {
         r.reported(&ctx(0, 2), 1, &report(10));
         r.elected(Epoch(2), 1, 0, 3).unwrap();
         assert_eq!(r.elected(Epoch(2), 0, 0, 3).unwrap_err().0, "I12");
-        r.elected(Epoch(2), 0, 0, 2).unwrap(); // the better report came after the decision
+        r.elected(Epoch(2), 0, 0, 1).unwrap(); // the better report came after the decision
     }
 
     #[test]
