@@ -8,6 +8,7 @@ use crate::clock::At;
 use crate::world::{Due, Effect, Happening, Place, World};
 use madsim::Config;
 use madsim::runtime::{Handle, Runtime};
+use madsim::task::NodeId;
 use madsim::time::TimeHandle;
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -23,29 +24,40 @@ struct Queue {
 }
 
 struct Shared {
-    world: World,
+    /// Taken out at the end: madsim's tasks may outlive the run.
+    world: Option<World>,
     queues: BTreeMap<Place, Queue>,
+    /// The madsim node of each of the world's nodes.
+    tasks: BTreeMap<usize, NodeId>,
     number: u64,
     finished: Option<Waker>,
 }
 
 impl Shared {
+    fn world(&mut self) -> &mut World {
+        self.world.as_mut().expect("the run is not over")
+    }
+
+    fn over(&self) -> bool {
+        self.world.as_ref().is_none_or(World::over)
+    }
+
     /// Puts what the world wants to happen where it will happen.
     fn distribute(&mut self) -> Vec<Effect> {
-        for Due { at, place, what } in self.world.take_due() {
+        for Due { at, place, what } in self.world().take_due() {
             self.number += 1;
             let key = (at, self.number);
             self.put(key, place, what);
         }
-        if self.world.over() {
+        if self.over() {
             self.finished.take().into_iter().for_each(Waker::wake);
         }
-        self.world.take_effects()
+        self.world().take_effects()
     }
 
     /// What is meant for a node without a process is the director's to deal with: nobody else is awake.
     fn put(&mut self, key: (At, u64), place: Place, what: Happening) {
-        let awake = !matches!(place, Place::Node(node) if !self.world.runs(node));
+        let awake = !matches!(place, Place::Node(node) if !self.world().runs(node));
         let queue = self.queues.entry(if awake { place } else { Place::Director }).or_default();
         queue.waiting.insert(key, (place, what));
         queue.waker.take().into_iter().for_each(Waker::wake);
@@ -99,18 +111,14 @@ async fn live(cluster: Cluster, place: Place) {
             let mut shared = lock(&cluster);
             let queue = shared.queues.entry(place).or_default();
             let (_, (_, what)) = queue.waiting.pop_first().expect("the first one is due");
-            if shared.world.over() {
+            if shared.over() {
                 return;
             }
-            shared.world.handle(now(), what);
+            shared.world().handle(now(), what);
             shared.distribute()
         };
         carry_out(&cluster, effects);
     }
-}
-
-fn name(node: usize) -> String {
-    format!("node{node}")
 }
 
 /// Starts, kills and pauses tasks as the world's processes are.
@@ -120,36 +128,41 @@ fn carry_out(cluster: &Cluster, effects: Vec<Effect>) {
         if let Effect::Started(node) | Effect::Ended(node) = effect {
             lock(cluster).sort_again(node);
         }
-        match effect {
-            Effect::Started(node) => match handle.get_node(name(node)) {
-                Some(_) => {
-                    // A restart without a kill would leave the old task's resources bound.
-                    handle.kill(name(node));
-                    handle.restart(name(node));
-                }
-                None => {
-                    let cluster = cluster.clone();
-                    let init = move || live(cluster.clone(), Place::Node(node));
-                    handle.create_node().name(name(node)).init(init).build();
-                }
-            },
-            Effect::Ended(node) => {
-                handle.resume(name(node));
-                handle.kill(name(node));
+        let (Effect::Started(node) | Effect::Ended(node) | Effect::Paused(node) | Effect::Resumed(node)) = effect;
+        let task = lock(cluster).tasks.get(&node).copied();
+        match (effect, task) {
+            (Effect::Started(_), None) => {
+                let inner = cluster.clone();
+                let init = move || live(inner.clone(), Place::Node(node));
+                let task = handle.create_node().name(format!("node{node}")).init(init).build();
+                lock(cluster).tasks.insert(node, task.id());
             }
-            Effect::Paused(node) => handle.pause(name(node)),
-            Effect::Resumed(node) => handle.resume(name(node)),
+            // A restart without a kill would leave the old task's resources bound; `Ended` has killed it.
+            (Effect::Started(_), Some(task)) => handle.restart(task),
+            (Effect::Ended(_), Some(task)) => {
+                handle.resume(task);
+                handle.kill(task);
+            }
+            (Effect::Paused(_), Some(task)) => handle.pause(task),
+            (Effect::Resumed(_), Some(task)) => handle.resume(task),
+            (_, None) => unreachable!("a process that ends or is paused has been started"),
         }
     }
 }
 
 /// Drives the world until it says that it is over; hands it back. `seed` is madsim's own (who runs first).
 pub fn drive(world: World, seed: u64) -> World {
-    let cluster: Cluster = Arc::new(Mutex::new(Shared { world, queues: BTreeMap::new(), number: 0, finished: None }));
+    let cluster: Cluster = Arc::new(Mutex::new(Shared {
+        world: Some(world),
+        queues: BTreeMap::new(),
+        tasks: BTreeMap::new(),
+        number: 0,
+        finished: None,
+    }));
     let runtime = Runtime::with_seed_and_config(seed, Config::default());
     let inner = cluster.clone();
     runtime.block_on(async move {
-        let places = lock(&inner).world.places_outside();
+        let places = lock(&inner).world().places_outside();
         let effects = lock(&inner).distribute();
         carry_out(&inner, effects);
         for place in places {
@@ -159,11 +172,13 @@ pub fn drive(world: World, seed: u64) -> World {
         poll_fn(|cx| {
             let mut shared = lock(&inner);
             shared.finished = Some(cx.waker().clone());
-            if shared.world.over() { Poll::Ready(()) } else { Poll::Pending }
+            if shared.over() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     });
-    drop(runtime);
-    let shared = Arc::into_inner(cluster).expect("all tasks ended with the runtime");
-    shared.into_inner().expect("one thread only, and a panic ends the run").world
+    let mut shared = lock(&cluster);
+    // Wakers hold tasks, and tasks hold the cluster.
+    shared.queues.clear();
+    shared.finished = None;
+    shared.world.take().expect("the run has just ended")
 }

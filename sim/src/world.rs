@@ -47,18 +47,61 @@ pub enum Caller {
 /// Something that happens at an instant.
 #[derive(Clone, Debug)]
 pub enum Happening {
-    Boot { node: usize },
-    Timer { node: usize, incarnation: u64, timer: u64 },
-    Deliver { node: usize, bytes: Bytes },
-    Http { node: usize, from: usize, caller: Caller, attempt: u64, request: Request },
-    Synced { node: usize, incarnation: u64 },
-    Read { node: usize, incarnation: u64, reading: u64 },
-    Answer { client: usize, attempt: u64, ending: Ending },
-    Wake { client: usize },
-    Timeout { client: usize, attempt: u64 },
-    Strike { fault: usize },
-    Heal { fault: usize },
-    Notice { node: usize, body: String },
+    Boot {
+        node: usize,
+    },
+    Timer {
+        node: usize,
+        incarnation: u64,
+        timer: u64,
+    },
+    Deliver {
+        node: usize,
+        bytes: Bytes,
+    },
+    Http {
+        node: usize,
+        from: usize,
+        caller: Caller,
+        attempt: u64,
+        request: Request,
+    },
+    Synced {
+        node: usize,
+        incarnation: u64,
+    },
+    Read {
+        node: usize,
+        incarnation: u64,
+        reading: u64,
+    },
+    /// The operator's signal to leave.
+    Stop {
+        node: usize,
+        incarnation: u64,
+    },
+    Answer {
+        client: usize,
+        attempt: u64,
+        ending: Ending,
+    },
+    Wake {
+        client: usize,
+    },
+    Timeout {
+        client: usize,
+        attempt: u64,
+    },
+    Strike {
+        fault: usize,
+    },
+    Heal {
+        fault: usize,
+    },
+    Notice {
+        node: usize,
+        body: String,
+    },
     HealAll,
     Watch,
 }
@@ -230,7 +273,8 @@ impl World {
             | Happening::Deliver { node, .. }
             | Happening::Http { node, .. }
             | Happening::Synced { node, .. }
-            | Happening::Read { node, .. } => Place::Node(*node),
+            | Happening::Read { node, .. }
+            | Happening::Stop { node, .. } => Place::Node(*node),
             Happening::Answer { client, .. } | Happening::Wake { client } | Happening::Timeout { client, .. } => {
                 Place::Client(*client)
             }
@@ -354,7 +398,8 @@ impl World {
         | Happening::Deliver { node, .. }
         | Happening::Http { node, .. }
         | Happening::Synced { node, .. }
-        | Happening::Read { node, .. } = &what
+        | Happening::Read { node, .. }
+        | Happening::Stop { node, .. } = &what
         {
             self.trace.hash.word(*node as u64);
             if self.machines[*node].paused {
@@ -382,6 +427,13 @@ impl World {
             Happening::Read { node, incarnation, reading } => {
                 if self.process(node, incarnation).is_some() {
                     self.read(node, reading);
+                }
+            }
+            Happening::Stop { node, incarnation } => {
+                if let Some(process) = self.process(node, incarnation) {
+                    process.stopping = true;
+                    self.say(node, "is asked to leave");
+                    self.step(node, Input::Stop);
                 }
             }
             Happening::Answer { client, attempt, ending } => self.client_ended(client, attempt, ending),
@@ -543,10 +595,6 @@ impl World {
                 self.reply(node, pending, response);
             }
             Output::Start { op, what } => {
-                if let Op::Persist(persist) = &what {
-                    let ctx = self.ctx(node);
-                    self.agency.starts(&ctx, persist);
-                }
                 let incarnation = self.machines[node].incarnation;
                 let Some(process) = &mut self.machines[node].process else { return };
                 if what.writes() {
@@ -577,7 +625,7 @@ impl World {
             let verdict = self.agency.noted(&ctx, event);
             self.hold(verdict);
             if let Event::Elected { epoch, server, .. } = event {
-                self.elected(node, *epoch, *server);
+                self.elected(*epoch, *server);
             }
             if let Event::Elected { epoch, .. } | Event::Deposed { epoch, .. } = event {
                 self.figures.epochs = self.figures.epochs.max(epoch.0);
@@ -588,16 +636,12 @@ impl World {
     }
 
     /// The choice is judged by what the agent that decided had heard when it decided.
-    fn elected(&mut self, agent: usize, epoch: Epoch, server: NodeId) {
+    fn elected(&mut self, epoch: Epoch, server: NodeId) {
         let Some(chosen) = self.machines[self.agents..].iter().position(|m| m.id == Some(server)) else {
             self.hold(Err(("I12", format!("{server} was elected, which is no server"))));
             return;
         };
-        let index = self.agency.applied(agent);
-        // The note may stand before or after that of the entry's application.
-        let decided = [index, index + 1].into_iter().filter_map(|i| self.agency.decided(agent, i)).min();
-        let Some(decided) = decided else { return };
-        let Some(decider) = self.agency.leader() else { return };
+        let Some((decider, decided)) = self.agency.decided() else { return };
         let verdict = self.replication.elected(epoch, chosen, decider, decided);
         self.hold(verdict);
     }
@@ -610,8 +654,12 @@ impl World {
         if node >= self.agents {
             let verdict = self.lease.sent(&ctx, &envelope);
             self.hold(verdict);
-            let verdict = self.replication.sent(&ctx, &envelope);
-            self.hold(verdict);
+            // A report that comes after its round was decided decides nothing.
+            let late = matches!(&envelope.message, Message::Report(r) if self.lease.leader_of(r.epoch).is_some());
+            if !late {
+                let verdict = self.replication.sent(&ctx, &envelope);
+                self.hold(verdict);
+            }
         }
         let bytes = Bytes::from(envelope.encode());
         self.trace.hash.bytes(&bytes);
@@ -656,6 +704,7 @@ impl World {
             }
         } else if let Message::Report(report) = &envelope.message
             && let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(from))
+            && self.machines[self.agents + server].process.as_ref().is_some_and(|p| !p.stopping)
         {
             self.replication.reported(&ctx, server, report);
         }
@@ -980,15 +1029,11 @@ impl World {
             }
             Kind::Stop => {
                 for node in nodes {
-                    let Some(process) = &mut self.machines[node].process else { continue };
-                    if !process.stopping {
-                        process.stopping = true;
+                    if self.runs(node) && self.machines[node].down_by.is_none() {
                         self.machines[node].down_by = Some(number);
                         struck.push(node);
-                        if self.machines[node].paused {
-                            continue; // a signal to a stopped process waits; it is killed later
-                        }
-                        self.step(node, Input::Stop);
+                        let incarnation = self.machines[node].incarnation;
+                        self.later(self.at, Happening::Stop { node, incarnation });
                     }
                 }
             }

@@ -242,9 +242,16 @@ impl Follower {
     }
 
     pub fn offer(&mut self, cx: &mut Cx, from: &Peer, offer: SnapshotOffer) {
-        let asking = matches!(self.state, State::Asking { .. }) && self.target == Target::Data;
+        let asking = matches!(self.state, State::Asking { .. });
         if !self.ours(from, offer.id.epoch, offer.id.boot) || !asking || !self.ops.is_empty() {
             return;
+        }
+        match self.target {
+            Target::Data => {}
+            // The offer that this copy began with, once more.
+            Target::Copy(id) if id == offer.id => return,
+            // The leader's log no longer reaches back to where the copy's ends: begin again.
+            Target::Copy(_) => return self.drop_copy(cx),
         }
         self.quiet_since = cx.now.time;
         cx.note(Event::CopyStarted { from: from.id, start: offer.start });

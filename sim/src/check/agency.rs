@@ -1,7 +1,6 @@
 //! I1 to I4: the agency's Raft, seen from outside.
 
 use super::{Ctx, Verdict, broken};
-use crate::trace::Hash;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use tanist_engine::io::Event;
@@ -16,15 +15,12 @@ pub struct Agency {
     /// I3: the digest after each applied index, and who was the first.
     digests: BTreeMap<u64, (u64, usize)>,
     applied: Vec<(u64, u64)>,
-    /// When an entry was first handed to any disk: when it was decided.
-    decided: BTreeMap<(u64, u64), u64>,
+    /// Who chose a server last, and in which event.
+    decided: Option<(usize, u64)>,
 }
 
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hash = Hash::new();
-    hash.bytes(bytes);
-    hash.0
-}
+/// The number of the supervision's rule that chooses a server.
+const ELECTS: u32 = 130;
 
 impl Agency {
     pub fn new(agents: usize) -> Agency {
@@ -33,7 +29,7 @@ impl Agency {
             logs: vec![BTreeMap::new(); agents],
             digests: BTreeMap::new(),
             applied: vec![(0, 0); agents],
-            decided: BTreeMap::new(),
+            decided: None,
         }
     }
 
@@ -61,22 +57,15 @@ impl Agency {
                 }
                 self.applied[ctx.node] = (ctx.incarnation, *index);
             }
+            Event::Supervision { rule: ELECTS, .. } => self.decided = Some((ctx.node, ctx.event)),
             _ => {}
         }
         Ok(())
     }
 
-    /// An agent hands entries to its disk.
-    pub fn starts(&mut self, ctx: &Ctx, persist: &Persist) {
-        for (index, bytes) in &persist.entries {
-            self.decided.entry((*index, hash(bytes))).or_insert(ctx.event);
-        }
-    }
-
-    /// The event in which the entry that an agent has at `index` was first handed to a disk.
-    pub fn decided(&self, agent: usize, index: u64) -> Option<u64> {
-        let bytes = self.logs[agent].get(&index)?;
-        self.decided.get(&(index, hash(bytes))).copied()
+    /// Who chose a server last, and in which event: what it had heard by then is what the choice is judged by.
+    pub fn decided(&self) -> Option<(usize, u64)> {
+        self.decided
     }
 
     /// The index that an agent's process applied last.

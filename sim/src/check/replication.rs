@@ -317,7 +317,11 @@ impl Replication {
                 if store.seen < report.epoch {
                     broken!("I4", "s{} reports for epoch {} before it is durable", ctx.node, report.epoch.0);
                 }
-                if store.last() != report.last && report.complete {
+                // Entries of the new epoch may have followed since: then the round is over.
+                let there = report.last == Position::ZERO
+                    || store.log.get(&report.last.tick.0).is_some_and(|(epoch, _)| *epoch == report.last.epoch);
+                let after = store.log.range(report.last.tick.0 + 1..);
+                if !there || after.clone().any(|(_, (epoch, _))| *epoch < report.epoch) {
                     broken!("I4", "s{} reports {}, but is at {}", ctx.node, report.last, store.last());
                 }
             }
@@ -326,7 +330,7 @@ impl Replication {
         Ok(())
     }
 
-    /// A report arrives at an agent.
+    /// A report arrives at an agent. A server that is about to leave may report, but is not eligible: leave it out.
     pub fn reported(&mut self, ctx: &Ctx, server: usize, report: &Report) {
         self.reports.push(Arrived { event: ctx.event, agent: ctx.node, server, report: *report });
     }
