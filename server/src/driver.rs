@@ -69,11 +69,9 @@ impl Driver {
         let mut published: Option<Arc<View>> = None;
         self.publish(&mut published);
         loop {
-            let due = self.node.deadline().map(|wake| wake.at);
             let now = clock::now();
-            let input = if due.is_some_and(|at| at <= now.time) { Some(Input::Timer) } else { None };
-            if let Some(input) = input {
-                self.node.step(now, input, &mut out);
+            if self.node.deadline().is_some_and(|wake| wake.at <= now.time) {
+                self.node.step(now, Input::Timer, &mut out);
                 self.publish(&mut published);
                 if self.carry_out(&mut out, &mut waiting) {
                     return;

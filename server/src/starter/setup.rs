@@ -222,9 +222,9 @@ pub fn ask(arguments: &[String]) -> Result<Asked, Exit> {
 }
 
 /// Takes `--args.GROUP.OPTION` (and the older `--GROUP.OPTION`) out of the line, by group.
-fn take_passed(arguments: &[String]) -> Result<(Vec<String>, BTreeMap<Group, Vec<String>>), Exit> {
+fn take_passed(arguments: &[String]) -> Result<(Vec<String>, Passed), Exit> {
     let mut own = Vec::new();
-    let mut passed: BTreeMap<Group, Vec<String>> = BTreeMap::new();
+    let mut passed: Passed = BTreeMap::new();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let option = argument.strip_prefix("--").unwrap_or_default();
@@ -246,6 +246,9 @@ fn take_passed(arguments: &[String]) -> Result<(Vec<String>, BTreeMap<Group, Vec
     }
     Ok((own, passed))
 }
+
+/// Options that go to the processes, by group.
+type Passed = BTreeMap<Group, Vec<String>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
@@ -347,7 +350,7 @@ pub fn remember(asked: &Asked) -> Result<(), Exit> {
 }
 
 /// The processes of a set-up. Each peer of an Active Failover deployment has a server, the first ones an agent.
-fn plan(setup: &Setup, directory: &Path, passed: &BTreeMap<Group, Vec<String>>) -> Result<Vec<Plan>, Exit> {
+fn plan(setup: &Setup, directory: &Path, passed: &Passed) -> Result<Vec<Plan>, Exit> {
     let endpoint = |port: u16| Endpoint::parse(&format!("tcp://{}:{port}", setup.address)).map_err(Exit::options);
     let peers = match setup.mode {
         Mode::Single => 1,
