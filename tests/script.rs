@@ -428,10 +428,8 @@ impl Cluster {
 
     /// Names instead of ids.
     fn shorten(&self, line: &str) -> String {
-        self.members
-            .values()
-            .filter_map(|m| m.node.as_ref().map(|node| (node.id().to_string(), &m.name)))
-            .fold(line.to_string(), |line, (id, name)| line.replace(&id, name))
+        let started = self.members.values().filter(|member| !member.id.is_empty());
+        started.fold(line.to_string(), |line, member| line.replace(&member.id, &member.name))
     }
 }
 

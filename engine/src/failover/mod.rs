@@ -104,7 +104,7 @@ enum Pending {
     Adopt { deployment: DeploymentId },
     See { freeze: Freeze, from: Peer },
     Begin { epoch: Epoch },
-    Prune,
+    Prune { keep_from: Tick },
 }
 
 /// A graceful stop under way.
@@ -821,12 +821,12 @@ impl Server {
             },
             Some(Pending::See { freeze, from }) => self.seen(cx, freeze, &from, result),
             Some(Pending::Begin { epoch }) => self.begun(cx, epoch, result),
-            Some(Pending::Prune) => {
+            Some(Pending::Prune { keep_from }) => {
                 self.pruning = false;
                 if let OpResult::Pruned { first, more } = result {
                     self.log_first = first;
                     if more {
-                        self.start_prune(cx, first);
+                        self.start_prune(cx, keep_from);
                     }
                 }
             }
@@ -883,7 +883,7 @@ impl Server {
     fn start_prune(&mut self, cx: &mut Cx, keep_from: Tick) {
         self.pruning = true;
         let op = cx.start(Op::Prune { keep_from });
-        self.pending.insert(op, Pending::Prune);
+        self.pending.insert(op, Pending::Prune { keep_from });
     }
 
     // ---- time --------------------------------------------------------------------------------------------------------
