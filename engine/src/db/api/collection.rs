@@ -52,7 +52,7 @@ fn full(db: &Reader<'_>, row: &CollectionRow) -> StoreResult<Value> {
         "computedValues": kept("computedValues"),
         "writeConcern": 1,
         "syncByRevision": true,
-        "cacheEnabled": kept("cacheEnabled").unwrap_or(false.into()),
+        "cacheEnabled": kept("cacheEnabled").filter(Value::is_boolean).unwrap_or(false.into()),
         "keyOptions": key_options(&row.key, last_value),
         "statusString": "loaded",
     }))
@@ -258,19 +258,21 @@ fn read_key_options(given: Option<&Value>) -> Result<KeyOptions, Failure> {
         Some(Value::Object(map)) => map,
         Some(_) => return Err(errors::INVALID_KEY_GENERATOR.because("keyOptions must be an object").into()),
     };
-    options.kind = match given.get("type").map(|kind| kind.as_str().unwrap_or("")) {
+    // Drivers send null for what they leave open.
+    let given = |name: &str| given.get(name).filter(|value| !value.is_null());
+    options.kind = match given("type").map(|kind| kind.as_str().unwrap_or("")) {
         None | Some("traditional") => KeyKind::Traditional,
         Some("autoincrement") => KeyKind::Autoincrement,
         Some("uuid") => KeyKind::Uuid,
         Some("padded") => KeyKind::Padded,
         Some(_) => return Err(errors::INVALID_KEY_GENERATOR.because("unknown type").into()),
     };
-    if let Some(allow) = given.get("allowUserKeys") {
+    if let Some(allow) = given("allowUserKeys") {
         options.allow_user_keys =
             allow.as_bool().ok_or(errors::INVALID_KEY_GENERATOR.because("allowUserKeys must be a boolean"))?;
     }
     if options.kind == KeyKind::Autoincrement {
-        let number = |name: &str, default: u64, least: u64| match given.get(name) {
+        let number = |name: &str, default: u64, least: u64| match given(name) {
             None => Ok(default),
             Some(value) => value
                 .as_u64()
@@ -304,7 +306,7 @@ pub(super) fn change(call: &mut Call<'_, '_>) -> Answer {
     let row = call.collection(&call.open[0], Level::Rw)?;
     let body = call.json()?;
     let mut after = row.clone();
-    if let Some(wait) = body.get("waitForSync") {
+    if let Some(wait) = body.get("waitForSync").filter(|wait| !wait.is_null()) {
         after.wait_for_sync = wait.as_bool().ok_or(errors::BAD_PARAMETER.because("waitForSync must be a boolean"))?;
     }
     let kept = if row.properties.is_object() { row.properties.clone() } else { json!({}) };

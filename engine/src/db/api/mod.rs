@@ -1,6 +1,6 @@
 //! What clients can ask of the document engine: ArangoDB's HTTP API.
 //!
-//! [`ROUTES`] has a row for each endpoint; each area has a file. The checks come in ArangoDB's order: the gate (before
+//! `ROUTES` has a row for each endpoint; each area has a file. The checks come in ArangoDB's order: the gate (before
 //! any of this), the database, who it is, the path, the endpoint's needs, and then the endpoint itself. Nothing here
 //! decides who leads: a run on a server that does not lead comes with a reader, and whatever it tries to write is
 //! refused.
