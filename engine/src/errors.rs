@@ -2,6 +2,7 @@
 //!
 //! Clients compare the numbers and some compare the messages, so both are ArangoDB's (`errors.dat`).
 
+use crate::db::store::StoreError;
 use crate::http::{Response, header};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -22,11 +23,13 @@ macro_rules! kinds {
 }
 
 kinds! {
+    IO = 2 500 "system error";
     INTERNAL = 4 500 "internal error";
     NOT_IMPLEMENTED = 9 501 "not implemented";
     BAD_PARAMETER = 10 400 "bad parameter";
     FORBIDDEN = 11 403 "forbidden";
     TYPE_ERROR = 17 400 "type error";
+    SHUTTING_DOWN = 30 503 "shutdown in progress";
     RESOURCE_LIMIT = 32 500 "resource limit exceeded";
     BODY_TOO_LARGE = 32 413 "resource limit exceeded";
     HTTP_BAD_PARAMETER = 400 400 "bad parameter";
@@ -38,6 +41,8 @@ kinds! {
     CORRUPTED_JSON = 600 400 "invalid JSON object";
     SUPERFLUOUS_SUFFICES = 601 400 "superfluous URL suffices";
     READ_ONLY = 1004 403 "read only";
+    CORRUPTED_DATA = 1100 500 "corrupted data";
+    STORAGE_FULL = 1104 507 "the storage is full: nothing was written";
     CONFLICT = 1200 412 "conflict, _rev values do not match";
     DOCUMENT_NOT_FOUND = 1202 404 "document not found";
     DATA_SOURCE_NOT_FOUND = 1203 404 "collection or view not found";
@@ -59,16 +64,25 @@ kinds! {
     USE_SYSTEM_DATABASE = 1230 403 "operation only allowed in system database";
     INVALID_KEY_GENERATOR = 1232 400 "invalid key generator";
     INVALID_EDGE_ATTRIBUTE = 1233 400 "edge attribute missing or invalid";
+    // ArangoDB's "timeout in cluster operation": no driver repeats a request on it.
+    OUTCOME_UNKNOWN = 1457 504 "leadership was lost while the request ran: whether it took effect is unknown";
     ONLY_ON_COORDINATOR = 1471 501 "this operation is only valid on a coordinator in a cluster";
+    AGENCY_UNREACHABLE = 1490 503 "could not connect to agency";
     LEADERSHIP_CHALLENGE = 1495 503 "Leadership challenge is ongoing";
+    NOT_LEADER = 1496 503 "not a leader";
     CURSOR_NOT_FOUND = 1600 404 "cursor not found";
     TRANSACTION_NOT_FOUND = 1655 404 "transaction not found";
     USER_INVALID_NAME = 1700 400 "invalid user name";
     USER_DUPLICATE = 1702 409 "duplicate user";
     USER_NOT_FOUND = 1703 404 "user not found";
+    QUEUE_FULL = 21003 503 "too many requests are waiting";
 }
 
 impl Kind {
+    pub fn response(self) -> Response {
+        Error::from(self).response()
+    }
+
     /// The kind's own message, then what is the matter.
     pub fn because(self, detail: impl Display) -> Error {
         Error { message: format!("{}: {detail}", self.message).into(), ..Error::from(self) }
@@ -92,6 +106,15 @@ pub struct Error {
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Error {
         Error { kind, message: kind.message.into(), current: None }
+    }
+}
+
+/// The answer to a request that the store could not serve.
+pub fn storage_failure(failure: &StoreError) -> Response {
+    match failure {
+        StoreError::Full => STORAGE_FULL.response(),
+        StoreError::Corrupt(what) => CORRUPTED_DATA.because(what).response(),
+        StoreError::Io(what) => IO.because(what).response(),
     }
 }
 

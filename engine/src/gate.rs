@@ -11,18 +11,11 @@
 //! drivers crash on it); this server's own address is never given; a leader whose lease has run out refuses.
 
 use crate::db::api;
+use crate::errors;
 use crate::http::{Request, Response, header, truthy};
 use crate::io::{Mode, Run, Ticket, View};
 use crate::types::{Now, Time};
 use std::sync::Arc;
-
-/// `errorNum` of the refusals (ARANGODB errors.dat).
-pub const LEADERSHIP_CHALLENGE: u32 = 1495;
-pub const NOT_LEADER: u32 = 1496;
-const SHUTTING_DOWN: u32 = 30;
-const STARTING: u32 = 503;
-/// ArangoDB's "timeout in cluster operation": no driver repeats a request on it.
-const OUTCOME_UNKNOWN: u32 = 1457;
 
 /// What becomes of a request at the door.
 #[derive(Clone, Debug)]
@@ -97,7 +90,9 @@ pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Time) -> Re
     if view.epoch == ticket.epoch && now < view.lease_end {
         return response;
     }
-    if ticket.writes { unknown_outcome() } else { refusal(view, mode) }
+    // A write was started, and whether it counts will be known only when the next leader is: nothing may be repeated
+    // blindly (R14). A read had no effect.
+    if ticket.writes { errors::OUTCOME_UNKNOWN.response() } else { refusal(view, mode) }
 }
 
 /// The answer where nothing was started.
@@ -106,21 +101,17 @@ pub fn refuse(view: &View, now: Time) -> Response {
 }
 
 fn refusal(view: &View, mode: Mode) -> Response {
-    match mode {
-        Mode::Stopping => Response::error(503, SHUTTING_DOWN, "shutdown in progress"),
-        Mode::Maintenance => Response::error(503, STARTING, "service unavailable due to startup or maintenance mode"),
-        Mode::Redirect => marked(Response::error(503, NOT_LEADER, "not a leader"), view, mode, false),
-        Mode::TryAgain | Mode::Default => {
-            marked(Response::error(503, LEADERSHIP_CHALLENGE, "leadership challenge is ongoing"), view, mode, false)
+    let challenged = errors::LEADERSHIP_CHALLENGE.says("leadership challenge is ongoing");
+    let response = match mode {
+        Mode::Stopping => errors::SHUTTING_DOWN.response(),
+        Mode::Maintenance => {
+            let message = "service unavailable due to startup or maintenance mode";
+            errors::HTTP_SERVICE_UNAVAILABLE.says(message).response()
         }
-    }
-}
-
-/// The run was started, and whether it counts will be known only when the next leader is: nothing may be repeated
-/// blindly (R14).
-fn unknown_outcome() -> Response {
-    let message = "leadership was lost while the request ran: whether it took effect is unknown";
-    Response::error(504, OUTCOME_UNKNOWN, message)
+        Mode::Redirect => errors::NOT_LEADER.response(),
+        Mode::TryAgain | Mode::Default => challenged.response(),
+    };
+    marked(response, view, mode, false)
 }
 
 /// Every answer of a server that does not lead says who does, and a follower's answers say that they may be stale.

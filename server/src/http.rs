@@ -22,6 +22,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use tanist_engine::auth;
 use tanist_engine::db::store::{Store, StoreError};
+use tanist_engine::errors;
 use tanist_engine::exec;
 use tanist_engine::gate::{self, Admission};
 use tanist_engine::http::{ContentType, Method, Request, Response};
@@ -242,7 +243,7 @@ impl Port {
     async fn dispatch(&self, request: Request) -> Response {
         let pending = Pending::new(&self.pending);
         if pending.before >= self.limits.pending_requests {
-            return Response::error(503, 21003, "too many requests are waiting");
+            return errors::QUEUE_FULL.response();
         }
         let Some(view) = self.views.load() else { return self.through_loop(request).await };
         let seed = Rng::new(self.seed.fetch_add(1, Ordering::Relaxed)).next_u64();
@@ -265,7 +266,12 @@ impl Port {
             // What the store alone can't answer is the loop's.
             OpResult::Ran(Ran { then: Some(_), .. }) => return self.through_loop(request).await,
             OpResult::Ran(ran) => ran.response,
-            OpResult::Failed(e) => storage_failure(&e),
+            OpResult::Failed(e) => {
+                if e != StoreError::Full {
+                    tracing::error!("{e}");
+                }
+                errors::storage_failure(&e)
+            }
             other => unreachable!("a run ends as a run, not as {other:?}"),
         };
         let view = self.views.load().expect("a view, once published, stays");
@@ -276,8 +282,8 @@ impl Port {
         let (reply, answer) = oneshot::channel();
         let event = Event::Request { request, reply, since: Instant::now() };
         match self.inbox.send(event) {
-            Ok(()) => answer.await.unwrap_or_else(|_| leaving()),
-            Err(_) => leaving(),
+            Ok(()) => answer.await.unwrap_or_else(|_| errors::SHUTTING_DOWN.response()),
+            Err(_) => errors::SHUTTING_DOWN.response(),
         }
     }
 
@@ -339,24 +345,6 @@ pub fn to_wire(response: Response, head: bool, queue_time_us: u64) -> WireRespon
         }
     }
     wire
-}
-
-fn leaving() -> Response {
-    Response::error(503, 30, "shutdown in progress")
-}
-
-fn storage_failure(error: &StoreError) -> Response {
-    match error {
-        StoreError::Corrupt(what) => {
-            tracing::error!("{error}");
-            Response::error(500, 1100, &format!("corrupted data: {what}"))
-        }
-        StoreError::Full => Response::error(507, 1104, &error.to_string()),
-        StoreError::Io(_) => {
-            tracing::error!("{error}");
-            Response::error(500, 2, &error.to_string())
-        }
-    }
 }
 
 /// Counts the requests that are not answered yet.

@@ -8,6 +8,7 @@ use super::raft::Raft;
 use super::state::{Command, Outcome, State};
 use super::{supervision, tree};
 use crate::auth;
+use crate::errors;
 use crate::http::{Method, Request, Response, header};
 use crate::io::{Cx, RequestId};
 use crate::message::{Message, Peer};
@@ -311,7 +312,7 @@ impl Agency {
             return answer(cx, target, response);
         }
         if self.jobs.full() {
-            return answer(cx, target, Response::error(503, 21003, "too many requests wait for the agency"));
+            return answer(cx, target, errors::QUEUE_FULL.response());
         }
         let outcome = match verb {
             "read" => self.on_read(cx, &target, request),
@@ -513,7 +514,7 @@ impl Agency {
             (Ok(ask), None) => ask,
         };
         if self.jobs.full() {
-            return answer(cx, target, Response::error(503, 21003, "too many requests wait for the agency"));
+            return answer(cx, target, errors::QUEUE_FULL.response());
         }
         self.ask(cx, &target, ask);
     }

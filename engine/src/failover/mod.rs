@@ -12,6 +12,8 @@ pub mod link;
 pub mod role;
 
 use crate::db::api;
+use crate::db::store::StoreError;
+use crate::errors;
 use crate::gate::{self, Admission};
 use crate::http::{Request, Response};
 use crate::io::*;
@@ -24,14 +26,6 @@ use link::Link;
 use role::{Cause, Role};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// ArangoDB's "queue is full".
-const QUEUE_FULL: u32 = 21003;
-/// ArangoDB's "disk is full" and "internal error".
-const FILESYSTEM_FULL: u32 = 1104;
-const INTERNAL: u32 = 4;
-/// ArangoDB's "could not connect to agency".
-const AGENCY_UNREACHABLE: u32 = 1490;
 
 /// A successor this close behind is worth closing the gate for.
 const HANDOVER_LAG_TICKS: u64 = 256;
@@ -706,7 +700,7 @@ impl Server {
 
     fn request(&mut self, cx: &mut Cx, id: RequestId, request: Request) {
         if self.runs.len() >= self.config.limits.pending_requests {
-            return cx.reply(id, Response::error(503, QUEUE_FULL, "the request queue is full"));
+            return cx.reply(id, errors::QUEUE_FULL.response());
         }
         let seed = cx.rng.next_u64();
         match gate::admit(&self.view, request, cx.now, seed) {
@@ -741,16 +735,10 @@ impl Server {
                 cx.reply(run.id, response);
             }
             OpResult::Failed(error) => {
-                let response = match error {
-                    crate::db::store::StoreError::Full => {
-                        Response::error(507, FILESYSTEM_FULL, "the storage is full: nothing was written")
-                    }
-                    error => {
-                        cx.note(Event::Says(Severity::Error, error.to_string().into()));
-                        Response::error(500, INTERNAL, &error.to_string())
-                    }
-                };
-                self.answer_client(cx, run.id, run.ticket, response);
+                if error != StoreError::Full {
+                    cx.note(Event::Says(Severity::Error, error.to_string().into()));
+                }
+                self.answer_client(cx, run.id, run.ticket, errors::storage_failure(&error));
             }
             other => panic!("a run can't end in {other:?}"),
         }
@@ -782,7 +770,7 @@ impl Server {
             None => false,
         };
         if !asked {
-            cx.reply(run.id, Response::error(503, AGENCY_UNREACHABLE, "could not connect to agency"));
+            cx.reply(run.id, errors::AGENCY_UNREACHABLE.response());
         }
     }
 
@@ -954,8 +942,7 @@ impl Server {
         if link.calls() > 0 {
             let over = link.timer(cx);
             for call in over {
-                let message = "could not connect to agency";
-                cx.reply(call.id, Response::error(503, AGENCY_UNREACHABLE, message));
+                cx.reply(call.id, errors::AGENCY_UNREACHABLE.response());
             }
         }
         let link = self.link.as_mut().expect("looked at above");
