@@ -39,7 +39,6 @@ kinds! {
     HTTP_METHOD_NOT_ALLOWED = 405 405 "method not supported";
     HTTP_SERVICE_UNAVAILABLE = 503 503 "service unavailable";
     CORRUPTED_JSON = 600 400 "invalid JSON object";
-    SUPERFLUOUS_SUFFICES = 601 400 "superfluous URL suffices";
     READ_ONLY = 1004 403 "read only";
     CORRUPTED_DATA = 1100 500 "corrupted data";
     STORAGE_FULL = 1104 507 "the storage is full: nothing was written";
@@ -70,7 +69,6 @@ kinds! {
     AGENCY_UNREACHABLE = 1490 503 "could not connect to agency";
     LEADERSHIP_CHALLENGE = 1495 503 "Leadership challenge is ongoing";
     NOT_LEADER = 1496 503 "not a leader";
-    CURSOR_NOT_FOUND = 1600 404 "cursor not found";
     TRANSACTION_NOT_FOUND = 1655 404 "transaction not found";
     USER_INVALID_NAME = 1700 400 "invalid user name";
     USER_DUPLICATE = 1702 409 "duplicate user";

@@ -5,11 +5,11 @@
 //! this carries out, and refuses what would break a promise that the store itself can see: an entry that does not
 //! follow, a sender or a writer of an epoch that is over (I6, I7, R3, R5), a copy that is not exact (R8).
 
-use crate::auth::PasswordHash;
 use crate::db::log::{Data, Fit, PAYLOAD_BYTES_MAX};
 use crate::db::overlay::{Batch, Overlay};
 use crate::db::rows::{encode, number_at};
 use crate::db::store::*;
+use crate::db::users::User;
 use crate::db::writer::Finished;
 use crate::db::{Reader, Writer, api, compare, copy, meta, prune};
 use crate::http::Response;
@@ -105,23 +105,8 @@ fn create(rows: &mut Overlay<'_>, kind: NodeKind, config: &Config, now: Now, see
     meta::put(rows, meta::NODE, &NodeId { kind, uuid: rng.next_u128() });
     meta::put(rows, meta::STORE, &StoreId(rng.next_u128()));
     if kind == NodeKind::Server {
-        let password = PasswordHash::new(&config.auth().root_password, rng.next_u64());
-        let all = serde_json::json!({
-            "permissions": {"read": true, "write": true},
-            "collections": {"*": {"permissions": {"read": true, "write": true}}}
-        });
-        let root = serde_json::json!({
-            "user": "root",
-            "source": "LOCAL",
-            "authData": {
-                "active": true,
-                "simple": {"hash": password.hash, "salt": password.salt, "method": password.method}
-            },
-            "databases": {"_system": all, "*": all},
-            "userData": {},
-            "configData": {}
-        });
-        meta::put(rows, meta::BOOTSTRAP, &Bootstrap { wall_ms: now.wall_ms, root: root.to_string().into() });
+        let root = User::root(&config.auth().root_password, rng.next_u64()).body();
+        meta::put(rows, meta::BOOTSTRAP, &Bootstrap { wall_ms: now.wall_ms, root: root.into() });
     }
 }
 

@@ -214,12 +214,6 @@ impl User {
             object_in(object_in(self.object("databases"), database), "collections").remove(collection);
         }
     }
-
-    /// Databases that something was granted for.
-    pub fn databases(&self) -> Vec<String> {
-        let databases = self.body.get("databases").and_then(Value::as_object);
-        databases.map(|map| map.keys().cloned().collect()).unwrap_or_default()
-    }
 }
 
 fn object_in<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
@@ -327,7 +321,7 @@ mod tests {
         ann.revoke_database("d");
         assert_eq!(ann.collection_level("d", "c"), Level::None);
         ann.revoke_collection("d", "c");
-        assert!(ann.databases().is_empty());
+        assert_eq!(ann.configured_database("d"), None);
     }
 
     #[test]
