@@ -237,19 +237,23 @@ impl Agency {
         }
         match message {
             Message::Raft(crate::message::raft::Raft::Gossip(gossip)) => self.pool.on_gossip(cx, from, gossip),
-            Message::Raft(crate::message::raft::Raft::Consensus(consensus)) => {
-                if from.id != cx.me.id && self.pool.is_formed() && self.pool.recognize(cx, &from, consensus.disk) {
-                    self.start_raft(cx);
-                    let raft = self.raft.as_mut().expect("just started");
-                    raft.step(cx.now.time, from.id, consensus.term, consensus.body);
-                }
-            }
+            Message::Raft(crate::message::raft::Raft::Consensus(consensus)) => self.on_consensus(cx, from, consensus),
             Message::Call { call, request } => {
                 self.on_request(cx, Target::Server { peer: from, call }, request, true);
             }
             message if from.id.kind == NodeKind::Server => self.on_server_message(cx, from, message),
             _ => {}
         }
+    }
+
+    fn on_consensus(&mut self, cx: &mut Cx, from: Peer, consensus: Consensus) {
+        // R11: only the pool's own disks have a voice.
+        if from.id == cx.me.id || !self.pool.is_formed() || !self.pool.recognize(cx, &from, consensus.disk) {
+            return;
+        }
+        self.start_raft(cx);
+        let raft = self.raft.as_mut().expect("just started");
+        raft.step(cx.now.time, from.id, consensus.term, consensus.body);
     }
 
     fn stop(&mut self, cx: &mut Cx) {

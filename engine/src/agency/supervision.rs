@@ -162,7 +162,8 @@ fn first(s: &Situation) -> Option<Verdict> {
 
 fn maintenance(s: &Situation) -> Option<Verdict> {
     let leader = leader(s)?;
-    let gone = s.leader_dead || s.release.is_some() || s.now >= s.lease_over_at;
+    let expired = s.now >= s.lease_over_at && (s.granted || s.elected_at.is_none());
+    let gone = s.leader_dead || s.release.is_some() || expired;
     let planned = s.lead.successor.is_some() || s.release.is_some_and(|release| release.successor.is_some());
     (s.maintenance && gone && !planned && !s.leader_returned)
         .then(|| say(Action::Wait, format!("{leader} does not lead any more, but maintenance suspends failover")))?
@@ -308,4 +309,137 @@ pub fn health(pulse: &Pulse, ok_threshold: Duration, lease: Duration) -> (u32, H
     let rule = HEALTH_RULES.iter().find(|rule| (rule.applies)(pulse, ok_threshold, lease));
     let rule = rule.expect("the last rule applies always");
     (rule.number, (rule.health)(pulse))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Operators read these numbers in their logs: a change here is a change of the documentation.
+    #[test]
+    fn the_table() {
+        let rules = RULES.iter().map(|rule| (rule.number, rule.when, rule.then));
+        let health = HEALTH_RULES.iter().map(|rule| (rule.number, rule.when, rule.then));
+        let table: Vec<String> =
+            rules.chain(health).map(|(number, when, then)| format!("{number}: {when} -> {then}")).collect();
+        let expected = "\
+10: a change of the leadership is appended -> wait until it is decided
+20: the agency never had a leader, but data has (R11) -> wait until an operator confirms
+30: nobody has led yet and a server is there -> begin the first epoch
+40: in maintenance, the leader is gone and no hand-over was asked for -> wait until it is back
+50: the leader has released its lease (R12) -> depose
+60: the leader's process is dead (R4) -> depose
+70: the chosen server has never renewed in time -> depose
+80: the leader's lease is over -> depose
+90: a hand-over can't be finished -> take the request back
+100: there is a leader -> leave it alone
+110: a store has seen this epoch's future (R11) -> begin a later epoch
+120: a server that seems alive has not reported, and there is time -> wait
+130: a complete store has reported (R5) -> elect the furthest
+140: no complete store has reported -> wait
+210: the process is dead -> FAILED
+220: not heard of since this agent leads, which is not long -> as recorded
+230: heard of within the ok threshold -> GOOD
+240: silent, but not for a lease more -> BAD
+250: silent for longer -> FAILED";
+        assert_eq!(table.join("\n"), expected);
+        assert!(RULES.windows(2).all(|pair| pair[0].number < pair[1].number));
+    }
+
+    fn server(number: u128) -> NodeId {
+        NodeId { kind: NodeKind::Server, uuid: number }
+    }
+
+    fn candidate(number: u128) -> Candidate {
+        Candidate { id: server(number), boot: Boot(1), health: Health::Good, dead: false, staying: true, awaited: true }
+    }
+
+    fn report(epoch: u64, tick: u64) -> Report {
+        Report {
+            term: Term(1),
+            epoch: Epoch(3),
+            boot: Boot(1),
+            store: StoreId(0),
+            complete: true,
+            last: Position { epoch: Epoch(epoch), tick: Tick(tick) },
+            seen: Epoch(2),
+        }
+    }
+
+    fn decide(servers: &[Candidate], reports: &[(u128, Report)], change: impl Fn(&mut Situation)) -> (u32, Action) {
+        let lead = Leadership { index: 9, epoch: Epoch(3), leader: None, successor: None };
+        let reports = reports.iter().map(|(number, report)| (server(*number), *report)).collect();
+        let mut situation = Situation {
+            now: Time(1000),
+            lead: &lead,
+            preferred: None,
+            undecided: false,
+            meets_older_data: false,
+            maintenance: false,
+            lease_over_at: Time::ZERO,
+            granted: false,
+            elected_at: None,
+            takeover: Duration::from_nanos(500),
+            leader_dead: false,
+            leader_returned: false,
+            leader_last: None,
+            release: None,
+            handover_since: None,
+            handover_patience: Duration::from_nanos(500),
+            servers,
+            reports: &reports,
+            patience_until: Time(2000),
+            begun: true,
+            seen: Epoch(3),
+        };
+        change(&mut situation);
+        let (rule, verdict) = judge(&situation).expect("a rule for every situation without a leader");
+        (rule, verdict.action)
+    }
+
+    fn chosen(number: u128, epoch: u64, tick: u64) -> (u32, Action) {
+        let last = Position { epoch: Epoch(epoch), tick: Tick(tick) };
+        (130, Action::Elect { server: server(number), boot: Boot(1), last })
+    }
+
+    #[test]
+    fn the_furthest_complete_store_is_elected() {
+        let three = [candidate(1), candidate(2), candidate(3)];
+        let all = [(1, report(2, 5)), (2, report(2, 10)), (3, report(1, 900))];
+        assert_eq!(decide(&three, &all, |_| {}), chosen(2, 2, 10));
+        let equal = [(1, report(2, 5)), (2, report(2, 5)), (3, report(2, 4))];
+        assert_eq!(decide(&three, &equal, |_| {}), chosen(1, 2, 5), "the first to register");
+        assert_eq!(decide(&three, &equal, |s| s.preferred = Some(server(2))), chosen(2, 2, 5));
+        assert_eq!(decide(&three, &equal, |s| s.preferred = Some(server(3))), chosen(1, 2, 5), "never one behind");
+        let incomplete = [(1, report(2, 5)), (2, Report { complete: false, ..report(2, 10) }), (3, report(1, 1))];
+        assert_eq!(decide(&three, &incomplete, |_| {}), chosen(1, 2, 5));
+        let of_earlier_process = [(1, report(2, 5)), (2, Report { boot: Boot(7), ..report(2, 10) }), (3, report(1, 1))];
+        assert_eq!(decide(&three, &of_earlier_process, |_| {}), chosen(1, 2, 5));
+    }
+
+    #[test]
+    fn the_choice_waits_for_whoever_seems_alive() {
+        let mut two = [candidate(1), candidate(2)];
+        let one = [(1, report(2, 5))];
+        assert_eq!(decide(&two, &one, |_| {}), (120, Action::Wait));
+        assert_eq!(decide(&two, &one, |s| s.now = Time(2000)), chosen(1, 2, 5), "but not for ever");
+        two[1].awaited = false;
+        assert_eq!(decide(&two, &one, |_| {}), chosen(1, 2, 5));
+        (two[0].dead, two[0].awaited) = (true, false);
+        assert_eq!(decide(&two, &one, |_| {}), (140, Action::Wait), "a dead process is not elected");
+        let empty = [(2, Report { last: Position::ZERO, ..report(0, 0) })];
+        assert_eq!(decide(&two, &empty, |_| {}), (140, Action::Wait), "an empty store where data was");
+        assert_eq!(decide(&two, &empty, |s| s.begun = false), chosen(2, 0, 0));
+    }
+
+    #[test]
+    fn an_epoch_that_a_store_has_seen_already_is_skipped() {
+        let one = [candidate(1)];
+        let later = [(1, Report { seen: Epoch(8), ..report(2, 5) })];
+        let next = Action::Depose { next: Epoch(9), preferred: None, last: None };
+        assert_eq!(decide(&one, &later, |s| s.seen = Epoch(8)), (110, next));
+        let written = [(1, report(3, 5))];
+        let next = Action::Depose { next: Epoch(4), preferred: None, last: None };
+        assert_eq!(decide(&one, &written, |_| {}), (110, next), "somebody has written in this very epoch");
+    }
 }

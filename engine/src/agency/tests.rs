@@ -734,6 +734,42 @@ fn the_agency_survives_the_loss_of_its_leader() {
 }
 
 #[test]
+fn an_agent_whose_disk_was_wiped_is_nobody() {
+    let mut world = World::new(3, 2, 12);
+    world.wait_for_leader(5_000);
+    let victim = (world.agency_leader().unwrap() + 1) % 3;
+    world.crash_agent(victim);
+    world.machines[victim].disk = Disk::default();
+    world.machines[victim].disk_id = StoreId(77);
+    world.start_agent(victim);
+    world.run(3_000);
+    assert!(!world.machines[victim].agent.as_ref().unwrap().agency.pool.is_formed(), "R11: the pool is closed");
+    let said = |event: &Event| matches!(event, Event::Says(_, text) if text.contains("is not in this agent's pool"));
+    assert!(world.events.iter().any(|(i, event)| *i != victim && said(event)));
+    // With one more agent gone there is no majority, whatever the wiped one would say.
+    let leader = world.agency_leader().unwrap();
+    world.crash_agent(leader);
+    world.run(5_000);
+    assert!(world.agency_leader().is_none() && world.serving().is_none());
+}
+
+#[test]
+fn too_many_agents_form_no_pool_twice() {
+    let mut world = World::new(4, 1, 13);
+    for i in 0..4 {
+        world.machines[i].config.size = 3;
+        world.machines[i].agent = None;
+        world.machines[i].disk = Disk::default();
+        world.machines[i].pending.clear();
+        world.start_agent(i);
+    }
+    world.wire.clear();
+    world.run(5_000);
+    let formed = world.machines.iter().filter(|m| m.agent.as_ref().unwrap().agency.pool.is_formed()).count();
+    assert!(formed == 3 || formed == 0, "{formed}");
+}
+
+#[test]
 fn the_agency_api_answers_as_arangodbs_does() {
     let mut world = World::new(3, 0, 10);
     world.run(3_000);

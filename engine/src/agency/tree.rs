@@ -473,3 +473,135 @@ fn add(from: &Value, by: &Value, negative: bool) -> Option<Value> {
     let (a, b) = (from.as_f64()?, by.as_f64()?);
     Some(json!(if negative { a - b } else { a + b }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().expect("an object").clone()
+    }
+
+    fn tree(value: Value) -> Tree {
+        let mut tree = Tree::default();
+        tree.set("/", &value);
+        tree
+    }
+
+    #[test]
+    fn operators() {
+        // before, operation, after; null for "fails" after, and for "not there" before.
+        let table = [
+            (json!(1), json!({"op": "set", "new": {"x": 1}}), json!({"x": 1})),
+            (json!(1), json!({"op": "set"}), json!(null)),
+            (json!(1), json!({"new": 2}), json!(2)),
+            (json!(1), json!([3]), json!([3])),
+            (json!(1), json!({"op": "increment"}), json!(2)),
+            (json!("x"), json!({"op": "increment", "step": 5}), json!(5)),
+            (json!(null), json!({"op": "decrement"}), json!(-1)),
+            (json!(1), json!({"op": "increment", "step": 0.5}), json!(1.5)),
+            (json!([1]), json!({"op": "push", "new": 2}), json!([1, 2])),
+            (json!("x"), json!({"op": "push", "new": 2}), json!([2])),
+            (json!([1]), json!({"op": "prepend", "new": 2}), json!([2, 1])),
+            (json!([1, 2]), json!({"op": "push-queue", "new": 3, "len": 2}), json!([2, 3])),
+            (json!([1, 2]), json!({"op": "pop"}), json!([1])),
+            (json!([1, 2]), json!({"op": "shift"}), json!([2])),
+            (json!("x"), json!({"op": "pop"}), json!([])),
+            (json!([1, 2, 1]), json!({"op": "erase", "val": 1.0}), json!([2])),
+            (json!([1, 2]), json!({"op": "erase", "pos": 0}), json!([2])),
+            (json!([1, 2]), json!({"op": "erase", "pos": 2}), json!(null)),
+            (json!([1]), json!({"op": "erase", "pos": 0, "val": 1}), json!(null)),
+            (json!([1, 2, 1]), json!({"op": "replace", "val": 1, "new": 9}), json!([9, 2, 9])),
+            (json!(null), json!({"op": "read-lock", "by": "a"}), json!(["a"])),
+            (json!(["a"]), json!({"op": "read-lock", "by": "b"}), json!(["a", "b"])),
+            (json!("w"), json!({"op": "read-lock", "by": "b"}), json!(null)),
+            (json!(["a", "b"]), json!({"op": "read-unlock", "by": "a"}), json!(["b"])),
+            (json!(null), json!({"op": "write-lock", "by": "w"}), json!("w")),
+            (json!(["a"]), json!({"op": "write-lock", "by": "w"}), json!(null)),
+            (json!("v"), json!({"op": "write-unlock", "by": "w"}), json!(null)),
+            (json!(1), json!({"op": "no such"}), json!(null)),
+        ];
+        for (before, operation, after) in table {
+            let mut tree = if before.is_null() { tree(json!({})) } else { tree(json!({"k": before})) };
+            let unchanged = tree.clone();
+            let result = tree.transact(&object(json!({"/j": 1, "/k": operation})), &Map::new(), 0);
+            if after.is_null() {
+                assert!(matches!(result, Err(Refusal::Operator(..))), "{operation}");
+                assert_eq!(tree.dump(0), unchanged.dump(0), "{operation}: no trace");
+            } else {
+                assert_eq!((result, tree.get("/k", 0)), (Ok(()), Some(after)), "{operation}");
+            }
+        }
+        let mut gone = tree(json!({"k": ["a"], "l": "w", "m": 1}));
+        let delete = json!({"/k": {"op": "read-unlock", "by": "a"}, "/l": {"op": "write-unlock", "by": "w"},
+            "m": {"op": "delete"}, "/none/there": {"op": "delete"}});
+        assert_eq!(gone.transact(&object(delete), &Map::new(), 0), Ok(()));
+        assert_eq!(gone.dump(0), json!({}));
+    }
+
+    #[test]
+    fn preconditions() {
+        let tree = tree(json!({"n": 1, "a": [1, 2], "o": {"x": null}, "w": "me", "r": ["me"]}));
+        let table = [
+            ("/n", json!(1.0), true),
+            ("/n", json!({"old": 2}), false),
+            ("/n", json!({"oldNot": 2, "oldEmpty": false}), true),
+            ("/none", json!({"old": {}}), true),
+            ("/none", json!({"oldEmpty": true}), true),
+            ("/o/x", json!({"oldEmpty": false}), true),
+            ("/o", json!({"old": {"x": null}}), true),
+            ("/a", json!({"isArray": true, "in": 2, "notin": 3}), true),
+            ("/n", json!({"isArray": true}), false),
+            ("/none", json!({"in": 1}), false),
+            ("/none", json!({"notin": 1}), true),
+            ("/a", json!({"intersectionEmpty": [3, 2]}), false),
+            ("/none", json!({"intersectionEmpty": [3]}), true),
+            ("/w", json!({"is-write-locked": "me"}), true),
+            ("/r", json!({"is-read-locked": "you"}), false),
+            ("/r", json!({"can-read-lock": "you"}), true),
+            ("/w", json!({"can-read-lock": "you"}), false),
+            ("/w", json!({"can-write-lock": "you"}), false),
+            ("/n", json!({"no such": 1}), false),
+        ];
+        for (key, condition, holds) in table {
+            assert_eq!(tree.holds(key, &condition, 0), holds, "{key} {condition}");
+        }
+    }
+
+    #[test]
+    fn reading() {
+        let tree = tree(json!({"a": {"b": 1, "bc": 2, ".h": 3}, ".top": 4}));
+        let read = |paths: &[&str]| tree.read(&paths.iter().map(|p| p.to_string()).collect::<Vec<_>>(), 0);
+        assert_eq!(read(&["/"]), json!({"a": {"b": 1, "bc": 2}}));
+        assert_eq!(read(&["a//b/", "/a/bc"]), json!({"a": {"b": 1, "bc": 2}}));
+        assert_eq!(read(&["/a/none/below"]), json!({"a": {}}));
+        assert_eq!(read(&["/none"]), json!({}));
+        assert_eq!(read(&["/.top"]), json!({".top": 4}));
+        assert_eq!(read(&["/a/.h"]), json!({"a": {".h": 3}}));
+    }
+
+    #[test]
+    fn what_has_expired_is_invisible_and_then_removed() {
+        let mut tree = Tree::default();
+        let set = json!({"/a/t": {"op": "set", "new": {"x": 1}, "ttl": 2}, "/a/u": 1});
+        tree.transact(&object(set), &Map::new(), 1000).unwrap();
+        assert!(tree.has("/a/t/x", 2999) && !tree.has("/a/t/x", 3000));
+        assert_eq!(tree.read(&["/a".into()], 3000), json!({"a": {"u": 1}}));
+        assert_eq!(tree.next_expiry_ms(), Some(3000));
+        let copy: Tree = postcard::from_bytes(&postcard::to_allocvec(&tree).unwrap()).unwrap();
+        assert_eq!(copy, tree);
+        assert_eq!(tree.expire(3000), ["/a/t"]);
+        // Set again without a life: the old one no longer counts.
+        tree.transact(&object(json!({"/b": {"op": "set", "new": 1, "ttl": 1}})), &Map::new(), 0).unwrap();
+        tree.transact(&object(json!({"/b": 2})), &Map::new(), 0).unwrap();
+        assert!(tree.expire(5000).is_empty() && tree.has("/b", 5000));
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let mut tree = Tree::default();
+        let deep = "/x".repeat(100_000);
+        assert!(tree.transact(&object(json!({deep.clone(): 1})), &Map::new(), 0).is_err());
+        assert!(tree.transact(&object(json!({"/a": {deep: 1}})), &Map::new(), 0).is_err());
+    }
+}
