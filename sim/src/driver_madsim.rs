@@ -92,17 +92,13 @@ async fn live(cluster: Cluster, place: Place) {
         if !wait.is_zero() {
             // Until it is due, or something earlier comes in.
             let mut sleep = pin!(madsim::time::sleep(wait));
-            let mut first = true;
             poll_fn(|cx| {
                 let mut shared = lock(&cluster);
                 let queue = shared.queues.entry(place).or_default();
                 let changed = queue.waiting.first_key_value().map(|(key, _)| key.0) != due;
                 queue.waker = Some(cx.waker().clone());
                 drop(shared);
-                if changed && !std::mem::take(&mut first) {
-                    return Poll::Ready(());
-                }
-                sleep.as_mut().poll(cx)
+                if changed { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
             })
             .await;
             continue;

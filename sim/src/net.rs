@@ -4,6 +4,7 @@
 //! that meets a cut is mostly lost; sometimes it arrives after the cut is healed, as a retransmission would.
 
 use crate::clock::At;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tanist_engine::types::Rng;
 
@@ -23,11 +24,19 @@ pub struct Weather {
     /// How often a message is held up, and by how much at most.
     pub straggler_permille: u64,
     pub straggler_ms: u64,
+    /// Nothing overtakes on a link, as on a TCP connection.
+    pub ordered: bool,
 }
 
 impl Weather {
-    pub const CALM: Weather =
-        Weather { loss_permille: 0, duplicate_permille: 0, delay_us: 1000, straggler_permille: 0, straggler_ms: 0 };
+    pub const CALM: Weather = Weather {
+        loss_permille: 0,
+        duplicate_permille: 0,
+        delay_us: 1000,
+        straggler_permille: 0,
+        straggler_ms: 0,
+        ordered: true,
+    };
 }
 
 struct Cut {
@@ -48,6 +57,8 @@ pub struct Net {
     base: Weather,
     cuts: Vec<Cut>,
     storms: Vec<Storm>,
+    /// When the last message of each link arrives.
+    last: BTreeMap<(usize, usize), At>,
 }
 
 /// How a message may be treated: a client's HTTP exchange is never repeated by the network.
@@ -59,7 +70,7 @@ pub enum Kind {
 
 impl Net {
     pub fn new(seed: u64, base: Weather) -> Net {
-        Net { rng: Rng::new(seed), base, cuts: Vec::new(), storms: Vec::new() }
+        Net { rng: Rng::new(seed), base, cuts: Vec::new(), storms: Vec::new(), last: BTreeMap::new() }
     }
 
     /// When copies of a message sent now arrive: none, one or two.
@@ -75,7 +86,12 @@ impl Net {
         if self.rng.below(1000) < weather.loss_permille {
             return [None, None];
         }
-        let first = start.plus(self.delay(&weather));
+        let mut first = start.plus(self.delay(&weather));
+        let last = self.last.entry((from, to)).or_default();
+        if weather.ordered {
+            first = first.max(*last);
+        }
+        *last = first.max(*last);
         let again = kind == Kind::Peer && self.rng.below(1000) < weather.duplicate_permille;
         let second = again.then(|| first.plus(self.delay(&weather) * 3));
         [Some(first), second]
@@ -142,7 +158,7 @@ mod tests {
 
     #[test]
     fn weather_loses_repeats_and_reorders_but_never_repeats_http() {
-        let weather = Weather { loss_permille: 300, duplicate_permille: 300, ..Weather::CALM };
+        let weather = Weather { loss_permille: 300, duplicate_permille: 300, ordered: false, ..Weather::CALM };
         let mut net = Net::new(2, weather);
         let arrivals: Vec<_> = (0..1000).map(|i| net.carry(At::from_ms(i / 10), 0, 1, Kind::Peer)).collect();
         let lost = arrivals.iter().filter(|a| a[0].is_none()).count();
@@ -152,5 +168,8 @@ mod tests {
         let times: Vec<At> = arrivals.iter().filter_map(|a| a[0]).collect();
         assert!(times.windows(2).any(|w| w[0] > w[1]), "some overtake others");
         assert!((0..1000).all(|_| net.carry(At(0), 0, 1, Kind::Http)[1].is_none()));
+        let mut calm = Net::new(3, Weather::CALM);
+        let times: Vec<At> = (0..100).filter_map(|_| calm.carry(At(0), 0, 1, Kind::Peer)[0]).collect();
+        assert!(times.is_sorted());
     }
 }

@@ -76,6 +76,8 @@ keys! {
     net_duplicate_permille = 0, 0, 1000;
     net_straggler_permille = 0, 0, 1000;
     net_straggler_ms = 0, 0, 60_000;
+    /// 1: nothing overtakes on a link, as on a TCP connection.
+    net_ordered = 1, 0, 1;
     disk_sync_us = 1500, 1, 10_000_000;
     disk_read_us = 100, 1, 10_000_000;
     /// How often, and for how long at most, a reader sleeps between its read and its answer (R13).
@@ -133,6 +135,7 @@ impl Scenario {
         s.net_duplicate_permille = pick(&[0, 0, 10, 100]);
         s.net_straggler_permille = pick(&[0, 5, 5, 50]);
         s.net_straggler_ms = pick(&[50, 500, 3000]);
+        s.net_ordered = pick(&[0, 1]);
         s.disk_sync_us = pick(&[200, 1500, 1500, 8000, 30_000]);
         s.read_pause_permille = pick(&[0, 20, 100]);
         s.think_ms = pick(&[15, 40, 40, 150]);

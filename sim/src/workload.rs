@@ -130,8 +130,9 @@ impl Workload {
         }
     }
 
+    /// The attempt that a client waits for.
     pub fn attempt_of(&self, client: usize) -> Option<u64> {
-        self.clients[client].current.as_ref().map(|c| c.attempt)
+        self.clients[client].current.as_ref().filter(|c| c.sent.is_some()).map(|c| c.attempt)
     }
 
     /// The operation that a client is at.

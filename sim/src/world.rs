@@ -186,6 +186,7 @@ impl World {
             delay_us: s.net_delay_us,
             straggler_permille: s.net_straggler_permille,
             straggler_ms: s.net_straggler_ms,
+            ordered: s.net_ordered == 1,
         };
         let mut world = World {
             at: At(0),
@@ -641,6 +642,10 @@ impl World {
             self.hold(Err(("I12", format!("{server} was elected, which is no server"))));
             return;
         };
+        // An agent that starts again goes through old elections once more.
+        if self.lease.leader_of(epoch).is_some() {
+            return;
+        }
         let Some((decider, decided)) = self.agency.decided() else { return };
         let verdict = self.replication.elected(epoch, chosen, decider, decided);
         self.hold(verdict);
@@ -704,7 +709,7 @@ impl World {
             }
         } else if let Message::Report(report) = &envelope.message
             && let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(from))
-            && self.machines[self.agents + server].process.as_ref().is_some_and(|p| !p.stopping)
+            && self.machines[self.agents + server].process.as_ref().is_none_or(|p| !p.stopping)
         {
             self.replication.reported(&ctx, server, report);
         }
@@ -794,6 +799,7 @@ impl World {
             leader: self.lease.leader_of(view.epoch),
             me: view.me.id,
             named,
+            waited_for: matches!(pending.caller, Caller::Client(c) if self.workload.attempt_of(c) == Some(pending.attempt)),
         };
         let verdict = self.history.answered(&ctx, &answer, &self.replication.stores[server]);
         self.hold(verdict);
@@ -1068,7 +1074,9 @@ impl World {
             }
             Kind::Storm { loss_permille, duplicate_permille, delay_us } => {
                 let (straggler_permille, straggler_ms) = (20, 500);
-                let weather = Weather { loss_permille, duplicate_permille, delay_us, straggler_permille, straggler_ms };
+                let ordered = self.scenario.net_ordered == 1;
+                let weather =
+                    Weather { loss_permille, duplicate_permille, delay_us, straggler_permille, straggler_ms, ordered };
                 self.net.add_storm(number, mask, weather);
             }
             Kind::Slow { disk_ms } => {

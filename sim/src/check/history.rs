@@ -35,6 +35,8 @@ pub struct Answer<'a> {
     pub me: NodeId,
     /// The server that the answer's endpoint belongs to.
     pub named: Option<NodeId>,
+    /// The client still waits for it.
+    pub waited_for: bool,
 }
 
 impl History {
@@ -127,7 +129,7 @@ impl History {
                 let Some(version) = store.shadow.version_read(*slot, answer.arrived, ctx.at, doc.as_ref()) else {
                     broken!("I14", "s{} read {slot} as {doc:?}, which it was not since {}", ctx.node, answer.arrived);
                 };
-                if !marked {
+                if !marked && answer.waited_for {
                     let reader = (record.client, ctx.node, ctx.incarnation, answer.epoch, *slot);
                     let before = self.read.insert(reader, version).unwrap_or(0);
                     // The earliest version that fits may be an old one that looks the same.
@@ -235,6 +237,7 @@ mod tests {
             leader: Some(id(1)),
             me: id(1),
             named: None,
+            waited_for: true,
         };
         change(&mut answer);
         let mut store = Store::default();
