@@ -53,6 +53,8 @@ pub struct Process {
     /// The deadline that the last timer was set for, and its number.
     pub timer: Option<Time>,
     pub timers: u64,
+    /// As which boot it is registered.
+    pub boot: Option<Boot>,
     pub stopping: bool,
 }
 
@@ -95,6 +97,7 @@ impl Process {
             requests: 0,
             timer: None,
             timers: 0,
+            boot: None,
             stopping: false,
         }
     }

@@ -634,6 +634,9 @@ impl World {
         }
         let verdict = self.lease.noted(&ctx, event);
         self.hold(verdict);
+        if let (Event::RegisteredAs { boot }, Some(process)) = (event, &mut self.machines[node].process) {
+            process.boot = Some(*boot);
+        }
     }
 
     /// The choice is judged by what the agent that decided had heard when it decided.
@@ -646,8 +649,11 @@ impl World {
         if self.lease.leader_of(epoch).is_some() {
             return;
         }
-        let Some((decider, decided)) = self.agency.decided() else { return };
-        let verdict = self.replication.elected(epoch, chosen, decider, decided);
+        let Some(by) = self.agency.decided() else { return };
+        let servers = self.machines[self.agents..].iter();
+        let boots: Vec<Option<Boot>> =
+            servers.map(|m| m.process.as_ref().filter(|p| !p.stopping).and_then(|p| p.boot)).collect();
+        let verdict = self.replication.elected(epoch, chosen, by, &boots);
         self.hold(verdict);
     }
 
@@ -709,7 +715,6 @@ impl World {
             }
         } else if let Message::Report(report) = &envelope.message
             && let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(from))
-            && self.machines[self.agents + server].process.as_ref().is_none_or(|p| !p.stopping)
         {
             self.replication.reported(&ctx, server, report);
         }

@@ -302,11 +302,13 @@ pub struct Acknowledge {
     pub durable: Position,
 }
 
-/// R7: the logs agree up to `common` and no further; the follower undoes the rest and asks again.
+/// R7: the logs agree up to `common` and no further; the follower undoes the rest and asks again. Only the answer to
+/// the question it has just asked may do that: `last` is the end of the log that the question presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diverged {
     pub epoch: Epoch,
     pub boot: Boot,
+    pub last: Position,
     pub common: Position,
 }
 

@@ -221,7 +221,7 @@ impl Follower {
 
     pub fn diverged(&mut self, cx: &mut Cx, from: &Peer, diverged: &Diverged) {
         let State::Asking { end } = self.state else { return };
-        if !self.ours(from, diverged.epoch, diverged.boot) || !self.ops.is_empty() {
+        if !self.ours(from, diverged.epoch, diverged.boot) || diverged.last != end || !self.ops.is_empty() {
             return;
         }
         self.quiet_since = cx.now.time;

@@ -261,7 +261,7 @@ impl Leader {
             Comparison::Diverged { common } => {
                 let peer = follower.peer.clone();
                 self.followers.remove(&id);
-                cx.send(&peer, Message::Diverged(Diverged { epoch, boot, common }));
+                cx.send(&peer, Message::Diverged(Diverged { epoch, boot, last: follow.last, common }));
             }
             Comparison::NeedsSnapshot => self.begin_snapshot(cx, id),
         }

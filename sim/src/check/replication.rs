@@ -8,7 +8,7 @@ use crate::model::{self, Docs, Effect, Shadow};
 use std::collections::{BTreeMap, BTreeSet};
 use tanist_engine::io::{Op, OpResult, Target};
 use tanist_engine::message::{Entry, Envelope, Message, Report, SnapshotId};
-use tanist_engine::types::{Epoch, Position, Tick};
+use tanist_engine::types::{Boot, Epoch, Position, Tick};
 
 /// What was written where: (epoch, checksum) by tick.
 pub type Log = BTreeMap<u64, (Epoch, u32)>;
@@ -330,13 +330,15 @@ impl Replication {
         Ok(())
     }
 
-    /// A report arrives at an agent. A server that is about to leave may report, but is not eligible: leave it out.
+    /// A report arrives at an agent.
     pub fn reported(&mut self, ctx: &Ctx, server: usize, report: &Report) {
         self.reports.push(Arrived { event: ctx.event, agent: ctx.node, server, report: *report });
     }
 
     /// I12, first half: of those whose report the deciding agent had, nobody had more than the chosen one.
-    pub fn elected(&self, epoch: Epoch, chosen: usize, decider: usize, decided: u64) -> Verdict {
+    /// `boots` are those of the processes that could be chosen: running, and not about to leave.
+    pub fn elected(&self, epoch: Epoch, chosen: usize, by: (usize, u64), boots: &[Option<Boot>]) -> Verdict {
+        let (decider, decided) = by;
         let in_time = self
             .reports
             .iter()
@@ -346,7 +348,9 @@ impl Replication {
         // A process that came back may report again: its latest report counts.
         let mut latest: BTreeMap<usize, Position> = BTreeMap::new();
         for arrived in round {
-            latest.insert(arrived.server, arrived.report.last);
+            if arrived.server == chosen || boots[arrived.server] == Some(arrived.report.boot) {
+                latest.insert(arrived.server, arrived.report.last);
+            }
         }
         let mine = latest.get(&chosen).copied();
         let best = latest.iter().max_by_key(|(_, last)| **last);
@@ -507,9 +511,11 @@ mod tests {
         };
         r.reported(&ctx(0, 1), 0, &report(9));
         r.reported(&ctx(0, 2), 1, &report(10));
-        r.elected(Epoch(2), 1, 0, 3).unwrap();
-        assert_eq!(r.elected(Epoch(2), 0, 0, 3).unwrap_err().0, "I12");
-        r.elected(Epoch(2), 0, 0, 1).unwrap(); // the better report came after the decision
+        let here = [Some(Boot(1)); 2];
+        r.elected(Epoch(2), 1, (0, 3), &here).unwrap();
+        assert_eq!(r.elected(Epoch(2), 0, (0, 3), &here).unwrap_err().0, "I12");
+        r.elected(Epoch(2), 0, (0, 1), &here).unwrap(); // the better report came after the decision
+        r.elected(Epoch(2), 0, (0, 3), &[Some(Boot(1)), None]).unwrap(); // the better one is gone
     }
 
     #[test]
