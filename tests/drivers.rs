@@ -9,8 +9,9 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 use tanist_tests::http::Client;
-use tanist_tests::process::{Process, free_ports, run};
-use tanist_tests::wait::{wait, wait_until};
+use tanist_tests::process::{free_ports, run};
+use tanist_tests::starter::Starter;
+use tanist_tests::wait::wait;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tanist-for-tests");
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/drivers");
@@ -87,44 +88,17 @@ fn python() -> Option<Command> {
     Some(Command::new(folder.join("bin/python")))
 }
 
-/// A deployment of `tanist start`, for the scripts.
-struct Started {
-    _process: Process,
-    starter: String,
-    servers: Vec<String>,
-    _directory: tempfile::TempDir,
-}
-
-fn start() -> Started {
-    let directory = tempfile::Builder::new().prefix("tanist-drivers-").tempdir().unwrap();
-    let port = free_ports(30);
-    let data = directory.path().join("data");
-    let arguments =
-        vec!["start".to_owned(), format!("--starter.port={port}"), format!("--starter.data-dir={}", data.display())];
-    let mut process = Process::new("starter", Path::new(PROGRAM), arguments, directory.path().join("log"));
-    process.start();
-    wait_until("the starter says where to connect", || process.log_text().contains("Connect to"));
-    let url = |port: u16| format!("http://127.0.0.1:{port}");
-    let servers: Vec<String> = [1, 11, 21].iter().map(|offset| url(port + offset)).collect();
-    // A driver that is given a follower must find one that follows.
-    wait_until("two servers follow", || {
-        let refuses = |url: &&String| {
-            let answer = client(url).get("/_api/collection");
-            answer.is_ok_and(|answer| answer.refusal() == (503, 1496))
-        };
-        servers.iter().filter(refuses).count() == 2
-    });
-    Started { _process: process, starter: url(port), servers, _directory: directory }
-}
-
 fn client(url: &str) -> Client {
     Client::new(url.trim_start_matches("http://")).with_timeout(Duration::from_secs(5))
 }
 
 /// Runs a script against a fresh deployment, and judges what it found at the end.
 fn a_leader_is_killed_in_mid_write(mut script: Command) {
-    let started = start();
-    script.arg(&started.starter).args(&started.servers);
+    let started = Starter::new(Path::new(PROGRAM), &[]);
+    // A driver that is given a follower must find one that follows.
+    started.wait_followers();
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    script.arg(url(started.port)).args(started.servers().into_iter().map(url));
     let text = succeeds(&mut script);
     let result = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
     let result = result.unwrap_or_else(|| panic!("no result: {text}"));

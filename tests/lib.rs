@@ -9,5 +9,7 @@ pub mod deployment;
 pub mod http;
 #[path = "harness/process.rs"]
 pub mod process;
+#[path = "harness/starter.rs"]
+pub mod starter;
 #[path = "harness/wait.rs"]
 pub mod wait;

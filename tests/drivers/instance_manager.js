@@ -16,10 +16,10 @@ const COLLECTION = "resilience";
 
 const [agents, servers, ...faults] = process.argv.slice(2);
 
-const collectionOf = (instance) => new Database({ url: endpointToUrl(instance.endpoint) }).collection(COLLECTION);
+const databaseOf = (instance) => new Database({ url: endpointToUrl(instance.endpoint) });
 
 async function insertAll(leader) {
-  const collection = collectionOf(leader);
+  const collection = databaseOf(leader).collection(COLLECTION);
   await collection.create();
   for (let from = 0; from < DOCUMENTS; from += 5000) {
     const documents = Array.from({ length: 5000 }, (_, i) => ({ _key: String(from + i), value: from + i }));
@@ -30,11 +30,8 @@ async function insertAll(leader) {
 
 /** Exactly the documents 0..n-1. */
 async function checkAll(leader) {
-  const response = await collectionOf(leader)._db.request(
-    { method: "PUT", path: "/_api/simple/all", body: { collection: COLLECTION, batchSize: DOCUMENTS * 2 } },
-    (response) => response
-  );
-  const body = response.parsedBody || response.body;
+  const query = { collection: COLLECTION, batchSize: DOCUMENTS * 2 };
+  const { parsedBody: body } = await databaseOf(leader).route("/_api/simple/all").put(query);
   const values = body.result.map((document) => document.value).sort((a, b) => a - b);
   if (values.length !== DOCUMENTS || values.some((value, index) => value !== index)) {
     throw new Error(`the new leader has ${values.length} documents, not ${DOCUMENTS}`);
@@ -74,9 +71,8 @@ async function main() {
       if (!(await manager.asyncReplicationTicksInSync(60))) throw new Error("followers are not in sync afterwards");
     }
     for (const instance of manager.singleServers().filter((instance) => instance.status === "RUNNING")) {
-      const role = await new Database({ url: endpointToUrl(instance.endpoint) }).route("/_admin/server/role").get();
-      const { mode } = role.parsedBody || role.body;
-      if (mode !== "resilient") throw new Error("mode " + mode);
+      const { parsedBody: role } = await databaseOf(instance).route("/_admin/server/role").get();
+      if (role.mode !== "resilient") throw new Error("mode " + role.mode);
     }
   } catch (error) {
     for (const instance of manager.instances) {

@@ -1,0 +1,185 @@
+//! The figures of a failover, measured at a client: `cargo run --release -p tanist-tests --example outage [ROUNDS]`.
+//!
+//! A client writes a document of 200 bytes under a new key every 5 ms, gives each attempt 250 ms, and follows
+//! `X-Arango-Endpoint`; nothing is repeated. The outage of a round is the longest gap between two acknowledgements.
+//! In each round the leader is killed (`kill -9`), then, in a second series, paused (SIGSTOP). At the end everything
+//! that was acknowledged is read back.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tanist_tests::http::Client;
+use tanist_tests::starter::Starter;
+use tanist_tests::wait::wait_until;
+
+const INTERVAL: Duration = Duration::from_millis(5);
+const ATTEMPT: Duration = Duration::from_millis(250);
+const QUIET: Duration = Duration::from_secs(1);
+
+fn main() {
+    let rounds = std::env::args().nth(1).map_or(20, |text| text.parse().expect("a number of rounds"));
+    let program = build();
+    let size = std::fs::metadata(&program).expect("the program is there").len();
+    println!("binary: {:.1} MiB", size as f64 / f64::from(1 << 20));
+
+    let started = Starter::new(&program, &[]);
+    started.wait_followers();
+    std::thread::sleep(Duration::from_secs(3));
+    let leader = started.leader().expect("a leader");
+    let follower = started.servers().into_iter().find(|port| *port != leader).expect("a follower");
+    for (what, port) in [("leader", leader), ("follower", follower), ("agent", started.port + 3)] {
+        println!("idle {what}: {}", memory(started.pid(port)));
+    }
+    drop(started);
+
+    series("kill -9", rounds, &program, |started, leader| {
+        started.signal(leader, Signal::KILL);
+    });
+    series("SIGSTOP", rounds, &program, |started, leader| {
+        started.signal(leader, Signal::STOP);
+    });
+}
+
+/// Builds the program as its users do.
+fn build() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    let built =
+        Command::new("cargo").args(["build", "--release", "--package", "tanist-server"]).current_dir(root).status();
+    assert!(built.expect("cargo runs").success(), "the program can't be built");
+    let examples = std::env::current_exe().expect("this program has a path");
+    examples.parent().and_then(Path::parent).expect("a target folder").join("tanist")
+}
+
+fn memory(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kib = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap_or(0.0)
+    };
+    format!("{:.1} MiB resident, {:.1} MiB of it its own", kib("VmRSS:") / 1024.0, kib("RssAnon:") / 1024.0)
+}
+
+/// What the client was told.
+#[derive(Default)]
+struct Log {
+    /// When, and which key.
+    acknowledged: Vec<(Instant, u64)>,
+}
+
+/// Rounds of one fault in one deployment.
+fn series(name: &str, rounds: usize, program: &Path, fault: impl Fn(&Starter, u16)) {
+    let started = Starter::new(program, &[]);
+    started.wait_followers();
+    let leader = started.leader().expect("a leader");
+    let created = started.client(leader).post("/_api/collection", &json!({"name": "outage"}));
+    created.expect("an answer").expect(200);
+    started.wait_followers();
+    if name == "SIGSTOP" {
+        let agent = started.client(started.port + 3).get("/_api/agency/config").expect("an answer").json();
+        let lease = &agent["configuration"]["supervision grace period"];
+        println!("lease: {} s", if lease.is_null() { &json!(2) } else { lease });
+    }
+
+    let log = Arc::new(Mutex::new(Log::default()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (log, stop, ports) = (log.clone(), stop.clone(), started.servers());
+        std::thread::spawn(move || write(&ports, &log, &stop))
+    };
+    let mut outages = Vec::new();
+    for _ in 0..rounds {
+        std::thread::sleep(QUIET);
+        let leader = started.leader().expect("a leader");
+        let from = Instant::now();
+        fault(&started, leader);
+        started.wait_leader_other_than(leader);
+        wait_until("writes are acknowledged again", || {
+            log.lock().expect("no panic").acknowledged.last().is_some_and(|(at, _)| *at > from + ATTEMPT)
+        });
+        std::thread::sleep(QUIET);
+        let times: Vec<Instant> = log.lock().expect("no panic").acknowledged.iter().map(|(at, _)| *at).collect();
+        let around = times.windows(2).filter(|pair| pair[1] >= from);
+        outages.push(around.map(|pair| pair[1] - pair[0]).max().expect("acknowledgements"));
+        if name == "SIGSTOP" {
+            started.signal(leader, Signal::CONT);
+        }
+        started.wait_followers();
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().expect("the client ends");
+
+    outages.sort();
+    let ms = |duration: Duration| format!("{:.0} ms", duration.as_secs_f64() * 1000.0);
+    let median = outages[outages.len() / 2];
+    println!("{name}: outage {} (median), {} (worst) of {rounds}", ms(median), ms(*outages.last().expect("rounds")));
+    let log = log.lock().expect("no panic");
+    let (lost, kept) = lost(&started, &log);
+    println!("{name}: {} acknowledged, {lost} lost, {kept} of these in rollback records", log.acknowledged.len());
+}
+
+/// The client.
+fn write(ports: &[u16], log: &Mutex<Log>, stop: &AtomicBool) {
+    let address = |port: u16| format!("127.0.0.1:{port}");
+    let mut clients: Vec<Client> =
+        ports.iter().map(|port| Client::new(&address(*port)).with_timeout(ATTEMPT)).collect();
+    let filler = "x".repeat(160);
+    let mut current = 0;
+    let mut next = Instant::now();
+    for key in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let document = json!({"_key": key.to_string(), "value": filler});
+        let begun = Instant::now();
+        while begun.elapsed() < ATTEMPT {
+            match clients[current].post("/_api/document/outage", &document) {
+                Ok(answer) if answer.ok() => {
+                    log.lock().expect("no panic").acknowledged.push((Instant::now(), key));
+                    break;
+                }
+                Ok(answer) => {
+                    let told = answer.header("x-arango-endpoint").and_then(|url| url.rsplit(':').next());
+                    let told = told.and_then(|port| ports.iter().position(|p| p.to_string() == port));
+                    match told {
+                        Some(server) if server != current => current = server,
+                        _ => {
+                            current = (current + 1) % ports.len();
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                }
+                Err(_) => {
+                    current = (current + 1) % ports.len();
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+        next = (next + INTERVAL).max(Instant::now());
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// How many acknowledged documents are not there, and how many of them a rollback record holds.
+fn lost(started: &Starter, log: &Log) -> (usize, usize) {
+    let leader = started.leader().expect("a leader");
+    let all = json!({"collection": "outage", "batchSize": 10_000_000});
+    let body = started.client(leader).put("/_api/simple/all", &all).expect("an answer").json();
+    let key = |document: &Value| document["_key"].as_str()?.parse::<u64>().ok();
+    let there: BTreeSet<u64> = body["result"].as_array().expect("a result").iter().filter_map(key).collect();
+    let missing: Vec<u64> = log.acknowledged.iter().map(|(_, key)| *key).filter(|key| !there.contains(key)).collect();
+    let mut records = String::new();
+    for port in started.servers() {
+        let list = started.client(port).get("/_api/tanist/rollbacks").expect("an answer").json();
+        for record in list["result"].as_array().cloned().unwrap_or_default() {
+            let target = format!("/_api/tanist/rollbacks/{}", record["id"].as_str().unwrap_or_default());
+            records += &started.client(port).get(&target).expect("an answer").text();
+        }
+    }
+    let kept = missing.iter().filter(|key| records.contains(&format!("\"_key\":\"{key}\""))).count();
+    (missing.len(), kept)
+}
