@@ -125,3 +125,28 @@ fn without_a_secret_only_this_machine_is_served() {
     let (code, text) = run(&mut command);
     assert!(code != 0 && text.contains("--auth.jwt-secret"), "{text}");
 }
+
+/// The shell blocks of the README's tour, in order, as written but for the ports. After `# -> ` stands what must be
+/// printed by then, in this order.
+#[test]
+fn the_tour_of_the_readme_runs_as_written() {
+    let started = start(&[]);
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let blocks: Vec<&str> = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 8, "the tour has {} blocks", blocks.len());
+    let tour = blocks.concat().replace("target/release/tanist", PROGRAM);
+    let tour = (0..30).fold(tour, |tour, offset| {
+        let written = format!("127.0.0.1:{}", 8528 + offset);
+        tour.replace(&written, &format!("127.0.0.1:{}", started.port + offset))
+    });
+    let script = started.directory.path().join("tour.sh");
+    std::fs::write(&script, format!("set -euo pipefail\n{tour}")).unwrap();
+    let endpoint = format!("tcp://127.0.0.1:{}", started.port);
+    let (code, text) = run(Command::new("bash").arg(&script).env("TANIST_ENDPOINT", endpoint));
+    assert_eq!(code, 0, "{text}");
+    let mut rest = text.as_str();
+    for expected in tour.lines().filter_map(|line| line.strip_prefix("# -> ")) {
+        let at = rest.find(expected).unwrap_or_else(|| panic!("{expected:?} is not printed in time: {text}"));
+        rest = &rest[at + expected.len()..];
+    }
+}

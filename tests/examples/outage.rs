@@ -80,9 +80,8 @@ fn series(name: &str, rounds: usize, program: &Path, fault: impl Fn(&Starter, u1
     created.expect("an answer").expect(200);
     started.wait_followers();
     if name == "SIGSTOP" {
-        let agent = started.client(started.port + 3).get("/_api/agency/config").expect("an answer").json();
-        let lease = &agent["configuration"]["supervision grace period"];
-        println!("lease: {} s", if lease.is_null() { &json!(2) } else { lease });
+        let config = started.client(started.port + 3).get("/_api/agency/config").expect("an answer").json();
+        println!("lease: {} s", config["configuration"]["supervision grace period"]);
     }
 
     let log = Arc::new(Mutex::new(Log::default()));
