@@ -1,4 +1,4 @@
-//! Scripts with transcripts: a small cluster of engine nodes, driven by commands, everything that comes out written down.
+//! Scripts with transcripts: a small cluster of engine nodes, driven by commands, all that comes out written down.
 //!
 //! A script is a text of blocks: a command line (or several), `----`, and all that the cluster said until it was quiet
 //! again, up to an empty line. `TANIST_REWRITE=1` rewrites the transcripts; read the diff. The cluster here has no
@@ -113,7 +113,7 @@ impl Cluster {
         Ok(())
     }
 
-    // ---- nodes -------------------------------------------------------------------------------------------------------
+    // ---- nodes ------------------------------------------------------------------------------------------------------
 
     /// `cluster agents=1,2,3 servers=a,b lease=1000ms [log_keep=N]`
     fn cluster(&mut self, words: &[&str]) -> Result<(), String> {
@@ -267,7 +267,7 @@ impl Cluster {
         Ok(())
     }
 
-    // ---- requests ----------------------------------------------------------------------------------------------------
+    // ---- requests ---------------------------------------------------------------------------------------------------
 
     /// `a [dirty] METHOD path [body]`
     fn request(&mut self, name: &str, line: &str) -> Result<(), String> {
@@ -304,7 +304,7 @@ impl Cluster {
         let _ = writeln!(self.out, "{:>6} {name}: {}{endpoint}{dirty} {body}", self.now_ms, response.status);
     }
 
-    // ---- time --------------------------------------------------------------------------------------------------------
+    // ---- time -------------------------------------------------------------------------------------------------------
 
     /// `run 500ms`, or `run until a leads` (bounded by 60 s).
     fn run(&mut self, words: &[&str]) -> Result<(), String> {

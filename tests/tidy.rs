@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const LINE_WIDTH: usize = 120;
+/// For comments; the width of code is rustfmt's business.
+const COMMENT_WIDTH: usize = 120;
 /// Beyond this a file is cut in two.
-const FILE_LINES_MAX: usize = 1200;
+const FILE_LINES_MAX: usize = 1500;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
@@ -58,11 +59,11 @@ fn every_source_file_says_what_it_is_for() {
 }
 
 #[test]
-fn lines_and_files_are_not_too_long() {
+fn comments_and_files_are_not_too_long() {
     let mut found = Vec::new();
     for (path, text) in sources() {
         for (number, line) in text.lines().enumerate() {
-            if line.chars().count() > LINE_WIDTH {
+            if line.trim_start().starts_with("//") && line.chars().count() > COMMENT_WIDTH {
                 found.push(format!("{}:{}", path.display(), number + 1));
             }
         }
@@ -70,7 +71,7 @@ fn lines_and_files_are_not_too_long() {
             found.push(format!("{}: {} lines", path.display(), text.lines().count()));
         }
     }
-    none(&format!("more than {LINE_WIDTH} columns or {FILE_LINES_MAX} lines"), found);
+    none(&format!("more than {COMMENT_WIDTH} columns or {FILE_LINES_MAX} lines"), found);
 }
 
 /// What is not finished is not committed.

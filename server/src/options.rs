@@ -1,8 +1,8 @@
 //! Options of `tanist agent` and `tanist server`: ArangoDB's names where Tanist has the thing.
 //!
 //! An option may stand on the command line (`--name value`, `--name=value`), in the environment (`TANIST_` and the name
-//! in capitals with `_`), or in a file of ArangoDB's form (`-c FILE`); the first of these that has it counts. Options of
-//! ArangoDB that mean nothing here are accepted and named; what neither knows is refused.
+//! in capitals with `_`), or in a file of ArangoDB's form (`-c FILE`); the first of these that has it counts. Options
+//! of ArangoDB that mean nothing here are accepted and named; what neither knows is refused.
 
 use crate::exit::{Code, Exit};
 use crate::known;

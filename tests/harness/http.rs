@@ -1,4 +1,4 @@
-//! A small blocking HTTP/1.1 client. It follows nothing and repeats nothing: what the server said is what the test sees.
+//! A small blocking HTTP/1.1 client. It follows and repeats nothing: what the server said is what the test sees.
 
 use serde_json::Value;
 use std::fmt;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// A running starter, known by its ports as an operator knows it: P, servers at P+1, P+11, P+21, agents at P+3 and so on.
+/// A running starter, known by its ports as to an operator: P, servers at P+1, P+11, P+21, agents at P+3 and so on.
 pub struct Starter {
     pub process: Process,
     pub port: u16,

@@ -1,8 +1,8 @@
 //! The replicated state machine: what every agent makes of the same log.
 //!
 //! The leadership record, the servers' boots, the timing of leases and the deployment's identity lie outside the tree
-//! that clients can write; what the tree shows of them is a projection (R10). Applying an entry depends on the state and
-//! the entry alone: time is what the Raft leader stamped into it. Keeps I3 and I6.
+//! that clients can write; what the tree shows of them is a projection (R10). Applying an entry depends on the state
+//! and the entry alone: time is what the Raft leader stamped into it. Keeps I3 and I6.
 
 use super::tree::{self, Refusal, Tree};
 use crate::io::{Event, Severity};

@@ -1,7 +1,7 @@
 //! What the agency's leader decides about the servers' leader: a table of numbered rules.
 //!
-//! The rules are looked at after every step, so that a death notice, a report or a committed entry leads on at once; the
-//! first that matches wins. Each is a pure function of the [`Situation`]. Keeps R1 (a depose only when no lease is
+//! The rules are looked at after every step, so that a death notice, a report or a committed entry leads on at once;
+//! the first that matches wins. Each is a pure function of the [`Situation`]. Keeps R1 (a depose only when no lease is
 //! left), R4, R5, R11 and R12; what the decision leads to is carried out, and checked once more, elsewhere.
 
 use crate::message::{Health, Leadership, Release, Report};

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-// ---- a server's store, driven without a server ------------------------------------------------------------------------
+// ---- a server's store, driven without a server ----------------------------------------------------------------------
 
 #[derive(Clone)]
 struct Server {

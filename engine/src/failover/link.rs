@@ -126,7 +126,7 @@ impl Link {
         }
     }
 
-    // ---- calls on behalf of clients ----------------------------------------------------------------------------------
+    // ---- calls on behalf of clients ---------------------------------------------------------------------------------
 
     /// Ask the agency; `false` if too many ask already.
     pub fn call(

@@ -225,7 +225,7 @@ impl Server {
         wakes.into_iter().min_by_key(|wake| wake.at)
     }
 
-    // ---- states ------------------------------------------------------------------------------------------------------
+    // ---- states -----------------------------------------------------------------------------------------------------
 
     /// Moves along the table, if a row says so.
     fn on(&mut self, cx: &mut Cx, cause: Cause) {
@@ -292,7 +292,7 @@ impl Server {
         }
     }
 
-    // ---- messages ----------------------------------------------------------------------------------------------------
+    // ---- messages ---------------------------------------------------------------------------------------------------
 
     fn message(&mut self, cx: &mut Cx, envelope: Envelope) {
         let Envelope { from, to, message } = envelope;
@@ -441,7 +441,7 @@ impl Server {
         }
     }
 
-    // ---- leadership --------------------------------------------------------------------------------------------------
+    // ---- leadership -------------------------------------------------------------------------------------------------
 
     /// A record of leadership has come: act if it is news.
     fn learn(&mut self, cx: &mut Cx, lead: Leadership) {
@@ -597,7 +597,7 @@ impl Server {
         }
     }
 
-    // ---- handing over and leaving ------------------------------------------------------------------------------------
+    // ---- handing over and leaving -----------------------------------------------------------------------------------
 
     /// R12: a planned hand-over. With the gate open until the successor is near; then closed, briefly, until it has all.
     fn hand_over(&mut self, cx: &mut Cx) {
@@ -696,7 +696,7 @@ impl Server {
         }
     }
 
-    // ---- requests ----------------------------------------------------------------------------------------------------
+    // ---- requests ---------------------------------------------------------------------------------------------------
 
     fn request(&mut self, cx: &mut Cx, id: RequestId, request: Request) {
         if self.runs.len() >= self.config.limits.pending_requests {
@@ -788,7 +788,7 @@ impl Server {
         self.answer_client(cx, call.id, call.ticket, response);
     }
 
-    // ---- the store ---------------------------------------------------------------------------------------------------
+    // ---- the store --------------------------------------------------------------------------------------------------
 
     fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) {
         if let Some(run) = self.runs.remove(&op) {
@@ -874,7 +874,7 @@ impl Server {
         self.pending.insert(op, Pending::Prune { keep_from });
     }
 
-    // ---- time --------------------------------------------------------------------------------------------------------
+    // ---- time -------------------------------------------------------------------------------------------------------
 
     fn watch_clock(&mut self, cx: &mut Cx) {
         let bound = self.timing.lease / 5;

@@ -165,7 +165,7 @@ impl Follower {
         cx.send(&peer, Message::SnapshotRequest(SnapshotRequest { id, cursor }));
     }
 
-    // ---- what the leader says ----------------------------------------------------------------------------------------
+    // ---- what the leader says ---------------------------------------------------------------------------------------
 
     /// Whether a message is from the process that we follow, in the epoch that we follow.
     fn ours(&self, from: &Peer, epoch: Epoch, boot: Boot) -> bool {
@@ -293,7 +293,7 @@ impl Follower {
         self.start(cx, Op::CopyDrop, Doing::Copying);
     }
 
-    // ---- what the store says -----------------------------------------------------------------------------------------
+    // ---- what the store says ----------------------------------------------------------------------------------------
 
     /// Takes the result of an op that this part started; `None` if it was somebody else's.
     pub fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) -> Option<News> {
@@ -428,7 +428,7 @@ impl Follower {
         }
     }
 
-    // ---- time --------------------------------------------------------------------------------------------------------
+    // ---- time -------------------------------------------------------------------------------------------------------
 
     pub fn timer(&mut self, cx: &mut Cx) {
         if cx.now.time < self.next_look() || !self.ops.is_empty() {

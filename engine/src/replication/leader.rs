@@ -112,7 +112,7 @@ impl Leader {
         Tick(self.followers.values().map(need).min().unwrap_or(u64::MAX))
     }
 
-    // ---- what followers say ------------------------------------------------------------------------------------------
+    // ---- what followers say -----------------------------------------------------------------------------------------
 
     pub fn follow(&mut self, cx: &mut Cx, from: &Peer, follow: Follow) {
         if follow.epoch != self.epoch {
@@ -195,7 +195,7 @@ impl Leader {
         }
     }
 
-    // ---- what our reads brought --------------------------------------------------------------------------------------
+    // ---- what our reads brought -------------------------------------------------------------------------------------
 
     /// Takes the result of a read that this part started; `false` if it was somebody else's.
     pub fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) -> bool {
@@ -276,7 +276,7 @@ impl Leader {
         self.ops.insert(op, id);
     }
 
-    // ---- pushing -----------------------------------------------------------------------------------------------------
+    // ---- pushing ----------------------------------------------------------------------------------------------------
 
     fn pump_all(&mut self, cx: &mut Cx) {
         let ids: Vec<NodeId> = self.followers.keys().copied().collect();
