@@ -11,7 +11,7 @@ pub enum Code {
     Options = 2,
     /// The data directory was written by a newer version.
     NewerFormat = 4,
-    /// An agent's directory was given to a server, or the other way round.
+    /// An agent's directory was given to a server or the other way round, or it holds another node's data.
     OtherKind = 5,
     /// A secret could not be read.
     Secret = 6,

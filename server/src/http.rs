@@ -4,7 +4,10 @@
 //! by the published view, read from a snapshot, and confirmed by a view loaded and a clock read *after* that (R13).
 //! Everything else goes through the loop.
 
+mod progress;
+
 use crate::driver::{Event, Views};
+use crate::log::Seldom;
 use crate::peer::{self, Receiving};
 use crate::storage::HeedStore;
 use crate::{clock, exit};
@@ -14,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SERVER, UPGRADE};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use progress::{Progress, Watched};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -37,9 +41,12 @@ type WireResponse = hyper::Response<Full<Bytes>>;
 /// How long the port waits for its clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For the next request on an open connection, its header included (ArangoDB's `http.keep-alive-timeout`).
+    /// For the next request on an open connection (ArangoDB's `http.keep-alive-timeout`).
     pub idle: Duration,
-    /// For the first byte of a fresh connection, and for each further piece of a body.
+    /// For a whole header, once it has begun.
+    pub head: Duration,
+    /// For the first byte of a fresh connection, for each further piece of a body, and for a client that takes nothing
+    /// of its answer.
     pub piece: Duration,
     /// For open connections to end when the process stops.
     pub leave: Duration,
@@ -47,9 +54,18 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Patience {
-        Patience { idle: Duration::from_secs(300), piece: Duration::from_secs(60), leave: Duration::from_secs(3) }
+        let seconds = Duration::from_secs;
+        Patience { idle: seconds(300), head: seconds(60), piece: seconds(60), leave: seconds(3) }
     }
 }
+
+/// A body must come at least so fast, on the whole.
+const BODY_BYTES_PER_S_MIN: usize = 10_000;
+
+/// Connections beyond the limit that are heard out: another node must get through, and a client be told why not.
+const CONNECTIONS_CROWDED: usize = 64;
+/// How long they are heard.
+const CROWDED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What every connection needs.
 pub struct Port {
@@ -60,6 +76,9 @@ pub struct Port {
     pub auth: Arc<Auth>,
     pub limits: Limits,
     pub patience: Patience,
+    /// Open connections, other nodes' not counted, and how many there may be.
+    pub connections: AtomicUsize,
+    pub connections_max: usize,
     pub pending: AtomicUsize,
     pub queue_time_us: Arc<AtomicU64>,
     /// Seeds for the requests: unlike one another, and unlike another process's.
@@ -88,6 +107,7 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 type Open = tokio::sync::mpsc::Sender<Infallible>;
 
 async fn accept(port: Arc<Port>, listener: TcpListener, mut stop: watch::Receiver<bool>, open: Open) {
+    let (crowded, refused) = (Seldom::default(), Seldom::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -95,36 +115,80 @@ async fn accept(port: Arc<Port>, listener: TcpListener, mut stop: watch::Receive
         };
         match accepted {
             Ok((stream, _)) => {
-                let (port, stop, open) = (port.clone(), stop.clone(), open.clone());
+                let place = Place::take(port.clone());
+                if place.before >= port.connections_max && crowded.due() {
+                    let max = port.connections_max;
+                    tracing::warn!("{max} connections are open, no more are served (--http.max-connections)");
+                }
+                if place.before >= port.connections_max.saturating_add(CONNECTIONS_CROWDED) {
+                    continue;
+                }
+                let (stop, open) = (stop.clone(), open.clone());
                 tokio::spawn(async move {
-                    connection(port, stream, stop).await;
+                    connection(place, stream, stop).await;
                     drop(open);
                 });
             }
             Err(e) => {
                 // Out of file descriptors, most likely: what is open goes on, and some of it will end.
-                tracing::warn!("a connection can't be accepted: {e}");
+                if refused.due() {
+                    tracing::warn!("connections can't be accepted: {e}");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-async fn connection(port: Arc<Port>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+/// One of the port's open connections.
+struct Place {
+    port: Arc<Port>,
+    before: usize,
+}
+
+impl Place {
+    fn take(port: Arc<Port>) -> Place {
+        let before = port.connections.fetch_add(1, Ordering::Relaxed);
+        Place { port, before }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.port.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn connection(place: Place, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+    let port = place.port.clone();
+    let mut patience = port.patience;
+    let crowded = place.before >= port.connections_max;
+    if crowded {
+        patience.head = patience.head.min(CROWDED_PATIENCE);
+        patience.piece = patience.piece.min(CROWDED_PATIENCE);
+    }
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
     let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, Duration::from_secs(30));
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, patience.piece.as_millis() as u32);
     let begun = tokio::select! {
-        begun = timeout(port.patience.piece, speaks_http2(&stream)) => begun,
+        begun = timeout(patience.piece, speaks_http2(&stream)) => begun,
         () = told(&mut stop) => return,
     };
     let Ok(Some(http2)) = begun else { return };
-    let patience = port.patience;
-    let service = service_fn(move |request| {
-        let port = port.clone();
-        async move { Ok::<_, Infallible>(port.answer(request).await) }
-    });
-    let io = TokioIo::new(stream);
+    let progress = Progress::begun();
+    let service = {
+        let progress = progress.clone();
+        service_fn(move |request| {
+            let (port, progress) = (port.clone(), progress.clone());
+            async move {
+                progress.answering();
+                let response = port.answer(request, crowded).await;
+                progress.answered();
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
     // What goes wrong on a connection is its client's affair: hyper has answered 400, 408 or 431 where it could.
     let ended = if http2 {
         let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -133,7 +197,7 @@ async fn connection(port: Arc<Port>, stream: TcpStream, mut stop: watch::Receive
             .keep_alive_timeout(patience.piece)
             .max_concurrent_streams(256)
             .max_header_list_size(64 << 10)
-            .serve_connection(io, service);
+            .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
@@ -147,11 +211,12 @@ async fn connection(port: Arc<Port>, stream: TcpStream, mut stop: watch::Receive
             .timer(TokioTimer::new())
             .header_read_timeout(patience.idle)
             .title_case_headers(true)
-            .serve_connection(io, service)
+            .serve_connection(TokioIo::new(Watched::new(stream, progress.clone())), service)
             .with_upgrades();
         let mut connection = pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
+            () = progress.too_slow(patience.head) => return tracing::debug!("a header came too slowly"),
             () = told(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -180,9 +245,14 @@ async fn speaks_http2(stream: &TcpStream) -> Option<bool> {
 }
 
 impl Port {
-    async fn answer(self: Arc<Port>, mut wire: hyper::Request<Incoming>) -> WireResponse {
+    async fn answer(self: Arc<Port>, mut wire: hyper::Request<Incoming>, crowded: bool) -> WireResponse {
         if wire.uri().path() == peer::PATH {
             return self.upgrade(&mut wire);
+        }
+        if crowded {
+            let refusal =
+                Response::error(503, 21003, "too many connections are open").with_header("connection", "close");
+            return self.to_wire(refusal, false);
         }
         let head = wire.method() == hyper::Method::HEAD;
         let response = match self.clone().read_request(wire).await {
@@ -212,8 +282,12 @@ impl Port {
         }
         let mut first = Bytes::new();
         let mut more = BytesMut::new();
+        let began = Instant::now();
         loop {
-            let frame = match timeout(self.patience.piece, incoming.frame()).await {
+            let due =
+                self.patience.piece + Duration::from_secs(((first.len() + more.len()) / BODY_BYTES_PER_S_MIN) as u64);
+            let patience = due.saturating_sub(began.elapsed()).min(self.patience.piece);
+            let frame = match timeout(patience, incoming.frame()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(_))) => return Err(Response::error(400, 400, "the request body ended early")),

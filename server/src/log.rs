@@ -3,8 +3,9 @@
 use crate::exit::Exit;
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tanist_engine::io::{Event, Severity};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::time::SystemTime;
@@ -76,6 +77,23 @@ fn open(path: &Path) -> Result<std::fs::File, Exit> {
         std::fs::create_dir_all(directory).map_err(cannot)?;
     }
     OpenOptions::new().create(true).append(true).open(path).map_err(cannot)
+}
+
+/// Lets a message that may come again and again through once a minute.
+#[derive(Default)]
+pub struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    const INTERVAL: Duration = Duration::from_secs(60);
+
+    pub fn due(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= Seldom::INTERVAL);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
 }
 
 /// One event of the engine, one line.

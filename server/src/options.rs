@@ -7,6 +7,7 @@
 use crate::exit::{Code, Exit};
 use crate::known;
 use crate::log;
+use crate::storage::check::Extent;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,10 @@ pub struct ServerOptions {
     /// Longest request body.
     #[arg(long = "http.max-body-bytes", value_name = "BYTES", value_parser = parse_bytes, default_value = "512m")]
     pub max_body_bytes: u64,
+    /// Connections of clients at one moment; further ones are refused.
+    #[arg(long = "http.max-connections", value_name = "NUMBER", default_value_t = 4096,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
 }
 
 #[derive(Args, Debug)]
@@ -147,6 +152,9 @@ pub struct StorageOptions {
     /// Address space for the data file, and so the most it can hold; disk space is taken only as data comes.
     #[arg(long = "storage.map-size", value_name = "BYTES", value_parser = parse_bytes, default_value = "64g")]
     pub map_size: u64,
+    /// Look at the structure of the data file before using it: auto (about 1 GiB of it), true (all of it) or false.
+    #[arg(long = "database.check-at-start", value_name = "EXTENT", value_parser = parse_extent, default_value = "auto")]
+    pub check_at_start: Extent,
     /// error, warning, info, debug or trace.
     #[arg(long = "log.level", short = 'l', value_name = "LEVEL")]
     pub log_level: Vec<String>,
@@ -176,12 +184,23 @@ pub struct Node {
     pub level: LevelFilter,
     pub keep_alive: Duration,
     pub body_bytes: usize,
+    pub connections: usize,
+    pub check: Extent,
     /// What the operator should know, once.
     pub remarks: Vec<String>,
 }
 
 fn parse_bool(text: &str) -> Result<bool, String> {
     truthy(text).ok_or_else(|| "true or false is expected".to_owned())
+}
+
+fn parse_extent(text: &str) -> Result<Extent, String> {
+    match (text, truthy(text)) {
+        ("auto", _) => Ok(Extent::Auto),
+        (_, Some(true)) => Ok(Extent::All),
+        (_, Some(false)) => Ok(Extent::Nothing),
+        _ => Err("auto, true or false is expected".to_owned()),
+    }
 }
 
 /// Seconds, with a fraction if need be.
@@ -512,7 +531,8 @@ pub fn resolve(kind: Kind, arguments: &[String]) -> Result<Node, Exit> {
     };
     let log = log::Target::parse(&options.storage.log_file);
     let (map_bytes, keep_alive) = (options.storage.map_size, options.server.keep_alive_timeout);
-    Ok(Node { config, directory, listen, map_bytes, log, level, keep_alive, body_bytes, remarks })
+    let (connections, check) = (options.server.max_connections as usize, options.storage.check_at_start);
+    Ok(Node { config, directory, listen, map_bytes, log, level, keep_alive, body_bytes, connections, check, remarks })
 }
 
 pub fn is_loopback(endpoint: &Endpoint) -> bool {

@@ -5,9 +5,10 @@ use crate::exit::{Code, Exit};
 use crate::http::{Patience, Port};
 use crate::options::{self, Kind};
 use crate::peer::{Peers, Receiving};
-use crate::storage::{HeedStore, OpenFailure};
+use crate::storage::{self, HeedStore, OpenFailure};
 use crate::{clock, http, log, writer};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -39,11 +40,18 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         tracing::warn!("{remark}");
     }
     let listeners = node.listen.iter().map(|e| http::bind(e.authority())).collect::<Result<Vec<_>, _>>()?;
-    let mut store = HeedStore::open(&node.directory, node.map_bytes).map_err(open_failure)?;
+    let expected = expected_id(&node.directory)?;
+    let mut store = HeedStore::open(&node.directory, node.map_bytes, node.check).map_err(open_failure)?;
     let seed = || u64::from_le_bytes(options::entropy());
     let saved = exec::open(&mut store, &node.config, clock::now(), seed()).map_err(|e| open_error(&node, e))?;
     let engine = Node::boot(node.config.clone(), saved, seed(), clock::now());
-    std::fs::write(node.directory.join(ID_FILE), format!("{}\n", engine.id()))
+    let id = engine.id().to_string();
+    if expected.as_ref().is_some_and(|expected| *expected != id) {
+        let (directory, expected) = (node.directory.display(), expected.unwrap_or_default());
+        let message = format!("data directory {directory}: its data is {id}'s, but its file {ID_FILE} says {expected}");
+        return Err(Exit::new(Code::OtherKind, message));
+    }
+    std::fs::write(node.directory.join(ID_FILE), format!("{id}\n"))
         .map_err(|e| Exit::new(Code::Storage, format!("{}: {e}", node.directory.join(ID_FILE).display())))?;
     let what = if kind == Kind::Agent { "agent" } else { "server" };
     let version = env!("CARGO_PKG_VERSION");
@@ -97,6 +105,8 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         auth,
         limits,
         patience: Patience { idle: node.keep_alive, ..Patience::default() },
+        connections: AtomicUsize::new(0),
+        connections_max: affordable(node.connections),
         pending: AtomicUsize::new(0),
         queue_time_us,
         seed: AtomicU64::new(seed()),
@@ -116,6 +126,36 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
     tracing::info!("stopped");
     runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(())
+}
+
+/// The id that the directory's last owner had; `None` in a new one. Data that is missing where it must be is no reason to
+/// begin afresh in silence.
+fn expected_id(directory: &Path) -> Result<Option<String>, Exit> {
+    let Ok(id) = std::fs::read_to_string(directory.join(ID_FILE)) else { return Ok(None) };
+    let data = directory.join(storage::DATA_FILE);
+    if std::fs::metadata(&data).is_ok_and(|data| data.len() > 0) {
+        return Ok(Some(id.trim().to_owned()));
+    }
+    let message = format!(
+        "{} is missing or empty, but its directory was {}'s: bring it back, or empty the directory to begin afresh",
+        data.display(),
+        id.trim()
+    );
+    Err(Exit::new(Code::Corrupt, message))
+}
+
+/// How many connections can be kept: each takes a file descriptor.
+fn affordable(connections: usize) -> usize {
+    /// Files, other nodes' connections, refusals.
+    const DESCRIPTORS_ELSE: u64 = 256;
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = usize::try_from(descriptors.saturating_sub(DESCRIPTORS_ELSE)).unwrap_or(usize::MAX).max(1);
+    if most < connections {
+        tracing::warn!("{most} connections at most: the system allows {descriptors} open files (ulimit -n)");
+    }
+    connections.min(most)
 }
 
 /// Returns when the node has stopped: by a signal, or because a client asked it to.
@@ -156,7 +196,7 @@ fn open_failure(failure: OpenFailure) -> Exit {
             Code::DirectoryInUse,
             format!("data directory {} is in use by another process", directory.display()),
         ),
-        OpenFailure::Corrupt(what) => Exit::new(Code::Corrupt, format!("the data can't be read: {what}")),
+        OpenFailure::Corrupt(what) => Exit::new(Code::Corrupt, format!("the data can't be used: {what}")),
         OpenFailure::Io(what) => Exit::new(Code::Storage, what),
     }
 }

@@ -5,6 +5,9 @@
 //! What it must never do: let two processes into one directory, report a commit that is not durable, or turn a full
 //! disk into a crash.
 
+pub mod check;
+
+use check::Extent;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, EnvFlags, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
 use rustix::fs::FlockOperation;
@@ -23,7 +26,7 @@ const READERS_MAX: u32 = 1024;
 /// See [`check_length`].
 const UNWRITTEN_PAGES_MAX: u64 = 64;
 
-const DATA_FILE: &str = "data.mdb";
+pub const DATA_FILE: &str = "data.mdb";
 const LOCK_FILE: &str = "LOCK";
 
 type Env = heed::Env<WithoutTls>;
@@ -50,7 +53,7 @@ pub struct HeedStore {
 
 impl HeedStore {
     /// Opens the store in `directory`, making both if they are not there.
-    pub fn open(directory: &Path, map_bytes: u64) -> Result<HeedStore, OpenFailure> {
+    pub fn open(directory: &Path, map_bytes: u64, look: Extent) -> Result<HeedStore, OpenFailure> {
         let io =
             |what: &str, e: &dyn std::fmt::Display| OpenFailure::Io(format!("{}: {what}: {e}", directory.display()));
         std::fs::create_dir_all(directory).map_err(|e| io("can't be created", &e))?;
@@ -60,6 +63,7 @@ impl HeedStore {
             StoreError::Corrupt(_) => corrupt(&e),
             _ => io("can't be opened", &e),
         };
+        check_pages(&directory.join(DATA_FILE), look)?;
         let map_bytes = usize::try_from(map_bytes).map_err(|e| io("map size", &e))?;
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(map_bytes).max_dbs(Table::ALL.len() as u32).max_readers(READERS_MAX);
@@ -108,6 +112,20 @@ pub fn lock(directory: &Path) -> Result<File, OpenFailure> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenFailure::InUse(directory.to_owned())),
         Err(e) => Err(OpenFailure::Io(format!("{}: can't be locked: {e}", path.display()))),
     }
+}
+
+fn check_pages(path: &Path, look: Extent) -> Result<(), OpenFailure> {
+    let began = std::time::Instant::now();
+    let checked = check::check(path, look).map_err(|failure| match failure {
+        check::Failure::Damaged(what) => OpenFailure::Corrupt(format!("{}: {what}", path.display())),
+        check::Failure::Io(e) => OpenFailure::Io(format!("{}: can't be read: {e}", path.display())),
+    })?;
+    let (pages, took_ms) = (checked.pages, began.elapsed().as_millis());
+    tracing::debug!("{pages} pages of {} are sound ({took_ms} ms)", path.display());
+    if !checked.whole {
+        tracing::info!("of {} only {pages} pages were checked (--database.check-at-start true: all)", path.display());
+    }
+    Ok(())
 }
 
 /// A page beyond the end of the file would end the process by SIGBUS. LMDB leaves a few pages unwritten at the very end

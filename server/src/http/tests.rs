@@ -3,18 +3,25 @@
 
 use super::*;
 use crate::storage::MAP_BYTES_DEFAULT;
+use crate::storage::check::Extent;
 use std::sync::mpsc::{Receiver, channel};
 use tanist_engine::types::Auth;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 struct Served {
     address: std::net::SocketAddr,
-    _stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<()>,
     _directory: tempfile::TempDir,
 }
 
 /// A port with short patience; every request is answered with its method, target and body's length.
 async fn serve_echo(auth: Auth) -> Served {
+    let ms = Duration::from_millis;
+    serve_with(auth, Patience { idle: ms(300), head: ms(300), piece: ms(300), leave: ms(500) }, 100).await
+}
+
+async fn serve_with(auth: Auth, patience: Patience, connections_max: usize) -> Served {
     let (inbox, events) = channel();
     std::thread::spawn(move || echo(events));
     let directory = tempfile::tempdir().unwrap();
@@ -22,14 +29,12 @@ async fn serve_echo(auth: Auth) -> Served {
         receiving: Receiving::new(inbox.clone()),
         inbox,
         views: Arc::new(Views::default()),
-        store: HeedStore::open(directory.path(), MAP_BYTES_DEFAULT).unwrap(),
+        store: HeedStore::open(directory.path(), MAP_BYTES_DEFAULT, Extent::All).unwrap(),
         auth: Arc::new(auth),
         limits: Limits { body_bytes: 1000, ..Limits::default() },
-        patience: Patience {
-            idle: Duration::from_millis(300),
-            piece: Duration::from_millis(300),
-            leave: Duration::from_millis(500),
-        },
+        patience,
+        connections: AtomicUsize::new(0),
+        connections_max,
         pending: AtomicUsize::new(0),
         queue_time_us: Arc::default(),
         seed: AtomicU64::new(1),
@@ -37,8 +42,8 @@ async fn serve_echo(auth: Auth) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);
-    tokio::spawn(super::serve(Arc::new(port), vec![listener], stopping));
-    Served { address, _stop: stop, _directory: directory }
+    let serving = tokio::spawn(super::serve(Arc::new(port), vec![listener], stopping));
+    Served { address, stop, serving, _directory: directory }
 }
 
 fn echo(events: Receiver<Event>) {
@@ -180,4 +185,108 @@ fn values_that_http_cannot_carry_are_left_out() {
     assert!(!wire.headers().contains_key("etag"));
     assert_eq!(wire.headers()["location"], "/ok");
     assert_eq!(wire.headers()["x-arango-queue-time-seconds"], "1.500000");
+}
+
+const SHORT: Duration = Duration::from_millis(400);
+const LONG: Duration = Duration::from_secs(30);
+
+/// Sends a byte every 50 ms for as long as the other side allows; for how long that was.
+async fn drip(served: &Served, begin: &[u8]) -> Duration {
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(begin).await.unwrap();
+    let began = Instant::now();
+    let mut byte = [0];
+    while began.elapsed() < LONG {
+        let read = timeout(Duration::from_millis(50), stream.read(&mut byte)).await;
+        if read.is_ok() || stream.write_all(b"x").await.is_err() {
+            return began.elapsed();
+        }
+    }
+    panic!("a client that drips is never cut");
+}
+
+#[tokio::test]
+async fn a_header_that_drips_is_cut_and_an_idle_connection_is_not() {
+    let served = serve_with(Auth::default(), Patience { idle: LONG, head: SHORT, piece: LONG, leave: SHORT }, 10).await;
+    let took = drip(&served, b"GET / HTTP/1.1\r\nX-Slow: ").await;
+    assert!((SHORT..SHORT * 10).contains(&took), "{took:?}");
+
+    // Also on a connection that has served a request; and until the next one begins it may wait.
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 1000];
+        let length = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..length]));
+        tokio::time::sleep(SHORT * 2).await;
+    }
+    stream.write_all(b"GET / HT").await.unwrap();
+    let mut rest = Vec::new();
+    timeout(SHORT * 10, stream.read_to_end(&mut rest)).await.expect("it is cut").unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_refused() {
+    let patience = Patience { idle: LONG, head: LONG, piece: SHORT, leave: SHORT };
+    let served = serve_with(Auth::default(), patience, 10).await;
+    let took = drip(&served, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\n").await;
+    assert!((SHORT..SHORT * 10).contains(&took), "each piece came in time, but not the whole: {took:?}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_told_so() {
+    let patience = Patience { idle: LONG, head: LONG, piece: LONG, leave: SHORT };
+    let served = serve_with(Auth::default(), patience, 3).await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 1000];
+        assert!(stream.read(&mut answer).await.unwrap() > 0);
+        open.push(stream);
+    }
+    let refusal = talk(&served, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(refusal.starts_with("HTTP/1.1 503") && refusal.contains("too many connections"), "{refusal}");
+    // Another node gets through: without it nobody here would serve anyone.
+    let upgrade =
+        format!("GET {} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {}\r\n\r\n", peer::PATH, peer::PROTOCOL);
+    let mut node = TcpStream::connect(served.address).await.unwrap();
+    node.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1000];
+    let length = node.read(&mut answer).await.unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer[..length]));
+    // And there is room again when one leaves.
+    drop(open.pop());
+    for _ in 0..100 {
+        let answer = talk(&served, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        if answer.starts_with("HTTP/1.1 200") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("there is no room again");
+}
+
+/// Clients that hang in every way do not hold up the end.
+#[tokio::test]
+async fn a_stop_waits_for_nobody_for_long() {
+    let patience = Patience { idle: LONG, head: LONG, piece: LONG, leave: SHORT };
+    let served = serve_with(Auth::default(), patience, 10).await;
+    let mut open = Vec::new();
+    for begin in [
+        "".as_bytes(),
+        b"PRI * HT",
+        b"GET / HT",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\nx",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(begin).await.unwrap();
+        open.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    served.stop.send(true).unwrap();
+    timeout(LONG, served.serving).await.expect("it ends").unwrap();
+    assert!(began.elapsed() < SHORT * 3, "{:?}", began.elapsed());
 }

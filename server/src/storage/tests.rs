@@ -22,7 +22,7 @@ impl Store for Reopening {
 impl ContractStore for Reopening {
     fn reopen(&mut self) {
         self.store = None;
-        self.store = Some(HeedStore::open(self.directory.path(), MAP_BYTES).unwrap());
+        self.store = Some(HeedStore::open(self.directory.path(), MAP_BYTES, Extent::All).unwrap());
     }
 }
 
@@ -45,7 +45,7 @@ fn put(store: &mut HeedStore, key: &[u8], value: &[u8]) -> StoreResult<()> {
 #[test]
 fn readers_outlive_commits_and_handles() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = HeedStore::open(directory.path(), MAP_BYTES).unwrap();
+    let mut store = HeedStore::open(directory.path(), MAP_BYTES, Extent::All).unwrap();
     put(&mut store, b"k", b"1").unwrap();
     let reader = store.clone();
     let snapshot = reader.snapshot().unwrap();
@@ -58,7 +58,7 @@ fn readers_outlive_commits_and_handles() {
 #[test]
 fn bounds_may_be_longer_than_keys_and_empty() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = HeedStore::open(directory.path(), MAP_BYTES).unwrap();
+    let mut store = HeedStore::open(directory.path(), MAP_BYTES, Extent::All).unwrap();
     let longest = vec![7; KEY_BYTES_MAX];
     for key in [&b"a"[..], &longest] {
         put(&mut store, key, b"").unwrap();
@@ -80,7 +80,7 @@ fn bounds_may_be_longer_than_keys_and_empty() {
 #[test]
 fn a_full_map_is_an_error_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = HeedStore::open(directory.path(), 1 << 20).unwrap();
+    let mut store = HeedStore::open(directory.path(), 1 << 20, Extent::All).unwrap();
     let mut kept = 0_u32;
     let error = loop {
         match put(&mut store, &kept.to_be_bytes(), &[1; 10_000]) {
@@ -105,28 +105,28 @@ fn a_full_map_is_an_error_and_leaves_nothing() {
 #[test]
 fn a_directory_belongs_to_one() {
     let directory = tempfile::tempdir().unwrap();
-    let store = HeedStore::open(directory.path(), MAP_BYTES).unwrap();
-    assert!(matches!(HeedStore::open(directory.path(), MAP_BYTES), Err(OpenFailure::InUse(_))));
+    let store = HeedStore::open(directory.path(), MAP_BYTES, Extent::All).unwrap();
+    assert!(matches!(HeedStore::open(directory.path(), MAP_BYTES, Extent::All), Err(OpenFailure::InUse(_))));
     drop(store);
-    HeedStore::open(directory.path(), MAP_BYTES).unwrap();
+    HeedStore::open(directory.path(), MAP_BYTES, Extent::All).unwrap();
 }
 
 #[test]
 fn what_is_no_store_is_told_plainly() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join(DATA_FILE), vec![0x5a; 100_000]).unwrap();
-    match HeedStore::open(directory.path(), MAP_BYTES) {
+    match HeedStore::open(directory.path(), MAP_BYTES, Extent::All) {
         Err(OpenFailure::Corrupt(what)) => assert!(what.contains(DATA_FILE), "{what}"),
         other => panic!("{:?}", other.map(|_| "a store")),
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    assert!(matches!(HeedStore::open(file.path(), MAP_BYTES), Err(OpenFailure::Io(_))));
+    assert!(matches!(HeedStore::open(file.path(), MAP_BYTES, Extent::All), Err(OpenFailure::Io(_))));
 }
 
 #[test]
 fn a_file_that_was_cut_short_or_overwritten_is_an_error_and_no_crash() {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = HeedStore::open(directory.path(), MAP_BYTES).unwrap();
+    let mut store = HeedStore::open(directory.path(), MAP_BYTES, Extent::All).unwrap();
     for i in 0..100_u32 {
         let mut txn = store.begin().unwrap();
         for j in 0..5_u32 {
@@ -147,7 +147,7 @@ fn a_file_that_was_cut_short_or_overwritten_is_an_error_and_no_crash() {
     };
     let whole = std::fs::read(&path).unwrap();
     OpenOptions::new().write(true).open(&path).unwrap().set_len(length / 2).unwrap();
-    let cut = HeedStore::open(directory.path(), MAP_BYTES).map(|store| read(&store));
+    let cut = HeedStore::open(directory.path(), MAP_BYTES, Extent::All).map(|store| read(&store));
     assert!(
         matches!(cut, Err(OpenFailure::Corrupt(_)) | Ok(Err(StoreError::Corrupt(_)))),
         "{:?}",
@@ -159,7 +159,7 @@ fn a_file_that_was_cut_short_or_overwritten_is_an_error_and_no_crash() {
     file.seek(SeekFrom::Start(length / 4096 / 2 * 4096)).unwrap();
     file.write_all(&vec![0; length as usize / 4]).unwrap();
     drop(file);
-    let blank = HeedStore::open(directory.path(), MAP_BYTES).map(|store| read(&store));
+    let blank = HeedStore::open(directory.path(), MAP_BYTES, Extent::All).map(|store| read(&store));
     assert!(
         matches!(blank, Err(OpenFailure::Corrupt(_)) | Ok(Err(StoreError::Corrupt(_)))),
         "{:?}",
