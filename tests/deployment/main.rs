@@ -4,6 +4,7 @@
 mod admission;
 mod bad_input;
 mod failover;
+mod replication;
 mod starter;
 
 use tanist_tests::deployment::Setup;

@@ -599,7 +599,7 @@ impl Server {
 
     // ---- handing over and leaving -----------------------------------------------------------------------------------
 
-    /// R12: a planned hand-over. With the gate open until the successor is near; then closed, briefly, until it has all.
+    /// R12: a planned hand-over. The gate stays open until the successor is near, then is closed until it has all.
     fn hand_over(&mut self, cx: &mut Cx) {
         let now = cx.now.time;
         let writing = self.runs.values().any(|run| run.ticket.writes);
