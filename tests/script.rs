@@ -33,7 +33,7 @@ struct Member {
 
 #[expect(clippy::large_enum_variant, reason = "few are in flight")]
 enum Due {
-    Deliver { to: String, input: Input },
+    Deliver { to: String, input: Box<Input> },
     Done { to: String, start: u64, op: OpId, what: Box<Op> },
 }
 
@@ -357,7 +357,7 @@ impl Cluster {
 
     fn fire(&mut self, due: Due) {
         match due {
-            Due::Deliver { to, input } => self.step(&to, input),
+            Due::Deliver { to, input } => self.step(&to, *input),
             Due::Done { to, start, op, what } => {
                 let Some(member) = self.members.get_mut(&to) else { return };
                 if member.starts != start || member.node.is_none() {
@@ -400,7 +400,7 @@ impl Cluster {
                 let to = to.authority().split(':').next().unwrap_or_default().to_string();
                 if !self.cut.contains(&(name.to_string(), to.clone())) {
                     let envelope = Envelope::decode(&envelope.encode()).expect("what is encoded can be decoded");
-                    self.later(1, Due::Deliver { to, input: Input::Message(envelope) });
+                    self.later(1, Due::Deliver { to, input: Box::new(Input::Message(envelope)) });
                 }
             }
             Output::Reply { id, response } => self.answered(name, id, &response),

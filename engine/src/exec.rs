@@ -198,7 +198,7 @@ fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
         Op::See { epoch } => {
             let before = meta::seen(&rows)?;
             match meta::hear(&mut rows, *epoch)? {
-                Ok(()) => OpResult::Seen { before, last: Reader::new(&rows)?.last()? },
+                Ok(()) => OpResult::Seen { before, last: Reader::new(&rows)?.last()?, complete: is_complete(&rows)? },
                 Err(seen) => OpResult::Stale { seen },
             }
         }
@@ -255,7 +255,7 @@ fn begin_epoch(epoch: Epoch, lineage: Lineage, base: &dyn Read) -> StoreResult<(
         return Ok((OpResult::Stale { seen }, Batch::default()));
     }
     if !is_complete(base)? {
-        return Err(StoreError::Io("the first copy of the data is not finished".into()));
+        return Ok((OpResult::Refused("the first copy of the data is not finished"), Batch::default()));
     }
     // Revisions go on from those that are there, so only a new deployment needs a wall clock here.
     let mut rows = Overlay::new(base);
@@ -306,9 +306,7 @@ fn remove_raft(rows: &mut Overlay<'_>, from: Bound<&[u8]>, to: Bound<&[u8]>) -> 
 
 fn adopt(deployment: DeploymentId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
     match meta::get::<DeploymentId>(rows, meta::DEPLOYMENT)? {
-        Some(other) if other != deployment => {
-            Err(StoreError::Io("the data belongs to another deployment; it is left as it is".into()))
-        }
+        Some(other) if other != deployment => Ok(OpResult::Refused("the data belong to another deployment")),
         _ => {
             meta::put(rows, meta::DEPLOYMENT, &deployment);
             Ok(OpResult::Adopted)

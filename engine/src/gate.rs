@@ -14,7 +14,7 @@ use crate::db::api;
 use crate::errors;
 use crate::http::{Request, Response, header, truthy};
 use crate::io::{Mode, Run, Ticket, View};
-use crate::types::{Now, Time};
+use crate::types::Now;
 use std::sync::Arc;
 
 /// What becomes of a request at the door.
@@ -49,16 +49,16 @@ fn is_open(path: &str, mode: Mode) -> bool {
 }
 
 /// The mode at this moment: a leader whose lease has run out does not lead.
-fn mode_at(view: &View, now: Time) -> Mode {
+fn mode_at(view: &View, now: Now) -> Mode {
     match view.mode {
-        Mode::Default if now >= view.lease_end => Mode::TryAgain,
+        Mode::Default if !view.holds_lease(now) => Mode::TryAgain,
         mode => mode,
     }
 }
 
 /// Decides on arrival; the order of checks is ArangoDB's.
 pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admission {
-    let mode = mode_at(view, now.time);
+    let mode = mode_at(view, now);
     let dirty = request.header(header::ALLOW_DIRTY_READ).and_then(truthy) == Some(true);
     let (open, dirty) = match mode {
         Mode::Stopping | Mode::Maintenance => return Admission::Refuse(refusal(view, mode)),
@@ -80,14 +80,14 @@ pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admissi
 
 /// Decides once more when the answer of a run is there (R13): `view` is loaded and `now` read, in this order, after
 /// the run. Adds the headers that a server's answers carry.
-pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Time) -> Response {
+pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Now) -> Response {
     let mode = mode_at(view, now);
     if ticket.open || ticket.dirty {
         return marked(response, view, mode, ticket.dirty);
     }
     // Leadership lost and regained in a later epoch is another leadership; in the same epoch nobody else led between.
     // A leader whose gate is closed (it hands over, or stops) still finishes, under its lease, what it has admitted.
-    if view.epoch == ticket.epoch && now < view.lease_end {
+    if view.epoch == ticket.epoch && view.holds_lease(now) {
         return response;
     }
     // A write was started, and whether it counts will be known only when the next leader is: nothing may be repeated
@@ -96,7 +96,7 @@ pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Time) -> Re
 }
 
 /// The answer where nothing was started.
-pub fn refuse(view: &View, now: Time) -> Response {
+pub fn refuse(view: &View, now: Now) -> Response {
     refusal(view, mode_at(view, now))
 }
 
@@ -151,6 +151,8 @@ mod tests {
             epoch: Epoch(3),
             boot: Boot(1),
             lease_end: Time(1000),
+            lease_sent: at(0),
+            lease_slack: Duration::from_millis(200),
             leader: (mode == Mode::Redirect).then(|| peer(2)),
             agents: vec![],
             members: vec![],
@@ -223,7 +225,7 @@ mod tests {
         let ticket = Ticket { epoch: Epoch(3), writes: true, dirty: false, open: false };
         let read = Ticket { writes: false, ..ticket };
         let status = |ticket, view: &View, time| {
-            let r = confirm(ticket, Response::empty(200), view, Time(time));
+            let r = confirm(ticket, Response::empty(200), view, at(time));
             (r.status, r.error_num())
         };
         let leads = view(Mode::Default);
@@ -236,8 +238,11 @@ mod tests {
         assert_eq!(status(read, &follows, 0), (503, Some(1496)));
         let stopping = view(Mode::Stopping);
         assert_eq!(status(ticket, &stopping, 999), (200, None), "what was admitted is finished");
+        let paused = Now { wall_ms: 201, ..at(500) };
+        let answer = confirm(ticket, Response::empty(200), &leads, paused);
+        assert_eq!(answer.status, 504, "the steady clock stood still while the wall clock went on");
         let dirty = Ticket { dirty: true, writes: false, ..ticket };
-        let answer = confirm(dirty, Response::empty(200), &view(Mode::Redirect), Time(5000));
+        let answer = confirm(dirty, Response::empty(200), &view(Mode::Redirect), at(5000));
         assert_eq!(answer.header(header::POTENTIAL_DIRTY_READ), Some("true"));
         assert_eq!(answer.header(header::ENDPOINT), Some("http://host2:8529"));
     }

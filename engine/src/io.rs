@@ -247,6 +247,7 @@ pub enum OpResult {
     Seen {
         before: Epoch,
         last: Position,
+        complete: bool,
     },
     Began {
         entry: Entry,
@@ -299,7 +300,9 @@ pub enum OpResult {
     },
     SnapshotBegun(SnapshotOffer),
     SnapshotRows(SnapshotPiece),
-    /// Nothing was written.
+    /// Nothing was written, because the data forbid it; says why.
+    Refused(&'static str),
+    /// Nothing was written, because the store could not.
     Failed(StoreError),
 }
 
@@ -428,6 +431,10 @@ pub struct View {
     pub boot: Boot,
     /// The lease, on this machine's clock; `Time::NEVER` for a plain single server, `Time::ZERO` without one.
     pub lease_end: Time,
+    /// Both clocks as they were when the renewal that brought the lease was sent.
+    pub lease_sent: Now,
+    /// By how much the two clocks may have moved apart since then; more, and the lease is not trusted.
+    pub lease_slack: Duration,
     /// Whom clients are sent to; never this server itself.
     pub leader: Option<Peer>,
     pub agents: Vec<Peer>,
@@ -436,6 +443,13 @@ pub struct View {
     pub replication: ReplicationView,
     pub auth: Arc<Auth>,
     pub limits: Limits,
+}
+
+impl View {
+    /// Whether the lease holds at this moment, as far as this machine's clocks can tell.
+    pub fn holds_lease(&self, now: Now) -> bool {
+        now.time < self.lease_end && (self.standalone || now.apart(self.lease_sent) <= self.lease_slack)
+    }
 }
 
 /// What `/_api/replication/applier-state` and `tanist status` tell. Refreshed with each beat, not with each entry.

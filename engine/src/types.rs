@@ -36,6 +36,15 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
+impl Now {
+    /// How far the two clocks have moved apart since an earlier reading on the same machine.
+    pub fn apart(self, earlier: Now) -> Duration {
+        let steady = self.time.since(earlier.time).as_millis() as i128;
+        let wall = i128::from(self.wall_ms) - i128::from(earlier.wall_ms);
+        Duration::from_millis((wall - steady).unsigned_abs() as u64)
+    }
+}
+
 /// A Raft term of the agency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Term(pub u64);
@@ -286,6 +295,12 @@ impl Timing {
     /// How long a server may use a grant, counted from when it *sent* the renewal: D·(1 − ε).
     pub fn usable(&self) -> Duration {
         self.lease * (1000 - self.drift_permille.min(900)) / 1000
+    }
+
+    /// How far a machine's steady and wall clocks may move apart while it holds a lease: half of ε·D, the other half is
+    /// left to the difference between two machines' clocks.
+    pub fn slack(&self) -> Duration {
+        self.lease * self.drift_permille.min(900) / 2000
     }
 }
 

@@ -59,6 +59,8 @@ impl Stage {
             epoch: EPOCH,
             boot: Boot(1),
             lease_end: Time::NEVER,
+            lease_sent: Now::default(),
+            lease_slack: Duration::ZERO,
             leader: None,
             agents: vec![],
             members: vec![

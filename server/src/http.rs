@@ -349,7 +349,7 @@ impl Port {
             other => unreachable!("a run ends as a run, not as {other:?}"),
         };
         let view = self.views.load().expect("a view, once published, stays");
-        gate::confirm(ticket, response, &view, clock::time())
+        gate::confirm(ticket, response, &view, clock::now())
     }
 
     async fn through_loop(&self, request: Request) -> Response {

@@ -970,7 +970,7 @@ impl World {
                 }
             }
             Reading::Answer { ticket, response, pending } => {
-                let now = self.machines[node].clock.time(self.at);
+                let now = self.machines[node].clock.now(self.at);
                 let Some(view) = self.machines[node].process.as_ref().and_then(|p| p.view.clone()) else { return };
                 let response = gate::confirm(ticket, response, &view, now);
                 self.reply(node, pending, response);

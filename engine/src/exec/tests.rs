@@ -666,7 +666,7 @@ fn epochs_that_are_over_are_refused() {
     server.follow(&leader, 3);
     let last = server.last();
     let see = |epoch| Op::See { epoch: Epoch(epoch) };
-    assert!(matches!(server.op(see(5)), OpResult::Seen { before: Epoch(3), last: at } if at == last));
+    assert!(matches!(server.op(see(5)), OpResult::Seen { before: Epoch(3), last: at, .. } if at == last));
     server.store.sync();
     server.open(1);
     let stale = |result: OpResult| matches!(result, OpResult::Stale { seen: Epoch(5) });
@@ -788,6 +788,8 @@ fn run(epoch: u64, method: Method, target: &str, body: &str) -> Op {
         epoch: Epoch(epoch),
         boot: Boot(1),
         lease_end: Time::NEVER,
+        lease_sent: Now::default(),
+        lease_slack: Duration::ZERO,
         leader: None,
         agents: vec![],
         members: vec![],

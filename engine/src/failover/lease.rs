@@ -13,17 +13,28 @@ const SENT_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub struct Lease {
-    sent: BTreeMap<u64, Time>,
-    epoch: Epoch,
-    end: Time,
+    /// Both clocks as they were when each renewal was sent.
+    under_way: BTreeMap<u64, Now>,
+    held: Option<Held>,
+}
+
+/// A lease as it was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub epoch: Epoch,
+    /// When the renewal that brought it was sent.
+    pub sent: Now,
+    pub end: Time,
+    /// The clocks may have moved apart by this much since `sent`.
+    pub slack: Duration,
 }
 
 impl Lease {
     /// Remember when the renewal `seq` was sent.
-    pub fn sent(&mut self, seq: u64, now: Time) {
-        self.sent.insert(seq, now);
-        while self.sent.len() > SENT_MAX {
-            self.sent.pop_first();
+    pub fn sent(&mut self, seq: u64, now: Now) {
+        self.under_way.insert(seq, now);
+        while self.under_way.len() > SENT_MAX {
+            self.under_way.pop_first();
         }
     }
 
@@ -32,23 +43,27 @@ impl Lease {
         if grant.boot != boot || grant.epoch != epoch {
             return None;
         }
-        let sent = *self.sent.get(&seq)?;
-        self.sent = self.sent.split_off(&seq);
-        let end = sent.plus(grant.timing.usable());
-        if self.epoch == epoch && end <= self.end {
+        let sent = *self.under_way.get(&seq)?;
+        self.under_way = self.under_way.split_off(&seq);
+        let end = sent.time.plus(grant.timing.usable());
+        if self.held(epoch).is_some_and(|held| end <= held.end) {
             return None;
         }
-        self.epoch = epoch;
-        self.end = end;
+        self.held = Some(Held { epoch, sent, end, slack: grant.timing.slack() });
         Some(end)
     }
 
-    pub fn end(&self, epoch: Epoch) -> Time {
-        if self.epoch == epoch { self.end } else { Time::ZERO }
+    pub fn held(&self, epoch: Epoch) -> Option<Held> {
+        self.held.filter(|held| held.epoch == epoch)
     }
 
-    pub fn valid(&self, epoch: Epoch, now: Time) -> bool {
-        now < self.end(epoch)
+    /// Why the lease of `epoch` can't be used at this moment; `None` if it can.
+    pub fn lost(&self, epoch: Epoch, now: Now) -> Option<&'static str> {
+        match self.held(epoch) {
+            Some(held) if now.apart(held.sent) > held.slack => Some("the clocks moved apart"),
+            Some(held) if now.time < held.end => None,
+            _ => Some("no renewal was granted in time"),
+        }
     }
 
     /// Trust nothing: neither the lease nor any renewal under way.
@@ -57,8 +72,8 @@ impl Lease {
     }
 }
 
-/// Watches this machine's two clocks against each other: a hypervisor's pause may stop the steady one, and then a
-/// lease would seem to last longer than it does.
+/// Notices from one step to the next that this machine's two clocks moved apart, as after a hypervisor's pause that
+/// stopped the steady one. It only tells; whether a lease is still to be trusted, [`Lease::lost`] says.
 #[derive(Debug)]
 pub struct ClockWatch {
     last: Now,
@@ -101,35 +116,53 @@ mod tests {
         Grant { boot: Boot(1), epoch: Epoch(epoch), timing: TIMING }
     }
 
+    fn at(steady_ms: u64, wall_ms: u64) -> Now {
+        Now { time: ms(steady_ms), wall_ms }
+    }
+
     #[test]
     fn a_lease_counts_from_when_the_renewal_was_sent() {
         let mut lease = Lease::default();
-        lease.sent(7, ms(100));
+        lease.sent(7, at(100, 100));
         // The reply's own time of arrival plays no part.
         assert_eq!(lease.granted(7, &grant(3), Boot(1), Epoch(3)), Some(ms(900)));
-        assert!(lease.valid(Epoch(3), ms(899)));
-        assert!(!lease.valid(Epoch(3), ms(900)));
-        assert!(!lease.valid(Epoch(4), ms(100)), "a lease is for one epoch");
+        assert_eq!(lease.lost(Epoch(3), at(899, 899)), None);
+        assert!(lease.lost(Epoch(3), at(900, 900)).is_some());
+        assert!(lease.lost(Epoch(4), at(100, 100)).is_some(), "a lease is for one epoch");
     }
 
     #[test]
     fn late_foreign_and_unknown_grants_change_nothing() {
         let mut lease = Lease::default();
-        lease.sent(1, ms(0));
-        lease.sent(2, ms(50));
+        lease.sent(1, at(0, 0));
+        lease.sent(2, at(50, 50));
         assert_eq!(lease.granted(2, &grant(3), Boot(1), Epoch(3)), Some(ms(850)));
         assert_eq!(lease.granted(1, &grant(3), Boot(1), Epoch(3)), None, "older than what is held");
         assert_eq!(lease.granted(9, &grant(3), Boot(1), Epoch(3)), None, "never sent");
         assert_eq!(lease.granted(2, &grant(3), Boot(2), Epoch(3)), None, "another boot");
         assert_eq!(lease.granted(2, &grant(4), Boot(1), Epoch(3)), None, "another epoch");
         lease.drop_all();
-        assert!(!lease.valid(Epoch(3), ms(60)));
-        assert_eq!(lease.granted(2, &grant(3), Boot(1), Epoch(3)), None, "sent before the jump");
+        assert!(lease.lost(Epoch(3), at(60, 60)).is_some());
+        assert_eq!(lease.granted(2, &grant(3), Boot(1), Epoch(3)), None, "sent before all was dropped");
+    }
+
+    #[test]
+    fn pauses_that_only_the_wall_clock_saw_add_up() {
+        let mut lease = Lease::default();
+        lease.sent(1, at(0, 5000));
+        assert!(lease.granted(1, &grant(3), Boot(1), Epoch(3)).is_some());
+        // Two pauses of 60 ms each, in different steps: the slack is half of 200 ms.
+        assert_eq!(lease.lost(Epoch(3), at(100, 5160)), None);
+        assert_eq!(lease.lost(Epoch(3), at(200, 5320)), Some("the clocks moved apart"));
+        assert_eq!(lease.lost(Epoch(3), at(200, 5090)), Some("the clocks moved apart"), "in either direction");
+        // A grant for a renewal sent before the pause is no better.
+        lease.sent(2, at(90, 5090));
+        assert!(lease.granted(2, &grant(3), Boot(1), Epoch(3)).is_some());
+        assert_eq!(lease.lost(Epoch(3), at(200, 5320)), Some("the clocks moved apart"));
     }
 
     #[test]
     fn clocks_that_move_apart_are_a_jump() {
-        let at = |steady, wall| Now { time: ms(steady), wall_ms: wall };
         let bound = Duration::from_millis(200);
         let mut watch = ClockWatch::new(at(0, 1000));
         assert_eq!(watch.check(at(500, 1600), bound), None);

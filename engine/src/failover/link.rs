@@ -174,6 +174,11 @@ impl Link {
         over
     }
 
+    /// All calls that wait, as nobody will wait any longer.
+    pub fn give_up(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.calls).into_values().collect()
+    }
+
     pub fn calls(&self) -> usize {
         self.calls.len()
     }

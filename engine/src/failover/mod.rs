@@ -27,6 +27,12 @@ use role::{Cause, Role};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// A server that could not begin an epoch stands back for this long.
+const UNFIT: Duration = Duration::from_secs(10);
+
+/// A leader whose storage has not finished a write for this long asks for no renewal: its disk hangs.
+const STUCK: Duration = Duration::from_secs(20);
+
 /// A successor this close behind is worth closing the gate for.
 const HANDOVER_LAG_TICKS: u64 = 256;
 
@@ -59,11 +65,14 @@ pub struct Server {
     reign: Option<Reign>,
     following: Option<Follower>,
     release: Option<Release>,
+    /// An epoch could not be begun (a full disk, say): not a candidate until then.
+    unfit_until: Time,
     leaving: Option<Leaving>,
     stopped: bool,
 
     lease: Lease,
-    lease_lost: bool,
+    /// No lease to serve under, and that was said.
+    gate_shut: bool,
     clock: ClockWatch,
     read_only: bool,
     agents: Vec<Peer>,
@@ -71,6 +80,10 @@ pub struct Server {
     runs: BTreeMap<OpId, PendingRun>,
     pending: BTreeMap<OpId, Pending>,
     pruning: bool,
+    /// Replaced or abandoned copies may be lying about.
+    garbage: bool,
+    /// Nothing is pruned before this.
+    prune_after: Time,
 
     view: Arc<View>,
     view_old: bool,
@@ -89,6 +102,7 @@ struct Reign {
 
 struct PendingRun {
     id: RequestId,
+    since: Time,
     ticket: Ticket,
     /// Kept for what may need the agency; a write never does.
     request: Option<Request>,
@@ -123,6 +137,8 @@ impl Server {
             epoch: Epoch(0),
             boot: Boot(0),
             lease_end: Time::ZERO,
+            lease_sent: Now::default(),
+            lease_slack: Duration::ZERO,
             leader: None,
             agents: Vec::new(),
             members: Vec::new(),
@@ -152,10 +168,11 @@ impl Server {
             reign: None,
             following: None,
             release: None,
+            unfit_until: now.time,
             leaving: None,
             stopped: false,
             lease: Lease::default(),
-            lease_lost: true,
+            gate_shut: true,
             clock: ClockWatch::new(now),
             read_only: false,
             agents: Vec::new(),
@@ -163,6 +180,8 @@ impl Server {
             runs: BTreeMap::new(),
             pending: BTreeMap::new(),
             pruning: false,
+            garbage: true,
+            prune_after: now.time,
             view: Arc::new(view),
             view_old: true,
             config,
@@ -212,15 +231,14 @@ impl Server {
         wakes.extend(self.following.as_ref().and_then(Follower::deadline));
         if let Some(reign) = &self.reign {
             wakes.extend(reign.shipping.as_ref().and_then(leader::Leader::deadline));
-            let lease_end = self.lease.end(reign.epoch);
-            if !self.lease_lost && self.link.is_some() {
-                wakes.push(Wake { at: lease_end, why: "lease end" });
+            if let Some(held) = self.lease.held(reign.epoch).filter(|_| !self.gate_shut) {
+                wakes.push(Wake { at: held.end, why: "lease end" });
             }
             wakes.extend(reign.closing.map(|at| Wake { at, why: "hand-over" }));
         }
         wakes.extend(self.leaving.as_ref().map(|leaving| Wake { at: leaving.until, why: "leave" }));
-        if self.link.is_none() && self.role == Role::Joining {
-            wakes.push(Wake { at: Time::ZERO, why: "begin" });
+        if self.link.is_none() && matches!(self.role, Role::Joining | Role::Waiting) {
+            wakes.push(Wake { at: self.unfit_until, why: "begin" });
         }
         wakes.into_iter().min_by_key(|wake| wake.at)
     }
@@ -237,8 +255,9 @@ impl Server {
         }
     }
 
-    fn lease_end(&self, epoch: Epoch) -> Time {
-        if self.link.is_none() { Time::NEVER } else { self.lease.end(epoch) }
+    /// Why this process may not serve in `epoch` at this moment; a plain single server always may.
+    fn lease_lost(&self, epoch: Epoch, now: Now) -> Option<&'static str> {
+        self.link.as_ref().and_then(|_| self.lease.lost(epoch, now))
     }
 
     fn mode(&self) -> Mode {
@@ -246,7 +265,7 @@ impl Server {
             Role::Joining => Mode::Maintenance,
             Role::Stopping => Mode::Stopping,
             Role::Following => Mode::Redirect,
-            Role::Leading if !self.lease_lost && self.reign.as_ref().is_some_and(|r| r.closing.is_none()) => {
+            Role::Leading if !self.gate_shut && self.reign.as_ref().is_some_and(|r| r.closing.is_none()) => {
                 Mode::Default
             }
             Role::Leading | Role::Waiting | Role::Promoting | Role::Released => Mode::TryAgain,
@@ -255,10 +274,12 @@ impl Server {
 
     fn draw_view(&self) -> View {
         let serving = matches!(self.role, Role::Leading | Role::Stopping);
-        let (epoch, lease_end) = match &self.reign {
-            Some(reign) if serving => (reign.epoch, self.lease_end(reign.epoch)),
-            Some(reign) => (reign.epoch, Time::ZERO),
-            None => (self.lead.epoch, Time::ZERO),
+        let epoch = self.reign.as_ref().map_or(self.lead.epoch, |reign| reign.epoch);
+        let held = self.reign.as_ref().filter(|_| serving).and_then(|reign| self.lease.held(reign.epoch));
+        let lease_end = match (held, &self.reign) {
+            (Some(held), _) => held.end,
+            (None, Some(_)) if serving && self.link.is_none() => Time::NEVER,
+            _ => Time::ZERO,
         };
         let mode = self.mode();
         let leader = match &self.lead.leader {
@@ -282,6 +303,8 @@ impl Server {
             epoch,
             boot: self.boot,
             lease_end,
+            lease_sent: held.map_or(Now::default(), |held| held.sent),
+            lease_slack: held.map_or(Duration::ZERO, |held| held.slack),
             leader,
             agents: self.agents.clone(),
             members: self.members.clone(),
@@ -428,9 +451,7 @@ impl Server {
         if let (Some(grant), Some(reign)) = (&reply.grant, &self.reign) {
             let epoch = reign.epoch;
             if let Some(until) = self.lease.granted(reply.seq, grant, self.boot, epoch) {
-                if until > cx.now.time {
-                    self.lease_lost = false;
-                }
+                self.gate_shut = self.lease_lost(epoch, cx.now).is_some();
                 self.timing = grant.timing;
                 if let Some(link) = &mut self.link {
                     link.set_timing(&grant.timing);
@@ -528,8 +549,12 @@ impl Server {
                 let text = format!("epoch {} can't begin: {other:?}", epoch.0);
                 cx.note(Event::Says(Severity::Error, text.into()));
                 if self.reign.as_ref().is_some_and(|reign| reign.epoch == epoch) {
+                    self.unfit_until = cx.now.time.plus(UNFIT);
                     self.end_reign(cx, "the epoch could not be begun");
                     self.on(cx, Cause::CannotLead);
+                    // Somebody else may be able to: nobody has to wait for this lease.
+                    self.release = Some(Release { boot: self.boot, epoch, last: self.last, successor: None });
+                    self.send_release(cx);
                 }
             }
         }
@@ -538,7 +563,7 @@ impl Server {
     fn try_open(&mut self, cx: &mut Cx) {
         let Some(reign) = &self.reign else { return };
         let durable = reign.shipping.is_some();
-        if durable && self.role == Role::Promoting && self.lease_end(reign.epoch) > cx.now.time {
+        if durable && self.role == Role::Promoting && self.lease_lost(reign.epoch, cx.now).is_none() {
             self.on(cx, Cause::Opened);
         }
         self.view_old = true;
@@ -546,8 +571,8 @@ impl Server {
 
     fn end_reign(&mut self, cx: &mut Cx, why: &'static str) {
         if let Some(reign) = self.reign.take() {
-            if !self.lease_lost {
-                self.lease_lost = true;
+            if !self.gate_shut {
+                self.gate_shut = true;
                 cx.note(Event::LeaseLost { epoch: reign.epoch, why });
             }
             self.lease.drop_all();
@@ -575,9 +600,10 @@ impl Server {
 
     fn seen(&mut self, cx: &mut Cx, freeze: Freeze, from: &Peer, result: OpResult) {
         match result {
-            OpResult::Seen { before, last } => {
+            OpResult::Seen { before, last, complete } => {
                 self.seen = self.seen.max(freeze.epoch);
                 self.last = last;
+                self.complete = complete;
                 let report = Report {
                     term: freeze.term,
                     epoch: freeze.epoch,
@@ -655,6 +681,9 @@ impl Server {
         }
         let until = cx.now.time.plus((self.timing.lease * 2).max(Duration::from_millis(500)));
         self.leaving = Some(Leaving { until });
+        if let Some(reign) = &mut self.reign {
+            reign.closing = None;
+        }
         if self.reign.as_ref().is_some_and(|reign| reign.shipping.is_none()) {
             self.end_reign(cx, "stopping");
         }
@@ -691,8 +720,21 @@ impl Server {
         }
         let heard = self.release.as_ref().is_none_or(|release| self.lead.epoch > release.epoch);
         if heard || late {
+            self.answer_the_rest(cx);
             self.stopped = true;
             cx.out.push(Output::Stopped);
+        }
+    }
+
+    /// Everybody is answered before the process goes (I17); a write that was started has an unknown outcome (R14).
+    fn answer_the_rest(&mut self, cx: &mut Cx) {
+        for run in std::mem::take(&mut self.runs).into_values() {
+            let kind = if run.ticket.writes { errors::OUTCOME_UNKNOWN } else { errors::SHUTTING_DOWN };
+            cx.reply(run.id, kind.response());
+        }
+        let calls = self.link.as_mut().map(Link::give_up).unwrap_or_default();
+        for call in calls {
+            cx.reply(call.id, errors::AGENCY_UNREACHABLE.response());
         }
     }
 
@@ -709,7 +751,7 @@ impl Server {
                 let ticket = run.ticket();
                 let request = (!ticket.writes).then(|| run.request.clone());
                 let op = cx.start(Op::Run(run));
-                self.runs.insert(op, PendingRun { id, ticket, request });
+                self.runs.insert(op, PendingRun { id, since: cx.now.time, ticket, request });
             }
         }
     }
@@ -731,7 +773,7 @@ impl Server {
             }
             // Refused before anything was written: the client may try elsewhere (R14).
             OpResult::Stale { .. } => {
-                let response = gate::refuse(&self.draw_view(), cx.now.time);
+                let response = gate::refuse(&self.draw_view(), cx.now);
                 cx.reply(run.id, response);
             }
             OpResult::Failed(error) => {
@@ -747,9 +789,9 @@ impl Server {
     /// The lease is looked at once more before an answer leaves (I11).
     fn answer_client(&mut self, cx: &mut Cx, id: RequestId, ticket: Ticket, response: Response) {
         let response = if self.view_old {
-            gate::confirm(ticket, response, &self.draw_view(), cx.now.time)
+            gate::confirm(ticket, response, &self.draw_view(), cx.now)
         } else {
-            gate::confirm(ticket, response, &self.view, cx.now.time)
+            gate::confirm(ticket, response, &self.view, cx.now)
         };
         cx.reply(id, response);
     }
@@ -791,6 +833,7 @@ impl Server {
     // ---- the store --------------------------------------------------------------------------------------------------
 
     fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) {
+        self.heed_copies(&result);
         if let Some(run) = self.runs.remove(&op) {
             return self.ran(cx, run, result);
         }
@@ -811,11 +854,16 @@ impl Server {
             Some(Pending::Begin { epoch }) => self.begun(cx, epoch, result),
             Some(Pending::Prune { keep_from }) => {
                 self.pruning = false;
-                if let OpResult::Pruned { first, more } = result {
-                    self.log_first = first;
-                    if more {
-                        self.start_prune(cx, keep_from);
+                match result {
+                    OpResult::Pruned { first, more } => {
+                        self.log_first = first;
+                        self.garbage = more;
+                        if more {
+                            self.start_prune(cx, keep_from);
+                        }
                     }
+                    // A full disk, most likely: not again at once.
+                    _ => self.prune_after = cx.now.time.plus(self.timing.lease),
                 }
             }
             None => {
@@ -834,16 +882,27 @@ impl Server {
         }
     }
 
+    /// What a copy does to the data counts whoever started it, even if its leadership is over.
+    fn heed_copies(&mut self, result: &OpResult) {
+        match result {
+            // Data without an entry are incomplete from the moment that a copy of somebody's is begun.
+            OpResult::CopyBegun => self.complete &= self.last != Position::ZERO,
+            OpResult::CopyFinished { last, log_first } => {
+                self.last = *last;
+                self.complete = true;
+                self.log_first = *log_first;
+            }
+            OpResult::CopyDropped => {}
+            _ => return,
+        }
+        self.garbage = true;
+        self.view_old = true;
+    }
+
     fn heed(&mut self, cx: &mut Cx, news: News) {
         match news {
             News::None => {}
             News::Durable(last) => self.last = last,
-            News::Copied { last, log_first } => {
-                self.last = last;
-                self.complete = true;
-                self.log_first = log_first;
-                self.view_old = true;
-            }
             News::AskAgency => {
                 if let Some(link) = &mut self.link {
                     link.hurry(cx.now.time);
@@ -856,7 +915,13 @@ impl Server {
     fn prune(&mut self, cx: &mut Cx) {
         let keep = self.config.log_keep;
         let length = self.last.tick.0.saturating_sub(self.log_first.0);
-        if self.pruning || length <= keep + keep / 8 + 64 {
+        if self.pruning || self.boot == Boot(0) || cx.now.time < self.prune_after {
+            return;
+        }
+        if length <= keep + keep / 8 + 64 {
+            if self.garbage {
+                self.start_prune(cx, self.log_first);
+            }
             return;
         }
         let needed = self.shipping().map_or(Tick(u64::MAX), |shipping| shipping.needed_from());
@@ -877,22 +942,18 @@ impl Server {
     // ---- time -------------------------------------------------------------------------------------------------------
 
     fn watch_clock(&mut self, cx: &mut Cx) {
-        let bound = self.timing.lease / 5;
-        let Some(jump) = self.clock.check(cx.now, bound) else { return };
+        let Some(jump) = self.clock.check(cx.now, self.timing.slack()) else { return };
         cx.note(Event::ClockJumped { steady_ms: jump.steady_ms, wall_ms: jump.wall_ms });
-        if self.link.is_some() {
-            self.lose_lease(cx, "the clocks moved apart");
-            self.lease.drop_all();
-        }
+        // The next renewal is counted from after the jump.
         if let Some(link) = &mut self.link {
             link.hurry(cx.now.time);
         }
     }
 
     fn lose_lease(&mut self, cx: &mut Cx, why: &'static str) {
-        if let (Some(reign), false) = (&self.reign, self.lease_lost) {
+        if let (Some(reign), false) = (&self.reign, self.gate_shut) {
             let epoch = reign.epoch;
-            self.lease_lost = true;
+            self.gate_shut = true;
             self.view_old = true;
             cx.note(Event::LeaseLost { epoch, why });
         }
@@ -902,14 +963,13 @@ impl Server {
         if self.stopped {
             return;
         }
-        if self.link.is_none() && self.role == Role::Joining {
+        if self.link.is_none() && self.alone_due(cx.now.time) {
             self.begin_alone(cx);
         }
         if let Some(reign) = &self.reign
-            && self.link.is_some()
-            && self.lease.end(reign.epoch) <= cx.now.time
+            && let Some(why) = self.lease_lost(reign.epoch, cx.now)
         {
-            self.lose_lease(cx, "no renewal was granted in time");
+            self.lose_lease(cx, why);
         }
         if let Some(shipping) = self.shipping()
             && shipping.deadline().is_some_and(|wake| wake.at <= cx.now.time)
@@ -925,10 +985,14 @@ impl Server {
         self.go_on_leaving(cx);
     }
 
+    fn alone_due(&self, now: Time) -> bool {
+        matches!(self.role, Role::Joining | Role::Waiting) && now >= self.unfit_until
+    }
+
     /// A plain single server leads itself, in a new epoch with each start.
     fn begin_alone(&mut self, cx: &mut Cx) {
         self.boot = Boot(1);
-        self.lease_lost = false;
+        self.gate_shut = false;
         self.on(cx, Cause::Registered);
         self.on(cx, Cause::Elected);
         let epoch = Epoch(self.seen.max(self.last.epoch).0 + 1);
@@ -960,9 +1024,11 @@ impl Server {
                 host: self.config.host.clone(),
             })
         } else {
-            let renew = self.reign.as_ref().map(|reign| reign.epoch);
+            let stuck =
+                self.runs.values().find(|run| run.ticket.writes).is_some_and(|run| now.since(run.since) > STUCK);
+            let renew = self.reign.as_ref().filter(|_| !stuck).map(|reign| reign.epoch);
             if renew.is_some() {
-                self.lease.sent(seq, now);
+                self.lease.sent(seq, cx.now);
             }
             let followed = self.following.as_ref().map(|following| following.leader().peer.id);
             Message::Beat(Beat {
@@ -973,7 +1039,7 @@ impl Server {
                 seen: self.seen,
                 leader: renew.map(|_| self.me.id).or(followed),
                 complete: self.complete,
-                staying: self.leaving.is_none(),
+                staying: self.leaving.is_none() && now >= self.unfit_until,
             })
         };
         link.send(cx, &message);

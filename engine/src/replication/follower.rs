@@ -77,11 +77,6 @@ pub enum News {
     None,
     /// The data in use end here now, durably.
     Durable(Position),
-    /// The first or a later copy is complete and in use.
-    Copied {
-        last: Position,
-        log_first: Tick,
-    },
     /// The record that made us follow is out of date: ask the agency.
     AskAgency,
 }
@@ -205,7 +200,10 @@ impl Follower {
             }
             return News::None;
         };
-        assert!(entries[0].tick.0 == end.tick.0 + 1, "a leader ships without gaps");
+        if entries[0].tick.0 != end.tick.0 + 1 {
+            cx.note(Event::Says(Severity::Warn, "an append with a gap is left out".into()));
+            return News::None;
+        }
         self.state = State::Tailing { end: last };
         let op = Op::Append { epoch: self.epoch, into: self.target, prev: end, entries };
         let op = cx.start(op);
@@ -330,6 +328,8 @@ impl Follower {
                 News::None
             }
             OpResult::CopyBegun => {
+                // Without an entry of its own the data wait for the copy, even if this one is given up.
+                self.complete &= self.durable != Position::ZERO;
                 if let State::Rows { id, cursor } = &self.state {
                     let (id, cursor) = (*id, cursor.clone());
                     self.ask_rows(cx, id, cursor);
@@ -348,14 +348,14 @@ impl Follower {
                 }
                 News::None
             }
-            OpResult::CopyFinished { last, log_first } => {
+            OpResult::CopyFinished { last, .. } => {
                 cx.note(Event::CopyDone { last });
                 self.complete = true;
                 self.wants_copy = false;
                 self.target = Target::Data;
                 self.exact_at = None;
                 self.locate(cx);
-                News::Copied { last, log_first }
+                News::Durable(last)
             }
             OpResult::NoCopy | OpResult::CopyDropped => {
                 self.target = Target::Data;

@@ -140,9 +140,13 @@ impl Leader {
         };
         follower.heard = cx.now.time;
         follower.peer = from.clone();
+        if follow.boot < follower.boot {
+            // Said by a process that is gone.
+            return;
+        }
         match &follower.work {
-            // It asks again because it has not heard the answer: one comparison at a time.
-            Work::Comparing | Work::BeginningSnapshot => return,
+            // It asks again because it has not heard the answer: one comparison at a time, for one process.
+            Work::Comparing | Work::BeginningSnapshot if follower.boot == follow.boot => return,
             // Its question crossed our offer, or the offer was lost.
             Work::Snapshot { offer, .. } if follow.copy.is_none() && follower.boot == follow.boot => {
                 let offer = offer.clone();
@@ -163,7 +167,7 @@ impl Leader {
         if ack.epoch != self.epoch || (ack.boot, ack.store) != (follower.boot, follower.store) {
             return;
         }
-        if ack.durable > self.last || !matches!(follower.work, Work::Streaming { .. }) {
+        if ack.durable.tick > self.last.tick || !matches!(follower.work, Work::Streaming { .. }) {
             return;
         }
         follower.heard = cx.now.time;
@@ -216,12 +220,22 @@ impl Leader {
                     self.pump(cx, id);
                 }
             }
-            OpResult::LogPruned { .. } => self.begin_snapshot(cx, id),
-            OpResult::SnapshotBegun(offer) => {
+            OpResult::LogPruned { after } => {
+                let needed = match &follower.work {
+                    Work::Streaming { reading } => *reading && after == follower.sent,
+                    Work::Snapshot { offer, .. } => after == offer.start,
+                    Work::Comparing | Work::BeginningSnapshot => false,
+                };
+                if needed {
+                    self.begin_snapshot(cx, id);
+                }
+            }
+            OpResult::SnapshotBegun(offer) if matches!(follower.work, Work::BeginningSnapshot) => {
                 let peer = follower.peer.clone();
                 follower.work = Work::Snapshot { offer: offer.clone(), reading: false };
                 cx.send(&peer, Message::SnapshotOffer(offer));
             }
+            OpResult::SnapshotBegun(_) => {}
             OpResult::SnapshotRows(piece) => {
                 if let Work::Snapshot { offer, reading } = &mut follower.work {
                     *reading = false;

@@ -422,7 +422,8 @@ mod tests {
         begin(&mut r, 0, 1, 1).unwrap();
         append(&mut r, 1, 1, vec![entry(1, 1)], at(1, 1)).unwrap();
         let see = Op::See { epoch: Epoch(2) };
-        r.performed(&ctx(1, 2), &see, &OpResult::Seen { before: Epoch(1), last: at(1, 1) }, None).unwrap();
+        r.performed(&ctx(1, 2), &see, &OpResult::Seen { before: Epoch(1), last: at(1, 1), complete: true }, None)
+            .unwrap();
         assert_eq!(append(&mut r, 1, 1, vec![], at(1, 1)).unwrap_err().0, "I7");
     }
 

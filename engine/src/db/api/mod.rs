@@ -487,7 +487,7 @@ impl<'w> Call<'_, 'w> {
 
     /// Whether this server leads, at the moment that the request was admitted.
     fn leads(&self) -> bool {
-        self.run.view.mode == Mode::Default && self.run.now.time < self.run.view.lease_end
+        self.run.view.mode == Mode::Default && self.run.view.holds_lease(self.run.now)
     }
 
     // ---- rights ----
