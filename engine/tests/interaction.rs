@@ -60,7 +60,7 @@ impl Stage {
             boot: Boot(1),
             lease_end: Time::NEVER,
             lease_sent: Now::default(),
-            lease_slack: Duration::ZERO,
+            lease_slack: Duration::MAX,
             leader: None,
             agents: vec![],
             members: vec![
