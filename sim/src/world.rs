@@ -672,6 +672,10 @@ impl World {
                 self.hold(verdict);
             }
         }
+        if node < self.agents {
+            let verdict = self.agency.sent(&ctx, &envelope);
+            self.hold(verdict);
+        }
         let bytes = Bytes::from(envelope.encode());
         self.trace.hash.bytes(&bytes);
         let Some(target) = self.node_at(to) else {

@@ -4,8 +4,9 @@ use super::{Ctx, Verdict, broken};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use tanist_engine::io::Event;
-use tanist_engine::message::raft::Persist;
-use tanist_engine::types::Term;
+use tanist_engine::message::raft::{Body, Persist, Raft};
+use tanist_engine::message::{Envelope, Message};
+use tanist_engine::types::{NodeId, Term};
 
 pub struct Agency {
     /// I1: who led each term.
@@ -15,6 +16,10 @@ pub struct Agency {
     /// I3: the digest after each applied index, and who was the first.
     digests: BTreeMap<u64, (u64, usize)>,
     applied: Vec<(u64, u64)>,
+    /// Up to where each agent's log is compacted.
+    compacted: Vec<u64>,
+    /// I4: whom each agent has voted for, by term.
+    votes: BTreeMap<(usize, Term), NodeId>,
     /// Who chose a server last, and in which event.
     decided: Option<(usize, u64)>,
 }
@@ -29,6 +34,8 @@ impl Agency {
             logs: vec![BTreeMap::new(); agents],
             digests: BTreeMap::new(),
             applied: vec![(0, 0); agents],
+            compacted: vec![0; agents],
+            votes: BTreeMap::new(),
             decided: None,
         }
     }
@@ -63,6 +70,30 @@ impl Agency {
         Ok(())
     }
 
+    /// An agent sends a message: what it says of its disk must be so by now, and a vote must outlive the process.
+    pub fn sent(&mut self, ctx: &Ctx, envelope: &Envelope) -> Verdict {
+        let Message::Raft(Raft::Consensus(consensus)) = &envelope.message else { return Ok(()) };
+        match consensus.body {
+            Body::AppendReply { matched, conflict: None, .. } => {
+                let end = self.logs[ctx.node].last_key_value().map_or(0, |(index, _)| *index);
+                let durable = end.max(self.compacted[ctx.node]);
+                if matched > durable {
+                    broken!("I4", "a{} acknowledges {matched}, but only {durable} is durable", ctx.node);
+                }
+            }
+            Body::VoteReply { pre: false, granted: true } => {
+                let Some(candidate) = envelope.to else { return Ok(()) };
+                let first = *self.votes.entry((ctx.node, consensus.term)).or_insert(candidate);
+                if first != candidate {
+                    let term = consensus.term.0;
+                    broken!("I4", "a{} votes for {candidate} in term {term}, after {first}", ctx.node);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Who chose a server last, and in which event: what it had heard by then is what the choice is judged by.
     pub fn decided(&self) -> Option<(usize, u64)> {
         self.decided
@@ -81,6 +112,12 @@ impl Agency {
         }
         if let Some(to) = persist.compact_to {
             *log = log.split_off(&(to + 1));
+            self.compacted[ctx.node] = self.compacted[ctx.node].max(to);
+        }
+        // A snapshot stands for what had been applied when it was taken, or taken in.
+        if persist.meta.iter().any(|(name, value)| *name == "raft.snapshot" && value.is_some()) {
+            let applied = self.applied[ctx.node].1;
+            self.compacted[ctx.node] = self.compacted[ctx.node].max(applied);
         }
         log.extend(persist.entries.iter().cloned());
         let mine = &self.logs[ctx.node];
@@ -101,7 +138,9 @@ impl Agency {
 mod tests {
     use super::*;
     use crate::clock::At;
-    use tanist_engine::types::Time;
+    use tanist_engine::message::Peer;
+    use tanist_engine::message::raft::Consensus;
+    use tanist_engine::types::{Endpoint, NodeKind, StoreId, Time};
 
     fn ctx(node: usize) -> Ctx {
         Ctx { at: At(0), event: 1, node, incarnation: 1, local: Time(0) }
@@ -135,6 +174,26 @@ mod tests {
         agency.persisted(&ctx(1), &append(&[(1, "z")])).unwrap();
         let repair = Persist { truncate_from: Some(1), ..append(&[(1, "x"), (2, "y")]) };
         agency.persisted(&ctx(1), &repair).unwrap();
+    }
+
+    #[test]
+    fn early_acknowledgements_and_second_votes_are_found() {
+        let id = |uuid| NodeId { kind: NodeKind::Agent, uuid };
+        let from = Peer { id: id(9), endpoint: Endpoint::parse("tcp://a:1").unwrap() };
+        let says = |to: u128, body| {
+            let consensus = Consensus { disk: StoreId(1), term: Term(4), body };
+            let message = Message::Raft(Raft::Consensus(consensus));
+            Envelope { from: from.clone(), to: Some(id(to)), message }
+        };
+        let mut agency = Agency::new(1);
+        agency.persisted(&ctx(0), &append(&[(1, "x"), (2, "y")])).unwrap();
+        let matched = |matched| says(1, Body::AppendReply { matched, conflict: None, round: 0 });
+        agency.sent(&ctx(0), &matched(2)).unwrap();
+        assert_eq!(agency.sent(&ctx(0), &matched(3)).unwrap_err().0, "I4");
+        let vote = |to| says(to, Body::VoteReply { pre: false, granted: true });
+        agency.sent(&ctx(0), &vote(1)).unwrap();
+        agency.sent(&ctx(0), &vote(1)).unwrap();
+        assert_eq!(agency.sent(&ctx(0), &vote(2)).unwrap_err().0, "I4");
     }
 
     #[test]
