@@ -25,6 +25,7 @@ use tanist_engine::db::store::Store as _;
 use tanist_engine::gate::{self, Admission};
 use tanist_engine::http::{Method, Request, Response, header};
 use tanist_engine::io::{Event, Input, Mode, Op, OpResult, Output};
+use tanist_engine::message::raft::Raft;
 use tanist_engine::message::{Envelope, Message};
 use tanist_engine::types::*;
 
@@ -787,6 +788,11 @@ impl World {
         {
             self.judge(node, op, &pending, &response);
         }
+        // Starters and operators say nothing malformed; to be refused is to be misunderstood.
+        if pending.caller == Caller::Nobody && (400..500).contains(&response.status) {
+            let text = String::from_utf8_lossy(&response.body).into_owned();
+            self.hold(Err(("contract", format!("{} refuses an operator: {text}", self.machines[node].name))));
+        }
         self.answer(node, &pending, Ending::Answer(response));
     }
 
@@ -1031,8 +1037,7 @@ impl World {
                     machine.down_by = Some(number);
                     struck.push(node);
                     if let (Some(id), NodeKind::Server) = (machine.id, machine.kind) {
-                        let nonce = Uuid(machine.nonce.0);
-                        let body = format!(r#"{{"server":"{id}","nonce":"{nonce}"}}"#);
+                        let body = format!(r#"{{"server":"{id}","nonce":"{:032x}"}}"#, machine.nonce.0);
                         for notice in 0..notices {
                             let wait = Duration::from_millis(notice_ms + notice * (notice_ms + 700));
                             self.after(wait, Happening::Notice { node, body: body.clone() });
@@ -1351,6 +1356,14 @@ fn summary(message: &Message) -> String {
             let grant = if b.grant.is_some() { " with a grant" } else { "" };
             format!("BeatReply {}: epoch {} of {leader}{grant}", b.seq, b.lead.epoch.0)
         }
+        Message::Raft(Raft::Consensus(c)) => cut(&format!("term {} {:?}", c.term.0, c.body)),
+        Message::Report(r) => format!("Report term {} epoch {} boot {} at {}", r.term.0, r.epoch.0, r.boot.0, r.last),
+        Message::Freeze(f) => format!("Freeze term {} epoch {}", f.term.0, f.epoch.0),
+        Message::Lead(l) => {
+            let leader = l.leader.as_ref().map_or("nobody".into(), |l| l.peer.endpoint.authority().to_owned());
+            format!("Lead {}: epoch {} of {leader}", l.index, l.epoch.0)
+        }
+        Message::Follow(f) => format!("Follow epoch {} boot {} from {}", f.epoch.0, f.boot.0, f.last),
         other => cut(&format!("{other:?}")),
     }
 }
