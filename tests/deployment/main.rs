@@ -3,6 +3,7 @@
 
 mod admission;
 mod bad_input;
+mod chaos;
 mod failover;
 mod replication;
 mod starter;
