@@ -1,0 +1,128 @@
+//! Giving leadership away: a planned hand-over, and a graceful stop.
+//!
+//! A release is final (R12): it is sent only after the gate is closed and everything that was admitted is done, and it
+//! names the process and the epoch, in which this process never serves again. Everybody who asked is answered before
+//! the process goes (I17).
+
+use super::link::Link;
+use super::role::{Cause, Role};
+use super::{HANDOVER_LAG_TICKS, Leaving, Server};
+use crate::errors;
+use crate::io::*;
+use crate::message::*;
+use crate::types::*;
+
+impl Server {
+    /// R12: a planned hand-over. The gate stays open until the successor is near, then is closed until it has all.
+    pub(super) fn hand_over(&mut self, cx: &mut Cx) {
+        let now = cx.now.time;
+        let writing = self.runs.values().any(|run| run.ticket.writes);
+        let Some(successor) = self.lead.successor.filter(|successor| *successor != self.me.id) else {
+            if let Some(reign) = &mut self.reign {
+                self.view_old |= reign.closing.take().is_some();
+            }
+            return;
+        };
+        let patience = self.timing.lease / 2;
+        let Some(reign) = self.reign.as_mut().filter(|_| self.role == Role::Leading) else { return };
+        let Some(shipping) = &reign.shipping else { return };
+        let durable = shipping.durable_at(successor).unwrap_or(Position::ZERO);
+        let last = shipping.last();
+        match reign.closing {
+            None => {
+                if now >= reign.handover_after && durable.tick.0 + HANDOVER_LAG_TICKS >= last.tick.0 {
+                    reign.closing = Some(now.plus(patience));
+                    self.view_old = true;
+                }
+            }
+            Some(_) if durable == last && !writing => self.release_lease(cx, Some(successor)),
+            Some(until) if now >= until => {
+                reign.closing = None;
+                reign.handover_after = now.plus(patience);
+                self.view_old = true;
+                let text = format!("{successor} did not catch up in time: goes on leading");
+                cx.note(Event::Says(Severity::Warn, text.into()));
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn release_lease(&mut self, cx: &mut Cx, successor: Option<NodeId>) {
+        let Some(reign) = &self.reign else { return };
+        let epoch = reign.epoch;
+        assert!(self.runs.values().all(|run| !run.ticket.writes), "a lease is released when all runs are done");
+        self.end_reign(cx, "released");
+        self.on(cx, Cause::HandsOver);
+        self.release = Some(Release { boot: self.boot, epoch, last: self.last, successor });
+        self.send_release(cx);
+    }
+
+    pub(super) fn send_release(&mut self, cx: &mut Cx) {
+        if let (Some(release), Some(link)) = (&self.release, &self.link) {
+            link.send(cx, &Message::Release(release.clone()));
+        }
+    }
+
+    pub(super) fn leave(&mut self, cx: &mut Cx) {
+        if self.leaving.is_some() {
+            return;
+        }
+        let until = cx.now.time.plus((self.timing.lease * 2).max(Duration::from_millis(500)));
+        self.leaving = Some(Leaving { until });
+        if let Some(reign) = &mut self.reign {
+            reign.closing = None;
+        }
+        if self.reign.as_ref().is_some_and(|reign| reign.shipping.is_none()) {
+            self.end_reign(cx, "stopping");
+        }
+        self.on(cx, Cause::Leaves);
+        if let Some(link) = &mut self.link {
+            link.hurry(cx.now.time);
+        }
+    }
+
+    /// Finish what was admitted, let a follower catch up, give the lease back, go.
+    pub(super) fn go_on_leaving(&mut self, cx: &mut Cx) {
+        let Some(leaving) = &self.leaving else { return };
+        let late = cx.now.time >= leaving.until;
+        let busy = !self.runs.is_empty() || !self.pending.is_empty();
+        if (busy && !late) || self.stopped {
+            return;
+        }
+        if self.reign.is_some() && self.link.is_some() {
+            let durable = self.shipping().map(|shipping| (shipping.last(), shipping.durable()));
+            let (last, followers) = durable.unwrap_or_default();
+            let successor = followers.iter().find(|(_, durable)| *durable == last).map(|(peer, _)| peer.id);
+            if successor.is_none() && !followers.is_empty() && !late {
+                return;
+            }
+            if busy {
+                // Whatever still runs was admitted under this lease: it must not outlive a release.
+                self.end_reign(cx, "stopping");
+            } else {
+                self.release_lease(cx, successor);
+            }
+            if !late {
+                return;
+            }
+        }
+        let heard = self.release.as_ref().is_none_or(|release| self.lead.epoch > release.epoch);
+        if heard || late {
+            self.answer_the_rest(cx);
+            self.stopped = true;
+            cx.out.push(Output::Stopped);
+        }
+    }
+
+    /// Everybody is answered before the process goes (I17); a write that was started has an unknown outcome (R14).
+    pub(super) fn answer_the_rest(&mut self, cx: &mut Cx) {
+        for run in std::mem::take(&mut self.runs).into_values() {
+            let kind = if run.ticket.writes { errors::OUTCOME_UNKNOWN } else { errors::SHUTTING_DOWN };
+            cx.reply(run.id, kind.response());
+        }
+        let calls = self.link.as_mut().map(Link::give_up).unwrap_or_default();
+        for call in calls {
+            cx.reply(call.id, errors::AGENCY_UNREACHABLE.response());
+        }
+    }
+}

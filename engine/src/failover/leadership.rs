@@ -1,0 +1,173 @@
+//! What the record of leadership means for this server: follow, begin an epoch, freeze, step down.
+//!
+//! A record older than what the data have seen tells of the past and changes nothing. An epoch is begun once, by the
+//! process that was elected (R3), and served in only while its lease holds. Invariants: I5, I6, I7.
+
+use super::role::{Cause, Role};
+use super::{Pending, Reign, Server, UNFIT};
+use crate::io::*;
+use crate::message::*;
+use crate::replication::follower::{Follower, Terms};
+use crate::replication::leader;
+use crate::types::*;
+
+impl Server {
+    /// A record of leadership has come: act if it is news.
+    pub(super) fn learn(&mut self, cx: &mut Cx, lead: Leadership) {
+        let newer = (lead.epoch, lead.index) > (self.lead.epoch, self.lead.index);
+        // A record older than what the data have seen tells of the past.
+        if !newer || lead.epoch < self.seen || self.role == Role::Joining {
+            return;
+        }
+        let same_reign = (lead.epoch, &lead.leader) == (self.lead.epoch, &self.lead.leader);
+        self.lead = lead;
+        self.view_old = true;
+        if same_reign {
+            return;
+        }
+        let epoch = self.lead.epoch;
+        if self.reign.as_ref().is_some_and(|reign| reign.epoch < epoch) {
+            self.end_reign(cx, "a later epoch has begun");
+        }
+        match self.lead.leader.clone() {
+            Some(leader) if leader.peer.id != self.me.id => {
+                self.on(cx, Cause::AnotherLeads);
+                if self.role == Role::Following {
+                    self.follow(cx, leader);
+                }
+            }
+            Some(leader) if leader.boot == self.boot => {
+                let released = self.release.as_ref().is_some_and(|release| release.epoch == epoch);
+                if !released && self.reign.is_none() {
+                    self.following = None;
+                    self.on(cx, Cause::Elected);
+                    if self.role == Role::Promoting {
+                        self.begin_epoch(cx, epoch);
+                    }
+                }
+            }
+            // Nobody, or a process of ours that is gone (R3).
+            _ => {
+                self.following = None;
+                self.on(cx, Cause::NobodyLeads);
+            }
+        }
+    }
+
+    pub(super) fn follow(&mut self, cx: &mut Cx, leader: Leader) {
+        // The process that we follow may change its address, not its boot.
+        let copy = self.copy.take();
+        let terms = Terms {
+            leader,
+            epoch: self.lead.epoch,
+            boot: self.boot,
+            store: self.store,
+            timing: &self.timing,
+            complete: self.complete,
+            copy: copy.as_ref(),
+        };
+        self.following = Some(Follower::new(cx, terms));
+    }
+
+    /// The first entry of the epoch and the lease are asked for at the same time.
+    pub(super) fn begin_epoch(&mut self, cx: &mut Cx, epoch: Epoch) {
+        assert!(self.reign.is_none(), "one reign at a time");
+        self.reign = Some(Reign { epoch, shipping: None, closing: None, handover_after: cx.now.time });
+        let lineage = Lineage(cx.rng.next_u64());
+        let op = cx.start(Op::BeginEpoch { epoch, lineage });
+        self.pending.insert(op, Pending::Begin { epoch });
+        if let Some(link) = &mut self.link {
+            link.hurry(cx.now.time);
+        }
+    }
+
+    pub(super) fn begun(&mut self, cx: &mut Cx, epoch: Epoch, result: OpResult) {
+        match result {
+            OpResult::Began { entry } => {
+                self.seen = self.seen.max(epoch);
+                self.last = entry.position();
+                let Some(reign) = self.reign.as_mut().filter(|reign| reign.epoch == epoch) else { return };
+                cx.note(Event::EpochBegun { epoch, first: entry.tick });
+                let chunk_bytes = self.config.chunk_bytes;
+                let shipping = leader::Leader::new(epoch, self.boot, entry.position(), &self.timing, chunk_bytes);
+                reign.shipping = Some(shipping);
+                self.try_open(cx);
+            }
+            other => {
+                let text = format!("epoch {} can't begin: {other:?}", epoch.0);
+                cx.note(Event::Says(Severity::Error, text.into()));
+                if self.reign.as_ref().is_some_and(|reign| reign.epoch == epoch) {
+                    self.unfit_until = cx.now.time.plus(UNFIT);
+                    self.end_reign(cx, "the epoch could not be begun");
+                    self.on(cx, Cause::CannotLead);
+                    // Somebody else may be able to: nobody has to wait for this lease.
+                    self.release = Some(Release { boot: self.boot, epoch, last: self.last, successor: None });
+                    self.send_release(cx);
+                }
+            }
+        }
+    }
+
+    pub(super) fn try_open(&mut self, cx: &mut Cx) {
+        let Some(reign) = &self.reign else { return };
+        let durable = reign.shipping.is_some();
+        if durable && self.role == Role::Promoting && self.lease_lost(reign.epoch, cx.now).is_none() {
+            self.on(cx, Cause::Opened);
+        }
+        self.view_old = true;
+    }
+
+    pub(super) fn end_reign(&mut self, cx: &mut Cx, why: &'static str) {
+        if let Some(reign) = self.reign.take() {
+            if !self.gate_shut {
+                self.gate_shut = true;
+                cx.note(Event::LeaseLost { epoch: reign.epoch, why });
+            }
+            self.lease.drop_all();
+            self.view_old = true;
+        }
+    }
+
+    pub(super) fn freeze(&mut self, cx: &mut Cx, from: Peer, freeze: Freeze) {
+        let outdated = freeze.epoch < self.seen || freeze.epoch < self.lead.epoch;
+        let decided = freeze.epoch == self.lead.epoch && self.lead.leader.is_some();
+        if outdated || decided || self.boot == Boot(0) || self.role == Role::Joining {
+            return;
+        }
+        self.heard_agency(cx, &from);
+        if self.reign.as_ref().is_some_and(|reign| reign.epoch < freeze.epoch) {
+            self.end_reign(cx, "deposed");
+        }
+        if self.following.as_ref().is_some_and(|following| following.epoch() < freeze.epoch) {
+            self.following = None;
+        }
+        self.on(cx, Cause::Frozen);
+        let op = cx.start(Op::See { epoch: freeze.epoch });
+        self.pending.insert(op, Pending::See { freeze, from });
+    }
+
+    pub(super) fn seen(&mut self, cx: &mut Cx, freeze: Freeze, from: &Peer, result: OpResult) {
+        match result {
+            OpResult::Seen { before, last, complete } => {
+                self.seen = self.seen.max(freeze.epoch);
+                self.last = last;
+                self.complete = complete;
+                let report = Report {
+                    term: freeze.term,
+                    epoch: freeze.epoch,
+                    boot: self.boot,
+                    store: self.store,
+                    complete: self.complete,
+                    last,
+                    seen: before,
+                };
+                cx.send(from, Message::Report(report));
+            }
+            OpResult::Stale { seen } => self.seen = self.seen.max(seen),
+            other => {
+                let text = format!("can't freeze for epoch {}: {other:?}", freeze.epoch.0);
+                cx.note(Event::Says(Severity::Error, text.into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Requests on their way through the loop: admitted, run, confirmed, answered.
+//!
+//! Each gets exactly one answer (I17), and a success only under the lease and the epoch that it was admitted in (I11).
+//! What was started and can't be acknowledged has an unknown outcome, and the answer says so (R14).
+
+use super::{PendingRun, Server};
+use crate::db::api;
+use crate::db::store::StoreError;
+use crate::errors;
+use crate::gate::{self, Admission};
+use crate::http::{Request, Response};
+use crate::io::*;
+use crate::message::Entry;
+
+impl Server {
+    pub(super) fn request(&mut self, cx: &mut Cx, id: RequestId, request: Request) {
+        if self.runs.len() >= self.config.limits.pending_requests {
+            return cx.reply(id, errors::QUEUE_FULL.response());
+        }
+        let seed = cx.rng.next_u64();
+        match gate::admit(&self.view, request, cx.now, seed) {
+            Admission::Refuse(response) => cx.reply(id, response),
+            Admission::Run(run) => {
+                let ticket = run.ticket();
+                let request = (!ticket.writes).then(|| run.request.clone());
+                let op = cx.start(Op::Run(run));
+                self.runs.insert(op, PendingRun { id, since: cx.now.time, ticket, request });
+            }
+        }
+    }
+
+    pub(super) fn ran(&mut self, cx: &mut Cx, run: PendingRun, result: OpResult) {
+        match result {
+            OpResult::Ran(ran) => {
+                if let Some(entry) = ran.entry {
+                    self.committed(cx, entry);
+                }
+                match ran.then {
+                    None => self.answer_client(cx, run.id, run.ticket, ran.response),
+                    Some(Then::Shutdown) => {
+                        self.answer_client(cx, run.id, run.ticket, ran.response);
+                        self.leave(cx);
+                    }
+                    Some(Then::Agency { request, make }) => self.ask_agency(cx, run, request, make),
+                }
+            }
+            // Refused before anything was written: the client may try elsewhere (R14).
+            OpResult::Stale { .. } => {
+                let response = gate::refuse(&self.draw_view(), cx.now);
+                cx.reply(run.id, response);
+            }
+            OpResult::Failed(error) => {
+                if error != StoreError::Full {
+                    cx.note(Event::Says(Severity::Error, error.to_string().into()));
+                }
+                self.answer_client(cx, run.id, run.ticket, errors::storage_failure(&error));
+            }
+            other => panic!("a run can't end in {other:?}"),
+        }
+    }
+
+    /// The lease is looked at once more before an answer leaves (I11).
+    pub(super) fn answer_client(&mut self, cx: &mut Cx, id: RequestId, ticket: Ticket, response: Response) {
+        let response = if self.view_old {
+            gate::confirm(ticket, response, &self.draw_view(), cx.now)
+        } else {
+            gate::confirm(ticket, response, &self.view, cx.now)
+        };
+        cx.reply(id, response);
+    }
+
+    pub(super) fn committed(&mut self, cx: &mut Cx, entry: Entry) {
+        self.last = self.last.max(entry.position());
+        if let Some(shipping) = self.shipping()
+            && entry.epoch == shipping.last().epoch
+        {
+            shipping.committed(cx, entry);
+        }
+    }
+
+    pub(super) fn ask_agency(&mut self, cx: &mut Cx, run: PendingRun, request: Request, make: AgencyAnswer) {
+        let original = run.request.expect("kept for requests that do not write");
+        let asked = match &mut self.link {
+            Some(link) => link.call(cx, run.id, run.ticket, original, request, make),
+            None => false,
+        };
+        if !asked {
+            cx.reply(run.id, errors::AGENCY_UNREACHABLE.response());
+        }
+    }
+
+    pub(super) fn answer(&mut self, cx: &mut Cx, call: u64, response: Response) {
+        let Some(call) = self.link.as_mut().and_then(|link| link.answered(call, &response)) else { return };
+        let response = api::agency_answer(call.make, &call.original, response);
+        if call.make == AgencyAnswer::ServerMode
+            && response.status == 200
+            && let Some(read_only) = api::wanted_mode(&call.original)
+        {
+            // The agency has it. Whoever asked here finds it in force with the answer; other servers hear it in a beat.
+            self.read_only = read_only;
+            self.view_old = true;
+        }
+        self.answer_client(cx, call.id, call.ticket, response);
+    }
+}

@@ -1,0 +1,226 @@
+//! What happens by itself: results of the store, timers, beats, pruning, and the watch on the clocks.
+
+use super::role::{Cause, Role};
+use super::{Pending, STUCK, Server};
+use crate::errors;
+use crate::io::*;
+use crate::message::*;
+use crate::replication::follower::News;
+use crate::types::*;
+
+impl Server {
+    pub(super) fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) {
+        self.heed_copies(&result);
+        if let Some(run) = self.runs.remove(&op) {
+            return self.ran(cx, run, result);
+        }
+        match self.pending.remove(&op) {
+            Some(Pending::Adopt { deployment }) => match result {
+                OpResult::Adopted => {
+                    self.deployment = Some(deployment);
+                    self.joined(cx);
+                }
+                other => {
+                    let text = format!("can't join the deployment: {other:?}");
+                    cx.note(Event::Says(Severity::Error, text.into()));
+                    // Registering again will try again.
+                    self.boot = Boot(0);
+                }
+            },
+            Some(Pending::See { freeze, from }) => self.seen(cx, freeze, &from, result),
+            Some(Pending::Begin { epoch }) => self.begun(cx, epoch, result),
+            Some(Pending::Prune { keep_from }) => {
+                self.pruning = false;
+                match result {
+                    OpResult::Pruned { first, more } => {
+                        self.log_first = first;
+                        self.garbage = more;
+                        if more {
+                            self.start_prune(cx, keep_from);
+                        }
+                    }
+                    // A full disk, most likely: not again at once.
+                    _ => self.prune_after = cx.now.time.plus(self.timing.lease),
+                }
+            }
+            None => {
+                if self.reign.is_some() {
+                    if let Some(shipping) = self.shipping() {
+                        shipping.done(cx, op, result);
+                    }
+                } else if let Some(following) = &mut self.following
+                    && let Some(news) = following.done(cx, op, result)
+                {
+                    self.heed(cx, news);
+                }
+                // Otherwise it was started for a leadership that is over: what it did is in the store, and whoever
+                // comes next asks the store.
+            }
+        }
+    }
+
+    /// What a copy does to the data counts whoever started it, even if its leadership is over.
+    pub(super) fn heed_copies(&mut self, result: &OpResult) {
+        match result {
+            // Data without an entry are incomplete from the moment that a copy of somebody's is begun.
+            OpResult::CopyBegun => self.complete &= self.last != Position::ZERO,
+            OpResult::CopyFinished { last, log_first } => {
+                self.last = *last;
+                self.complete = true;
+                self.log_first = *log_first;
+            }
+            OpResult::CopyDropped => {}
+            _ => return,
+        }
+        self.garbage = true;
+        self.view_old = true;
+    }
+
+    pub(super) fn heed(&mut self, cx: &mut Cx, news: News) {
+        match news {
+            News::None => {}
+            News::Durable(last) => self.last = last,
+            News::AskAgency => {
+                if let Some(link) = &mut self.link {
+                    link.hurry(cx.now.time);
+                }
+            }
+        }
+    }
+
+    /// Keep the log short, but not shorter than a connected follower needs, up to the cap.
+    pub(super) fn prune(&mut self, cx: &mut Cx) {
+        let keep = self.config.log_keep;
+        let length = self.last.tick.0.saturating_sub(self.log_first.0);
+        if self.pruning || self.boot == Boot(0) || cx.now.time < self.prune_after {
+            return;
+        }
+        if length <= keep + keep / 8 + 64 {
+            if self.garbage {
+                self.start_prune(cx, self.log_first);
+            }
+            return;
+        }
+        let needed = self.shipping().map_or(Tick(u64::MAX), |shipping| shipping.needed_from());
+        let wanted = Tick(self.last.tick.0 - keep).min(needed);
+        let forced = Tick(self.last.tick.0.saturating_sub(self.config.log_keep_cap.max(keep)));
+        let keep_from = wanted.max(forced);
+        if keep_from > self.log_first {
+            self.start_prune(cx, keep_from);
+        }
+    }
+
+    pub(super) fn start_prune(&mut self, cx: &mut Cx, keep_from: Tick) {
+        self.pruning = true;
+        let op = cx.start(Op::Prune { keep_from });
+        self.pending.insert(op, Pending::Prune { keep_from });
+    }
+
+    pub(super) fn watch_clock(&mut self, cx: &mut Cx) {
+        let Some(jump) = self.clock.check(cx.now, self.timing.slack()) else { return };
+        cx.note(Event::ClockJumped { steady_ms: jump.steady_ms, wall_ms: jump.wall_ms });
+        // The next renewal is counted from after the jump.
+        if let Some(link) = &mut self.link {
+            link.hurry(cx.now.time);
+        }
+    }
+
+    pub(super) fn lose_lease(&mut self, cx: &mut Cx, why: &'static str) {
+        if let (Some(reign), false) = (&self.reign, self.gate_shut) {
+            let epoch = reign.epoch;
+            self.gate_shut = true;
+            self.view_old = true;
+            cx.note(Event::LeaseLost { epoch, why });
+        }
+    }
+
+    pub(super) fn timers(&mut self, cx: &mut Cx) {
+        if self.stopped {
+            return;
+        }
+        if self.link.is_none() && self.alone_due(cx.now.time) {
+            self.begin_alone(cx);
+        }
+        if let Some(reign) = &self.reign
+            && let Some(why) = self.lease_lost(reign.epoch, cx.now)
+        {
+            self.lose_lease(cx, why);
+        }
+        if let Some(shipping) = self.shipping()
+            && shipping.deadline().is_some_and(|wake| wake.at <= cx.now.time)
+        {
+            shipping.timer(cx);
+        }
+        if let Some(following) = &mut self.following {
+            following.timer(cx);
+        }
+        self.hand_over(cx);
+        self.prune(cx);
+        self.beat(cx);
+        self.go_on_leaving(cx);
+    }
+
+    pub(super) fn alone_due(&self, now: Time) -> bool {
+        matches!(self.role, Role::Joining | Role::Waiting) && now >= self.unfit_until
+    }
+
+    /// A plain single server leads itself, in a new epoch with each start.
+    pub(super) fn begin_alone(&mut self, cx: &mut Cx) {
+        self.boot = Boot(1);
+        self.gate_shut = false;
+        self.on(cx, Cause::Registered);
+        self.on(cx, Cause::Elected);
+        let epoch = Epoch(self.seen.max(self.last.epoch).0 + 1);
+        self.lead.epoch = epoch;
+        self.begin_epoch(cx, epoch);
+    }
+
+    pub(super) fn beat(&mut self, cx: &mut Cx) {
+        let now = cx.now.time;
+        let Some(link) = &mut self.link else { return };
+        if link.calls() > 0 {
+            let over = link.timer(cx);
+            for call in over {
+                cx.reply(call.id, errors::AGENCY_UNREACHABLE.response());
+            }
+        }
+        let link = self.link.as_mut().expect("looked at above");
+        if self.stopped || !link.beat_due(now) {
+            return;
+        }
+        let seq = link.next_seq(now);
+        let message = if self.boot == Boot(0) {
+            Message::Register(Register {
+                nonce: self.config.nonce,
+                store: self.store,
+                deployment: self.deployment,
+                seen: self.seen,
+                advertised: self.config.advertised.clone(),
+                host: self.config.host.clone(),
+            })
+        } else {
+            let stuck =
+                self.runs.values().find(|run| run.ticket.writes).is_some_and(|run| now.since(run.since) > STUCK);
+            let renew = self.reign.as_ref().filter(|_| !stuck).map(|reign| reign.epoch);
+            if renew.is_some() {
+                self.lease.sent(seq, cx.now);
+            }
+            let followed = self.following.as_ref().map(|following| following.leader().peer.id);
+            Message::Beat(Beat {
+                boot: self.boot,
+                seq,
+                renew,
+                last: self.last,
+                seen: self.seen,
+                leader: renew.map(|_| self.me.id).or(followed),
+                complete: self.complete,
+                staying: self.leaving.is_none() && now >= self.unfit_until,
+            })
+        };
+        link.send(cx, &message);
+        self.send_release(cx);
+        if self.release.as_ref().is_some_and(|release| self.lead.epoch > release.epoch) {
+            self.release = None;
+        }
+    }
+}
