@@ -128,8 +128,8 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
     Ok(())
 }
 
-/// The id that the directory's last owner had; `None` in a new one. Data that is missing where it must be is no reason to
-/// begin afresh in silence.
+/// The id that the directory's last owner had; `None` in a new one. Data that is missing where it must be is no reason
+/// to begin afresh in silence.
 fn expected_id(directory: &Path) -> Result<Option<String>, Exit> {
     let Ok(id) = std::fs::read_to_string(directory.join(ID_FILE)) else { return Ok(None) };
     let data = directory.join(storage::DATA_FILE);

@@ -4,11 +4,11 @@
 //! something (an assertion, a wild read), and says nothing that helps. So the file is walked with plain reads first,
 //! from its newest meta page over every tree, and the first page that can't be what it must be is named.
 //!
-//! The layout is that of LMDB 0.9.70 on a little-endian machine of 64 bits; on another nothing is looked at. A page begins
-//! with its number (8 bytes), a pad (2), flags (2), and the bounds of its free space (2 + 2), or, for an overflow run, the
-//! count of its pages (4). Branch and leaf pages go on with the places of their nodes, which fill the page from its end;
-//! a node is 8 bytes, its key and its data. What lies in a value is not looked at, except for the list of free pages: a
-//! page that is free and in use would be overwritten.
+//! The layout is that of LMDB 0.9.70 on a little-endian machine of 64 bits; on another nothing is looked at. A page
+//! begins with its number (8 bytes), a pad (2), flags (2), and the bounds of its free space (2 + 2), or, for an
+//! overflow run, the count of its pages (4). Branch and leaf pages go on with the places of their nodes, which fill the
+//! page from its end; a node is 8 bytes, its key and its data. What lies in a value is not looked at, except for the
+//! list of free pages: a page that is free and in use would be overwritten.
 
 use std::fs::File;
 use std::io;
