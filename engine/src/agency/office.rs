@@ -24,6 +24,8 @@ struct Heard {
     wall_ms: u64,
     boot: Boot,
     beat: Option<Beat>,
+    /// It had been taken out of the plan before.
+    unlisted: bool,
 }
 
 /// R5: one freeze and the reports to it, named by (term, epoch).
@@ -219,7 +221,9 @@ impl Agency {
                 json!({"op": "set", "ttl": BEAT_LIFE_S, "new": {"leader": leader, "lastTick": beat.last.tick.0}});
             let operations = [(format!("/arango/AsyncReplication/{id}"), follows)].into_iter().collect();
             office.transient.transact(&operations, &serde_json::Map::new(), wall_ms).expect("a set can't fail");
-            office.heard.insert(id, Heard { at: now, wall_ms, boot: beat.boot, beat: Some(beat.clone()) });
+            office.look |= beat.last.epoch > self.state.begun;
+            let unlisted = !self.state.is_listed(id);
+            office.heard.insert(id, Heard { at: now, wall_ms, boot: beat.boot, beat: Some(beat.clone()), unlisted });
             self.freeze_one(cx, &from, beat.boot);
         }
         match beat.renew {
@@ -347,7 +351,7 @@ impl Agency {
                 return;
             }
         };
-        let heard = Heard { at: cx.now.time, wall_ms: cx.now.wall_ms, boot, beat: None };
+        let heard = Heard { at: cx.now.time, wall_ms: cx.now.wall_ms, boot, beat: None, unlisted: false };
         office.heard.insert(server, heard);
         if let Some(round) = &mut office.round {
             round.reports.remove(&server);
@@ -418,8 +422,12 @@ impl Agency {
         if !settled {
             return;
         }
-        for renewal in office.leases.confirmed(confirmed) {
-            self.decide_renewal(cx, renewal, settled);
+        // Nobody serves before it is on record that an empty store is no longer a candidate: else the very first
+        // acknowledged writes could be forgotten by electing one.
+        if self.state.has_data() {
+            for renewal in office.leases.confirmed(confirmed) {
+                self.decide_renewal(cx, renewal, settled);
+            }
         }
         self.answer_asks(cx, confirmed);
     }
@@ -502,7 +510,7 @@ impl Agency {
             servers: &servers,
             reports,
             patience_until: office.round.as_ref().map_or(now, |round| round.patience_until),
-            begun: self.state.begun > Epoch(0),
+            begun: self.state.has_data(),
             seen,
         };
         let Some((rule, verdict)) = supervision::judge(&situation) else { return false };
@@ -617,11 +625,9 @@ impl Agency {
         {
             return Some(Command::Began { epoch: beat.last.epoch });
         }
-        let unlisted = |id: &NodeId| !self.state.is_listed(*id);
-        let back = office.heard.iter().find(|(id, heard)| heard.beat.is_some() && unlisted(id)).map(|(id, _)| *id);
-        if let Some(server) = back {
-            office.heard.remove(&server);
-            return Some(Command::List { server });
+        let back = office.heard.iter().find(|(id, heard)| heard.unlisted && !self.state.is_listed(**id));
+        if let Some((server, _)) = back {
+            return Some(Command::List { server: *server });
         }
         if self.state.tree.next_expiry_ms().is_some_and(|at| at <= wall_ms) {
             return Some(Command::Expire { wall_ms });

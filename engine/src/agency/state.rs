@@ -17,7 +17,7 @@ pub const LEADER_KEY: &str = "/arango/Plan/AsyncReplication/Leader";
 pub const READONLY_KEY: &str = "/arango/Readonly";
 pub const MAINTENANCE_KEY: &str = "/arango/Supervision/Maintenance";
 /// Written by an operator who confirms that an agency without a past takes over data that has one (R11): the value is
-/// the deployment id of the data.
+/// the deployment id of the data, or the agency's own to begin without it.
 pub const ADOPT_KEY: &str = "/arango/Supervision/AdoptDeployment";
 
 /// What is kept of past failovers and of clients' transactions.
@@ -55,7 +55,8 @@ pub enum Command {
     RequestHandover {
         to: Option<NodeId>,
     },
-    /// The leader has written in this epoch: from now on an empty store is not a candidate.
+    /// The leader has written in this epoch: from now on an empty store is not a candidate. In the first epoch nothing
+    /// is granted before.
     Began {
         epoch: Epoch,
     },
@@ -197,7 +198,11 @@ pub struct State {
     pub preferred: Option<NodeId>,
     /// The latest epoch in which something is known to be written.
     pub begun: Epoch,
-    /// An operator has confirmed that data with a past may be taken over.
+    /// Before this agency had a leader, a store that had one asked in vain to be registered (R11).
+    pub older_data_refused: bool,
+    /// An operator has confirmed which deployment this is.
+    pub confirmed: bool,
+    /// ... and that its data is to be taken over: an empty store is not that data.
     pub adopted: bool,
     pub under_way: Option<Failover>,
     pub finished: VecDeque<Failover>,
@@ -230,9 +235,18 @@ impl State {
         listed
     }
 
-    /// R11: this agency never had a leader, but there is data that has.
+    /// R11: this agency never had a leader, but there is data that has, and no operator has said what to do.
     pub fn meets_older_data(&self) -> bool {
-        self.lead.epoch == Epoch(0) && !self.adopted && self.listed().iter().any(|server| server.seen > Epoch(0))
+        self.lead.epoch == Epoch(0) && !self.confirmed && (self.older_data_refused || self.has_older_member())
+    }
+
+    fn has_older_member(&self) -> bool {
+        self.listed().iter().any(|server| server.seen > Epoch(0))
+    }
+
+    /// Something has been written in this deployment.
+    pub fn has_data(&self) -> bool {
+        self.begun > Epoch(0) || self.adopted
     }
 
     pub fn client_index(&self, client: &str) -> Option<u64> {
@@ -424,11 +438,15 @@ impl State {
             && let Some(uuid) = Uuid::parse(text)
         {
             let deployment = DeploymentId(uuid.0);
-            if self.deployment != Some(deployment) || !self.adopted {
-                self.deployment = Some(deployment);
-                self.adopted = true;
-                self.set("/arango/Cluster".into(), json!(uuid.to_string()));
+            let takes_over = self.deployment != Some(deployment) || self.has_older_member();
+            if takes_over && !self.adopted {
                 self.says(Severity::Warn, format!("an operator confirmed: this agency takes over deployment {uuid}"));
+            }
+            self.confirmed = true;
+            self.adopted |= takes_over;
+            if self.deployment != Some(deployment) {
+                self.deployment = Some(deployment);
+                self.set("/arango/Cluster".into(), json!(uuid.to_string()));
             }
         }
     }
@@ -455,7 +473,11 @@ impl State {
             let (theirs, ours) = (Uuid(theirs.0), Uuid(deployment.0));
             let mut reason = format!("its data belongs to deployment {theirs}, this agency to {ours}");
             if self.lead.epoch == Epoch(0) {
-                reason += &format!("; to take the data over, write \"{theirs}\" to the agency key {ADOPT_KEY}");
+                self.older_data_refused |= register.seen > Epoch(0);
+                reason += &format!(
+                    "; to take the data over, write \"{theirs}\" to the agency key {ADOPT_KEY}, or \"{ours}\" to begin \
+                     without it"
+                );
             }
             return Err(reason);
         }
@@ -573,6 +595,7 @@ impl State {
         self.lead = Leadership { index, epoch: elect.epoch, leader: Some(leader), successor: None };
         self.lead_nonce = Some(server.nonce);
         self.preferred = None;
+        self.begun = self.begun.max(elect.last.epoch);
         self.project();
         if let Some(mut failover) = self.under_way.take() {
             failover.to = Some(elect.server);

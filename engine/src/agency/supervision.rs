@@ -40,7 +40,7 @@ pub struct Situation<'a> {
     /// Of this round only.
     pub reports: &'a BTreeMap<NodeId, Report>,
     pub patience_until: Time,
-    /// Something has been written in this deployment.
+    /// Something has been written in this deployment: an empty store is not a candidate.
     pub begun: bool,
     /// The highest epoch that any store is known to have seen.
     pub seen: Epoch,
@@ -164,14 +164,16 @@ fn maintenance(s: &Situation) -> Option<Verdict> {
     let leader = leader(s)?;
     let expired = s.now >= s.lease_over_at && (s.granted || s.elected_at.is_none());
     let gone = s.leader_dead || s.release.is_some() || expired;
-    let planned = s.lead.successor.is_some() || s.release.is_some_and(|release| release.successor.is_some());
+    // A server that just stops names a successor, too; only a hand-over that was asked for goes on.
+    let planned = s.lead.successor.is_some();
     (s.maintenance && gone && !planned && !s.leader_returned)
         .then(|| say(Action::Wait, format!("{leader} does not lead any more, but maintenance suspends failover")))?
 }
 
 fn released(s: &Situation) -> Option<Verdict> {
     let (leader, release) = (leader(s)?, s.release?);
-    let successor = release.successor.or(s.lead.successor);
+    // In maintenance a leader that stopped is expected back, whomever it named.
+    let successor = s.lead.successor.or(release.successor.filter(|_| !s.maintenance));
     depose(s, successor, Some(release.last), format!("{leader} released its lease"))
 }
 
@@ -210,9 +212,11 @@ fn led(s: &Situation) -> Option<Verdict> {
 
 fn later_epoch_seen(s: &Situation) -> Option<Verdict> {
     let epoch = s.lead.epoch;
-    let report = s.reports.values().find(|r| r.seen > epoch || r.last.epoch >= epoch)?;
-    let seen = report.seen.max(report.last.epoch).0;
-    depose(s, s.preferred, None, format!("a store has seen epoch {seen}, not earlier than {}", epoch.0))
+    // Whoever has seen a later epoch does not answer a freeze for this one, so reports alone would not show it.
+    let written = s.reports.values().map(|report| report.last.epoch).max().unwrap_or_default();
+    let futile = epoch > Epoch(0) && (s.seen > epoch || written >= epoch);
+    let why = || format!("a store has seen epoch {}, not earlier than {}", s.seen.max(written).0, epoch.0);
+    futile.then(|| depose(s, s.preferred, None, why()))?
 }
 
 fn wait_for_reports(s: &Situation) -> Option<Verdict> {
@@ -441,5 +445,9 @@ mod tests {
         let written = [(1, report(3, 5))];
         let next = Action::Depose { next: Epoch(4), preferred: None, last: None };
         assert_eq!(decide(&one, &written, |_| {}), (110, next), "somebody has written in this very epoch");
+        let two = [candidate(1), candidate(2)];
+        let next = Action::Depose { next: Epoch(9), preferred: None, last: None };
+        let silent = decide(&two, &[(1, report(2, 5))], |s| (s.seen, s.now) = (Epoch(8), Time(2000)));
+        assert_eq!(silent, (110, next), "who has seen epoch 8 never reports for epoch 3");
     }
 }

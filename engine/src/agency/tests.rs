@@ -714,6 +714,111 @@ fn an_agency_without_a_past_waits_for_an_operator_when_data_has_one() {
 }
 
 #[test]
+fn a_wiped_server_does_not_begin_where_older_data_was_refused() {
+    for takes_over in [true, false] {
+        let mut world = World::new(3, 1, 14);
+        world.servers[0].deployment = Some(DeploymentId(42));
+        world.servers[0].seen = Epoch(7);
+        world.servers[0].last = Position { epoch: Epoch(7), tick: Tick(100) };
+        let asked = world.now.plus(Duration::from_secs(3));
+        assert!(world.run_until(asked, |w| w.servers[0].refused.is_some()));
+        let wiped = world.add_server();
+        world.run(3_000);
+        assert!(world.servers[wiped].boot.is_some() && world.serving().is_none(), "R11: no leader without a word");
+        assert!(world.rules_fired().contains(&20));
+        let own = world.value("/arango/Cluster").as_str().unwrap().to_owned();
+        let chosen = if takes_over { Uuid(42).to_string() } else { own };
+        world.ask(Method::Post, "/_api/agency/write", json!([[{"/arango/Supervision/AdoptDeployment": chosen}]]));
+        world.run(2_000);
+        if takes_over {
+            assert!(world.serving().is_none(), "an empty store is not the data that was taken over");
+            world.servers[0].refused = None;
+            assert_eq!(world.wait_for_leader(3_000), 0);
+        } else {
+            assert_eq!(world.wait_for_leader(3_000), wiped, "the operator begins afresh");
+        }
+    }
+}
+
+#[test]
+fn nobody_is_elected_for_an_epoch_that_a_silent_server_has_seen_already() {
+    let mut world = World::new(3, 2, 15);
+    let old = world.wait_for_leader(5_000);
+    world.run(500);
+    let late = world.add_server();
+    world.servers[late].deployment = world.servers[old].deployment;
+    world.servers[late].seen = Epoch(50);
+    world.run(500);
+    let nonce = world.crash_server(old);
+    let notice = json!({"server": world.servers[old].peer.id.to_string(), "nonce": format!("{:032x}", nonce.0)});
+    world.ask(Method::Post, "/_api/tanist/death-notice", notice);
+    let new = world.wait_for_leader(3_000);
+    assert!(world.servers[new].lead.epoch > Epoch(50));
+}
+
+#[test]
+fn maintenance_outlasts_a_graceful_stop() {
+    let mut world = World::new(3, 3, 16);
+    let old = world.wait_for_leader(5_000);
+    world.run(500);
+    world.ask(Method::Post, "/_api/agency/write", json!([[{"/arango/Supervision/Maintenance": "on"}]]));
+    let follower = world.servers[(old + 1) % 3].peer.id;
+    world.release(old, Some(follower));
+    world.run(20);
+    world.crash_server(old);
+    world.run(5_000);
+    assert!(world.serving().is_none(), "a stopping leader's successor was not asked for");
+    world.start_server(old);
+    assert_eq!(world.wait_for_leader(3_000), old);
+}
+
+#[test]
+fn the_first_lease_is_granted_only_when_an_empty_store_can_no_longer_be_chosen() {
+    let mut world = World::new(3, 2, 17);
+    let begun =
+        |world: &World| world.machines.iter().filter_map(|m| m.agent.as_ref()).any(|a| a.agency.state.has_data());
+    let elected = |w: &World| w.servers.iter().any(Fake::leads);
+    assert!(world.run_until(world.now.plus(Duration::from_secs(5)), elected));
+    let since = world.now;
+    let first = world.wait_for_leader(5_000);
+    assert!(begun(&world), "a grant before it is on record that something is written");
+    assert!(world.now.since(since) < Duration::from_millis(50), "took {:?}", world.now.since(since));
+    // The write is acknowledged in this very moment, and the leader lost: the empty follower must not win.
+    let nonce = world.crash_server(first);
+    world.servers[1 - first].last = Position::ZERO;
+    let notice = json!({"server": world.servers[first].peer.id.to_string(), "nonce": format!("{:032x}", nonce.0)});
+    world.ask(Method::Post, "/_api/tanist/death-notice", notice);
+    world.run(3_000);
+    assert!(world.serving().is_none());
+}
+
+#[test]
+fn a_server_taken_out_of_the_plan_comes_back_only_if_it_lives() {
+    let mut world = World::new(3, 3, 18);
+    let leader = world.wait_for_leader(5_000);
+    world.run(1_000);
+    let (live, dead) = ((leader + 1) % 3, (leader + 2) % 3);
+    world.crash_server(dead);
+    world.run(300);
+    let before = world.events.len();
+    let key = |w: &World, s: usize, part: &str| format!("/arango/{part}/{}", w.servers[s].peer.id);
+    for s in [live, dead] {
+        let remove = json!([[{key(&world, s, "Plan/Singles"): {"op": "delete"}}]]);
+        assert_eq!(world.ask(Method::Post, "/_api/agency/write", remove).status, 200);
+    }
+    world.run(1_000);
+    let path = key(&world, live, "Plan/Singles");
+    assert_eq!(world.value(&path), "none");
+    let path = key(&world, live, "Supervision/Health");
+    assert_eq!(world.value(&path)["Status"], "GOOD");
+    let path = key(&world, dead, "Plan/Singles");
+    assert_eq!(world.value(&path), Value::Null, "nobody has heard of it since");
+    let id = world.servers[live].peer.id;
+    let failed = |e: &Event| matches!(e, Event::HealthChanged { server, to: Health::Failed, .. } if *server == id);
+    assert!(!world.events[before..].iter().any(|(_, e)| failed(e)), "a live server was recorded as failed");
+}
+
+#[test]
 fn the_agency_survives_the_loss_of_its_leader() {
     let mut world = World::new(3, 2, 9);
     world.wait_for_leader(5_000);

@@ -84,6 +84,8 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
         };
         child.set_pid(None);
         let died = Instant::now();
+        // Without a status nothing was reaped, and what was not reaped may live on.
+        let reaped = status.is_ok();
         let status = match status {
             Ok(status) => describe(status),
             Err(e) => (None, e.to_string()),
@@ -92,7 +94,7 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
         let last = if status.0.is_some() { last_line(&child.plan) } else { String::new() };
         tracing::warn!("{name} ended: {}{last}", status.1);
         println!("{name} ended: {}", status.1);
-        if child.plan.role == Role::Server && deployment.setup.mode == Mode::ActiveFailover {
+        if reaped && child.plan.role == Role::Server && deployment.setup.mode == Mode::ActiveFailover {
             let telling = tokio::spawn(tell(deployment.clone(), child.clone(), nonce, died));
             let _ = tokio::time::timeout(NOTICE_FIRST, telling).await;
         }
