@@ -200,3 +200,34 @@ fn without_an_agency_the_log_stays_short() {
     }
     assert!(text.lines().count() < 12, "{text}");
 }
+
+/// Two processes with one identity, because a directory was copied: at most one of them serves, and the data of the
+/// others stays whole.
+#[test]
+fn a_copied_directory_makes_no_second_server() {
+    let mut started = start(&[]);
+    let leader = started.leader().expect("a leader");
+    started.client(leader).post("/_api/collection", &json!({"name": "c"})).unwrap().expect(200);
+    started.client(leader).post("/_api/document/c", &json!({"_key": "x"})).unwrap().expect(202);
+    started.wait_followers();
+    assert!(started.process.terminate().success());
+    let mut followers = started.servers().into_iter().filter(|port| *port != leader);
+    let data = |port: u16| started.directory.path().join(format!("data/single{port}/data"));
+    let (from, to) = (data(followers.next().unwrap()), data(followers.next().unwrap()));
+    for name in [DATA_FILE, "UUID"] {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    std::fs::remove_file(&started.process.log).unwrap();
+    started.process.start();
+    started.wait_ready();
+    stays(Duration::from_secs(4), "at most one serves", || {
+        let serves = |port: &u16| {
+            let answer = started.client(*port).get("/_admin/server/availability");
+            answer.is_ok_and(|answer| answer.status == 200)
+        };
+        started.servers().iter().filter(|port| serves(port)).count() <= 1
+    });
+    let leader = started.leader().expect("one of them serves");
+    started.client(leader).get("/_api/document/c/x").unwrap().expect(200);
+    started.client(leader).post("/_api/document/c", &json!({})).unwrap().expect(202);
+}
