@@ -336,7 +336,7 @@ struct Node {
 /// The nodes of a branch or leaf page: packed at its end, their keys ascending.
 fn nodes(number: u64, page: &[u8], leaf: bool, kind: Kind) -> Result<Vec<Node>> {
     let (lower, upper) = (u16_at(page, 12) as usize, u16_at(page, 14) as usize);
-    if lower < PAGE_HEADER || lower % 2 != 0 || lower > upper || upper > page.len() {
+    if lower < PAGE_HEADER || !lower.is_multiple_of(2) || lower > upper || upper > page.len() {
         return damaged(number, format!("its free space goes from {lower} to {upper}"));
     }
     let mut nodes: Vec<Node> = Vec::with_capacity((lower - PAGE_HEADER) / 2);
@@ -344,7 +344,7 @@ fn nodes(number: u64, page: &[u8], leaf: bool, kind: Kind) -> Result<Vec<Node>> 
     let (mut first, mut sum) = (page.len(), 0);
     for place in (PAGE_HEADER..lower).step_by(2) {
         let at = u16_at(page, place) as usize;
-        if at < upper || at % 2 != 0 || at + NODE_HEADER > page.len() {
+        if at < upper || !at.is_multiple_of(2) || at + NODE_HEADER > page.len() {
             return damaged(number, format!("a row at {at}"));
         }
         first = first.min(at);
