@@ -146,13 +146,20 @@ fn a_cloned_directory_does_not_corrupt_the_deployment() {
     }
     deployment.servers[follower].start();
     deployment.servers[clone].start();
-    // Whichever of the two the agency takes for the member, the data that is served stays whole.
+    // The one that registered last is the member; the other one says that it is none.
+    wait_until("one of the two knows that it is one too many", || {
+        [follower, clone]
+            .iter()
+            .any(|server| deployment.servers[*server].log_text().contains("is its directory a copy?"))
+    });
     for number in 1000..1100 {
         let leader = deployment.wait_leader();
         let answer = deployment.write(leader, C, number);
         assert!(answer.is_ok_and(|answer| answer.ok()), "document {number}");
     }
     deployment.servers[clone].kill();
+    deployment.servers[follower].terminate();
+    deployment.servers[follower].start();
     let leader = deployment.wait_in_sync();
     assert_eq!(deployment.numbers(leader, C), all(1100));
     assert_eq!(deployment.numbers(follower, C), all(1100));

@@ -207,7 +207,11 @@ impl Agency {
         // An earlier process counts only as the owner of the epoch: it may have been replaced without being dead.
         let owner = self.state.leader_process() == Some(process);
         let office = self.office.as_mut().expect("checked by the caller");
-        if office.dead.contains(&process) || !(present || owner) {
+        if office.dead.contains(&process) {
+            return;
+        }
+        if !(present || owner) {
+            cx.send(&from, Message::Superseded { boot: beat.boot, by: server.peer.clone() });
             return;
         }
         if present {

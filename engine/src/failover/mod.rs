@@ -326,6 +326,7 @@ impl Server {
         match message {
             Message::Registered(registered) if from_agent => self.registered(cx, &from, registered),
             Message::RegisterRefused { nonce, reason } if from_agent => self.register_refused(cx, nonce, reason),
+            Message::Superseded { boot, by } if from_agent => self.superseded(cx, boot, &by),
             Message::BeatReply(reply) if from_agent => self.beat_reply(cx, &from, reply),
             Message::Lead(lead) if from_agent => {
                 self.heard_agency(cx, &from);
@@ -425,6 +426,17 @@ impl Server {
     fn register_refused(&mut self, cx: &mut Cx, nonce: Nonce, reason: String) {
         if nonce == self.config.nonce && self.boot == Boot(0) && self.refused.as_ref() != Some(&reason) {
             cx.note(Event::Says(Severity::Error, format!("the agency refuses this server: {reason}").into()));
+            self.refused = Some(reason);
+        }
+    }
+
+    /// A directory was copied, and both are in use. This process stays outside: only an operator knows which is meant.
+    fn superseded(&mut self, cx: &mut Cx, boot: Boot, by: &Peer) {
+        let reason =
+            format!("another process at {} has registered as {}: is its directory a copy?", by.endpoint, by.id);
+        if boot == self.boot && boot != Boot(0) && self.refused.as_ref() != Some(&reason) {
+            let text = format!("the agency does not count on this process any more: {reason}");
+            cx.note(Event::Says(Severity::Error, text.into()));
             self.refused = Some(reason);
         }
     }

@@ -69,6 +69,11 @@ pub enum Message {
         nonce: Nonce,
         reason: String,
     },
+    /// A later process has registered under this server's identity: the one of that boot is no member any more.
+    Superseded {
+        boot: Boot,
+        by: Peer,
+    },
     BeatReply(BeatReply),
     /// The leadership record has changed: pushed to every live server, so that nobody waits for a beat.
     Lead(Leadership),
