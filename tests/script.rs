@@ -31,7 +31,6 @@ struct Member {
     waiting: Vec<Input>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "few are in flight")]
 enum Due {
     Deliver { to: String, input: Box<Input> },
     Done { to: String, start: u64, op: OpId, what: Box<Op> },

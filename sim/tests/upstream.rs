@@ -91,7 +91,7 @@ fn a_late_follower_catches_up() {
 
 #[test]
 fn the_follower_with_the_most_is_chosen() {
-    // The others see nothing for three seconds; then the leader dies and they are back. I12's checker judges the choice.
+    // The others see nothing for three seconds; then the leader dies and they are back. I12 judges the choice.
     case(
         "servers 4\nfault 4000 cut s1 3000 from=servers\nfault 4000 cut s2 3000 from=servers\nfault 6990 kill leader 3000",
         one_failover,
