@@ -3,9 +3,9 @@
 //! Requests of servers (`Message::Call`) take the same way. Writes are answered when they are applied; reads when it is
 //! known that this agent still led after they arrived. Whoever stops leading answers everything that waits (I17).
 
-use super::Agency;
 use super::raft::Raft;
 use super::state::{Command, Outcome, State};
+use super::{Agency, Change};
 use super::{supervision, tree};
 use crate::auth;
 use crate::errors;
@@ -19,6 +19,9 @@ use std::collections::{BTreeMap, VecDeque};
 const BODY_BYTES_MAX: usize = 16 << 20;
 /// Requests that wait at one time.
 const JOBS_MAX: usize = 4096;
+/// How much of the log `state` shows.
+const STATE_LOG_COUNT_MAX: usize = 1000;
+const STATE_LOG_BYTES_MAX: usize = 1 << 20;
 const POLL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 const POLL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
@@ -104,11 +107,13 @@ pub struct Jobs {
     /// Clients' transactions that are appended and not applied, and how often.
     clients: BTreeMap<u64, String>,
     polls: Vec<Poll>,
+    /// Changes of the timing, by the index of their entry.
+    timings: BTreeMap<u64, (Target, Timing)>,
 }
 
 impl Jobs {
     fn full(&self) -> bool {
-        self.asks.len() + self.writes.len() + self.polls.len() >= JOBS_MAX
+        self.asks.len() + self.writes.len() + self.polls.len() + self.timings.len() >= JOBS_MAX
     }
 
     pub fn deadline(&self) -> Time {
@@ -128,6 +133,9 @@ impl Jobs {
 
     pub fn after(&mut self, cx: &mut Cx, index: u64, outcome: &Outcome, state: &State) {
         self.clients.remove(&index);
+        if let Some((target, timing)) = self.timings.remove(&index) {
+            answer(cx, target, ok(json!({"timing": timing_json(timing)})));
+        }
         let Some(job) = self.job_at(index) else { return };
         match (job.steps.pop_front(), outcome) {
             (Some(Step::Write(mine)), Outcome::Written(result)) if mine == index => match result {
@@ -153,12 +161,13 @@ impl Jobs {
         let jobs = std::mem::take(self);
         let asks = jobs.asks.into_iter().map(|ask| ask.target);
         let writes = jobs.writes.into_values().map(|job| job.target);
-        for target in asks.chain(writes).chain(jobs.polls.into_iter().map(|poll| poll.target)) {
+        let timings = jobs.timings.into_values().map(|(target, _)| target);
+        for target in asks.chain(writes).chain(timings).chain(jobs.polls.into_iter().map(|poll| poll.target)) {
             answer(cx, target, response.clone());
         }
     }
 
-    pub fn answer_polls(&mut self, cx: &mut Cx, state: &State, history: &VecDeque<(u64, Map<String, Value>)>) {
+    pub fn answer_polls(&mut self, cx: &mut Cx, state: &State, history: &VecDeque<Change>) {
         let (ready, waiting) = std::mem::take(&mut self.polls).into_iter().partition(|p| p.index <= state.applied);
         self.polls = waiting;
         for poll in ready {
@@ -192,16 +201,16 @@ fn read(paths: &[Value], state: &State) -> Value {
     state.tree.read(&paths, state.wall_ms)
 }
 
-fn poll_response(index: u64, state: &State, history: &VecDeque<(u64, Map<String, Value>)>) -> Response {
+fn poll_response(index: u64, state: &State, history: &VecDeque<Change>) -> Response {
     let commit = state.applied;
-    let kept = history.front().map_or(u64::MAX, |(first, _)| *first);
+    let kept = history.front().map_or(u64::MAX, |oldest| oldest.index);
     let result = if index == 0 || index < kept {
         json!({"firstIndex": 0, "commitIndex": commit, "readDB": [state.tree.dump(state.wall_ms)]})
     } else {
         let log: Vec<Value> = history
             .iter()
-            .filter(|(at, _)| *at >= index)
-            .map(|(at, query)| json!({"index": at, "query": query}))
+            .filter(|change| change.index >= index)
+            .map(|change| json!({"index": change.index, "query": change.query}))
             .collect();
         json!({"firstIndex": index, "commitIndex": commit, "log": log})
     };
@@ -373,7 +382,7 @@ impl Agency {
             self.ask(cx, target, Ask::Read(items));
             return Ok(None);
         }
-        let wall_ms = self.stamp(cx);
+        let wall_ms = self.stamp(cx.now);
         let mut steps = VecDeque::new();
         let mut indexes = Vec::new();
         for item in items {
@@ -408,8 +417,8 @@ impl Agency {
 
     fn on_transient(&mut self, cx: &mut Cx, request: &Request) -> Result<Option<Response>, Response> {
         let items = body_array(request)?;
+        let wall_ms = self.stamp(cx.now);
         let office = self.office.as_mut().expect("checked by the caller");
-        let wall_ms = cx.now.wall_ms;
         let none = Map::new();
         let (mut results, mut failed) = (Vec::new(), false);
         for item in &items {
@@ -455,7 +464,7 @@ impl Agency {
         for asked in ready {
             let response = match &asked.ask {
                 Ask::Read(queries) => {
-                    let wall_ms = self.stamp(cx);
+                    let wall_ms = self.stamp(cx.now);
                     let read = |paths: &Value| {
                         let paths = paths.as_array().into_iter().flatten();
                         let paths: Vec<String> = paths.filter_map(Value::as_str).map(str::to_owned).collect();
@@ -487,7 +496,10 @@ impl Agency {
                     Err(reason) => Response::error(409, 409, reason),
                 },
                 Ask::SetTiming(timing) => match self.propose(&Command::SetTiming { timing: *timing }) {
-                    Some(_) => ok(json!({"timing": timing_json(*timing)})),
+                    Some(index) => {
+                        self.jobs.timings.insert(index, (asked.target, *timing));
+                        continue;
+                    }
                     None => no_leader(),
                 },
                 Ask::Status => self.tanist_status(cx),
@@ -628,11 +640,13 @@ impl Agency {
         )
     }
 
+    /// The tree, and the end of the log.
     fn agency_state(&self, cx: &Cx) -> Response {
         let log: Vec<Value> = match &self.raft {
             None => Vec::new(),
-            Some(raft) => (raft.log().first_index()..=raft.log().last_index())
-                .filter_map(|index| raft.log().get(index).map(|entry| (index, entry)))
+            Some(raft) => raft
+                .log()
+                .tail(STATE_LOG_COUNT_MAX, STATE_LOG_BYTES_MAX)
                 .map(|(index, entry)| {
                     let command = match postcard::from_bytes::<Command>(&entry.data) {
                         Ok(Command::Write { transaction, .. }) => {
@@ -650,15 +664,16 @@ impl Agency {
             &json!({
                 "current": self.raft.as_ref().map_or(0, |raft| raft.term().0),
                 "log": log,
-                "agency": self.state.tree.dump(cx.now.wall_ms),
+                "agency": self.state.tree.dump(self.stamp(cx.now)),
             }),
         )
     }
 
     /// There is no spearhead: transactions are evaluated once, when they are applied.
     fn agency_stores(&self, cx: &Cx) -> Response {
-        let tree = self.state.tree.dump(cx.now.wall_ms);
-        let transient = self.office.as_ref().map_or_else(|| json!({}), |o| o.transient.dump(cx.now.wall_ms));
+        let tree = self.state.tree.dump(self.stamp(cx.now));
+        let wall_ms = self.stamp(cx.now);
+        let transient = self.office.as_ref().map_or_else(|| json!({}), |o| o.transient.dump(wall_ms));
         Response::json(200, &json!({"spearhead": [tree], "read_db": [tree], "transient": [transient]}))
     }
 

@@ -1,6 +1,6 @@
 //! The Raft log in memory: a snapshot, and the entries around and after it.
 //!
-//! Entries behind the snapshot are kept for agents that lag a little (`compaction_keep`); the snapshot is for those
+//! Entries behind the snapshot are kept for agents that lag a little (`compaction_keep`, and within a bound in bytes); the snapshot is for those
 //! that lag more. Nothing here knows what is durable; that is `raft`'s concern.
 
 use crate::message::raft::LogEntry;
@@ -23,11 +23,13 @@ pub struct Log {
     /// Index of `entries[0]`.
     first: u64,
     entries: VecDeque<LogEntry>,
+    /// What the entries hold.
+    bytes: usize,
 }
 
 impl Log {
     pub fn new(snapshot: Snapshot, saved: Vec<(u64, LogEntry)>) -> Log {
-        let mut log = Log { first: snapshot.index + 1, entries: VecDeque::new(), snapshot };
+        let mut log = Log { first: snapshot.index + 1, entries: VecDeque::new(), bytes: 0, snapshot };
         let reaches = saved.last().is_some_and(|(last, _)| *last >= log.snapshot.index);
         let joins = saved.first().is_some_and(|(first, _)| *first <= log.snapshot.index + 1);
         assert!(!reaches || joins, "the saved log does not join its snapshot");
@@ -35,7 +37,7 @@ impl Log {
             log.first = saved[0].0;
             for (index, entry) in saved {
                 assert_eq!(index, log.last_index() + 1, "the saved log has a gap");
-                log.entries.push_back(entry);
+                log.append(entry);
             }
         }
         log
@@ -81,20 +83,50 @@ impl Log {
         out
     }
 
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The last entries with their indexes, within the bounds.
+    pub fn tail(&self, count_max: usize, bytes_max: usize) -> impl Iterator<Item = (u64, &LogEntry)> {
+        let end = self.last_index();
+        let from = self.first_within(end, bytes_max).max((end + 1).saturating_sub(count_max as u64));
+        (from..=end).filter_map(|index| self.get(index).map(|entry| (index, entry)))
+    }
+
+    /// From where on the entries up to `last` hold no more than `bytes_max`; `last + 1` if not even that one does.
+    pub fn first_within(&self, last: u64, bytes_max: usize) -> u64 {
+        let mut bytes = 0;
+        let mut first = last + 1;
+        while let Some(entry) = self.get(first - 1) {
+            bytes += entry.data.len();
+            if bytes > bytes_max {
+                break;
+            }
+            first -= 1;
+        }
+        first
+    }
+
     pub fn append(&mut self, entry: LogEntry) -> u64 {
+        self.bytes += entry.data.len();
         self.entries.push_back(entry);
         self.last_index()
     }
 
     pub fn truncate_from(&mut self, index: u64) {
         assert!(index > self.snapshot.index, "what a snapshot covers is committed");
-        self.entries.truncate((index - self.first) as usize);
+        let removed = self.entries.drain((index - self.first) as usize..);
+        self.bytes -= removed.map(|entry| entry.data.len()).sum::<usize>();
     }
 
     /// Forgets entries up to and including `index`, which the snapshot must cover.
     pub fn compact_to(&mut self, index: u64) {
         assert!(index <= self.snapshot.index);
-        while self.first <= index && self.entries.pop_front().is_some() {
+        while self.first <= index
+            && let Some(entry) = self.entries.pop_front()
+        {
+            self.bytes -= entry.data.len();
             self.first += 1;
         }
     }
@@ -103,6 +135,7 @@ impl Log {
     pub fn reset(&mut self, snapshot: Snapshot) {
         self.first = snapshot.index + 1;
         self.entries.clear();
+        self.bytes = 0;
         self.snapshot = snapshot;
     }
 

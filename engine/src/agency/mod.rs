@@ -31,6 +31,9 @@ use std::collections::VecDeque;
 
 /// Entries that `poll` can hand out one by one; whoever is further behind gets the whole tree.
 const HISTORY_MAX: usize = 2000;
+const HISTORY_BYTES_MAX: usize = 32 << 20;
+/// How far one entry may set the agency's time ahead.
+const TIME_STEP_MAX_MS: u64 = 24 * 3600 * 1000;
 /// How long to wait before a failed write to the disk is tried again.
 const PERSIST_RETRY: Duration = Duration::from_secs(1);
 
@@ -55,7 +58,9 @@ impl Agent {
             persisting: None,
             retry_at: None,
             state: State::default(),
+            clock: (0, now.time),
             history: VecDeque::new(),
+            history_bytes: 0,
             office: None,
             jobs: Jobs::default(),
             stopping: false,
@@ -80,6 +85,14 @@ impl Agent {
     }
 }
 
+/// What an entry did to the tree.
+struct Change {
+    index: u64,
+    /// Size of the entry.
+    bytes: usize,
+    query: Map<String, Value>,
+}
+
 struct Agency {
     config: AgentConfig,
     disk: StoreId,
@@ -91,8 +104,10 @@ struct Agency {
     persisting: Option<(OpId, Persist)>,
     retry_at: Option<Time>,
     state: State,
-    /// What the latest entries did to the tree.
-    history: VecDeque<(u64, Map<String, Value>)>,
+    /// A time that was stamped into an entry, and when it was applied here.
+    clock: (u64, Time),
+    history: VecDeque<Change>,
+    history_bytes: usize,
     /// Only while this agent leads.
     office: Option<Office>,
     jobs: Jobs,
@@ -263,6 +278,10 @@ impl Agency {
         self.follow_raft(cx);
         self.jobs.refuse_all(cx, &api::no_leader());
         self.stopping = true;
+        if self.retry_at.take().is_some() {
+            // It failed and no other attempt is under way: there is nothing to wait for.
+            self.persisting = None;
+        }
     }
 
     // ---- the log ----------------------------------------------------------------------------------------------------
@@ -272,9 +291,34 @@ impl Agency {
         self.raft.as_mut()?.propose(data)
     }
 
-    /// The time to stamp into an entry: never earlier than one stamped before.
-    fn stamp(&self, cx: &Cx) -> u64 {
-        cx.now.wall_ms.max(self.state.wall_ms)
+    /// The time to stamp into an entry, and to judge by what stamped times mean: the wall clock's, but never earlier
+    /// than a time that was stamped before.
+    ///
+    /// If the wall clock is behind such a time (a machine's clock was wrong, or was set back), time goes on from there
+    /// at the rate of the steady clock: else nothing would expire until the wall has caught up. And no entry sets the
+    /// time ahead by more than a day: a clock that is decades off for a moment costs days, which the wall makes up for;
+    /// an agency that was stopped for a week has caught up after a few entries.
+    fn stamp(&self, now: Now) -> u64 {
+        let last = self.state.wall_ms;
+        let goes_on = self.shown(now.time);
+        match last {
+            0 => now.wall_ms,
+            _ if now.wall_ms < last => goes_on,
+            _ => now.wall_ms.min(goes_on + TIME_STEP_MAX_MS),
+        }
+    }
+
+    /// What the latest stamp has become by now.
+    fn shown(&self, now: Time) -> u64 {
+        let (stamped_ms, at) = self.clock;
+        (stamped_ms + now.since(at).as_millis() as u64).max(self.state.wall_ms)
+    }
+
+    fn set_clock(&mut self, now: Now) {
+        // Behind the stamps, the clock runs on without losing what passes between stamping and applying.
+        if now.wall_ms >= self.state.wall_ms || self.state.wall_ms >= self.shown(now.time) {
+            self.clock = (self.state.wall_ms, now.time);
+        }
     }
 
     fn apply_committed(&mut self, cx: &mut Cx) -> bool {
@@ -286,6 +330,7 @@ impl Agency {
                 self.state = State::decode(&snapshot.state);
                 assert_eq!(self.state.applied, snapshot.index);
                 self.history.clear();
+                self.history_bytes = 0;
                 self.note_applied(cx);
                 any = true;
                 continue;
@@ -301,15 +346,13 @@ impl Agency {
             for event in applied.events {
                 cx.note(event);
             }
-            self.history.push_back((index, applied.query));
-            if self.history.len() > HISTORY_MAX {
-                self.history.pop_front();
-            }
+            self.remember(Change { index, bytes: entry.data.len(), query: applied.query });
             self.jobs.after(cx, index, &applied.outcome, &self.state);
             self.on_outcome(cx, index, entry.term, applied.outcome);
             any = true;
         }
         if any {
+            self.set_clock(cx.now);
             let raft = self.raft.as_mut().expect("Raft runs");
             if raft.wants_snapshot(self.state.applied) {
                 raft.compact(self.state.applied, self.state.encode());
@@ -317,6 +360,15 @@ impl Agency {
             self.jobs.answer_polls(cx, &self.state, &self.history);
         }
         any
+    }
+
+    fn remember(&mut self, change: Change) {
+        self.history_bytes += change.bytes;
+        self.history.push_back(change);
+        while self.history.len() > HISTORY_MAX || self.history_bytes > HISTORY_BYTES_MAX {
+            let Some(oldest) = self.history.pop_front() else { break };
+            self.history_bytes -= oldest.bytes;
+        }
     }
 
     fn note_applied(&self, cx: &mut Cx) {

@@ -57,10 +57,14 @@ pub struct Office {
     /// Something has happened that may call for a chore.
     look: bool,
     said: (u32, String),
+    /// Servers that beat without being registered.
+    strangers: BTreeSet<NodeId>,
 }
 
 /// Registrations that wait at one time.
 const REGISTERING_MAX: usize = 1024;
+/// Unknown servers that are told of in the log.
+const STRANGERS_MAX: usize = 1024;
 
 impl Office {
     pub fn new(term: Term, now: Time, state: &State) -> Office {
@@ -82,6 +86,7 @@ impl Office {
             supervise_at: now,
             look: true,
             said: (0, String::new()),
+            strangers: BTreeSet::new(),
         }
     }
 
@@ -190,7 +195,7 @@ impl Agency {
             cx.send(&from, Message::Registered(Registered { nonce, boot, deployment, timing }));
             return;
         }
-        let wall_ms = self.stamp(cx);
+        let wall_ms = self.stamp(cx.now);
         let office = self.office.as_mut().expect("checked by the caller");
         let nonce = register.nonce;
         if office.registering.len() >= REGISTERING_MAX || office.registering.insert(nonce, from.clone()).is_some() {
@@ -200,8 +205,9 @@ impl Agency {
     }
 
     fn on_beat(&mut self, cx: &mut Cx, from: Peer, beat: Beat) {
-        let Some(server) = self.state.servers.get(&from.id) else { return };
+        let Some(server) = self.state.servers.get(&from.id) else { return self.on_stranger(cx, &from) };
         let now = cx.now.time;
+        let stamp = self.stamp(cx.now);
         let process = (from.id, beat.boot);
         let present = server.boot == beat.boot;
         // An earlier process counts only as the owner of the epoch: it may have been replaced without being dead.
@@ -224,7 +230,7 @@ impl Agency {
             let follows =
                 json!({"op": "set", "ttl": BEAT_LIFE_S, "new": {"leader": leader, "lastTick": beat.last.tick.0}});
             let operations = [(format!("/arango/AsyncReplication/{id}"), follows)].into_iter().collect();
-            office.transient.transact(&operations, &serde_json::Map::new(), wall_ms).expect("a set can't fail");
+            office.transient.transact(&operations, &serde_json::Map::new(), stamp).expect("a set can't fail");
             office.look |= beat.last.epoch > self.state.begun;
             let unlisted = !self.state.is_listed(id);
             office.heard.insert(id, Heard { at: now, wall_ms, boot: beat.boot, beat: Some(beat.clone()), unlisted });
@@ -237,6 +243,19 @@ impl Agency {
                 office.leases.wait(Renewal { server: from, boot: beat.boot, epoch, seq: beat.seq, round });
             }
             _ => self.reply_to_beat(cx, &from, beat.seq, None),
+        }
+    }
+
+    /// A running server that this agency never registered: the agency's directories were lost, or it is another one. It
+    /// is told so, and does not come back by itself: what its data has seen is looked at when it registers (R11).
+    fn on_stranger(&mut self, cx: &mut Cx, from: &Peer) {
+        let reason = "this agency does not know the server: it has lost its data, or is another deployment's; the server \
+                      must be restarted to register again";
+        cx.send(from, Message::RegisterRefused { nonce: Nonce(0), reason: reason.into() });
+        let office = self.office.as_mut().expect("checked by the caller");
+        if office.strangers.len() < STRANGERS_MAX && office.strangers.insert(from.id) {
+            let text = format!("{} at {} beats, but has never registered with this agency", from.id, from.endpoint);
+            cx.note(Event::Says(crate::io::Severity::Warn, text.into()));
         }
     }
 
@@ -500,7 +519,7 @@ impl Agency {
             preferred: self.state.preferred,
             undecided: office.undecided.is_some(),
             meets_older_data: self.state.meets_older_data(),
-            maintenance: in_maintenance(&self.state, cx.now.wall_ms),
+            maintenance: in_maintenance(&self.state, self.stamp(cx.now)),
             lease_over_at: office.lease_over_at(&self.state),
             granted: office.leases.has_granted(lead.epoch),
             elected_at: office.leases.elected_at(lead.epoch),
@@ -524,7 +543,7 @@ impl Agency {
     }
 
     fn carry_out(&mut self, cx: &mut Cx, rule: u32, verdict: supervision::Verdict, lease_is_over: bool) -> bool {
-        let wall_ms = self.stamp(cx);
+        let wall_ms = self.stamp(cx.now);
         let epoch = self.state.lead.epoch;
         let leader = self.state.leader_process();
         let reason = verdict.sentence.clone();
@@ -592,12 +611,13 @@ impl Agency {
             return false;
         }
         let now = cx.now.time;
+        let wall_ms = self.stamp(cx.now);
         let frequency = self.config.supervision_frequency.max(Duration::from_millis(10));
         let office = self.office.as_mut().expect("in office");
         if now >= office.supervise_at {
             office.supervise_at = now.plus(frequency);
             office.look = true;
-            office.transient.expire(cx.now.wall_ms);
+            office.transient.expire(wall_ms);
         }
         if !std::mem::take(&mut office.look) {
             return false;
@@ -610,7 +630,7 @@ impl Agency {
 
     fn chore(&mut self, cx: &mut Cx) -> Option<Command> {
         let now = cx.now.time;
-        let wall_ms = self.stamp(cx);
+        let wall_ms = self.stamp(cx.now);
         if self.state.deployment.is_none() {
             let deployment = DeploymentId(cx.rng.next_u128());
             return Some(Command::Found { deployment, timing: self.config.timing, wall_ms });
@@ -619,7 +639,7 @@ impl Agency {
         if let Some(older) = self.state.older_lease
             && now >= office.timing_since.plus(older)
         {
-            return Some(Command::TimingSettled);
+            return Some(Command::TimingSettled { timing: self.state.timing, older_lease: older });
         }
         if let Some((leader, boot)) = self.state.leader_process()
             && let Some(heard) = office.heard.get(&leader).filter(|heard| heard.boot == boot)
@@ -643,7 +663,7 @@ impl Agency {
         if self.state.tree.get("/.agency", wall_ms).as_ref() != Some(&agency) {
             return write(json!({"/.agency": {"op": "set", "new": agency}}));
         }
-        let mode = if in_maintenance(&self.state, cx.now.wall_ms) { "Maintenance" } else { "Normal" };
+        let mode = if in_maintenance(&self.state, self.stamp(cx.now)) { "Maintenance" } else { "Normal" };
         if self.state.tree.get("/arango/Supervision/State/Mode", wall_ms) != Some(json!(mode)) {
             let state = json!({"Mode": mode, "Timestamp": iso_time(wall_ms)});
             return write(json!({"/arango/Supervision/State": {"op": "set", "new": state}}));

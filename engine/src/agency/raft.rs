@@ -14,7 +14,7 @@
 //! gives no vote to others).
 
 use super::log::{Log, Snapshot};
-use crate::io::Event;
+use crate::io::{Event, Severity};
 use crate::message::raft::{Body, LogEntry, Persist, SavedRaft};
 use crate::types::*;
 use bytes::Bytes;
@@ -28,6 +28,9 @@ const AHEAD_MAX: u64 = 4096;
 const PIECE_BYTES: usize = 1 << 20;
 /// A snapshot that claims to be larger is refused.
 const SNAPSHOT_BYTES_MAX: u64 = 1 << 32;
+
+/// What is kept behind a snapshot, whatever `compaction_keep` says; twice as much calls for a snapshot.
+const KEEP_BYTES_MAX: usize = 64 << 20;
 
 const META_HARD: &str = "raft.hard";
 const META_SNAPSHOT: &str = "raft.snapshot";
@@ -489,9 +492,19 @@ impl Raft {
                     self.count_votes(now);
                 }
             }
+            Body::Append { .. } | Body::Snapshot { .. } if self.is_leader() => {
+                self.disbelieve(from, "leads in the term of this leader");
+            }
             Body::Append { prev_index, prev_term, entries, commit, round } => {
+                let terms = entries.iter().map(|entry| entry.term);
+                if !std::iter::once(prev_term).chain(terms).chain([term]).is_sorted() {
+                    return self.disbelieve(from, "sends entries whose terms go back");
+                }
                 self.hear_leader(now, from, round);
                 self.on_append(prev_index, prev_term, entries, commit);
+            }
+            Body::Snapshot { index_term, .. } if index_term > term => {
+                self.disbelieve(from, "sends a snapshot of the future");
             }
             Body::Snapshot { index, index_term, total, offset, piece, round } => {
                 self.hear_leader(now, from, round);
@@ -527,8 +540,14 @@ impl Raft {
         }
     }
 
+    /// What an agent that keeps the promises can't have said. It is not acted upon, so nothing here depends on it.
+    fn disbelieve(&mut self, from: NodeId, what: &str) {
+        let text = format!("{from} {what} ({}): ignored", self.hard.term.0);
+        self.events.push(Event::Says(Severity::Error, text.into()));
+    }
+
     fn hear_leader(&mut self, now: Time, from: NodeId, round: u64) {
-        assert!(!self.is_leader(), "I1: two leaders in one term");
+        assert!(!self.is_leader(), "I1: a leader follows nobody in its own term");
         self.become_follower(now, self.hard.term, Some(from));
         self.heard_leader_at = Some(now);
         self.reset_election_timer(now);
@@ -542,7 +561,10 @@ impl Raft {
             None => prev_index < self.commit,
         };
         if !agrees {
-            assert!(prev_index > self.commit, "I2: a committed entry differs");
+            if prev_index <= self.commit {
+                let leader = self.leader.expect("an append comes from a leader");
+                return self.disbelieve(leader, "has another entry than the one committed here (I2)");
+            }
             let hint = match prev_index.cmp(&self.log.last_index()) {
                 std::cmp::Ordering::Greater => self.log.last_index() + 1,
                 _ => self.log.first_of_term_at(prev_index).max(self.commit + 1),
@@ -601,8 +623,10 @@ impl Raft {
     fn on_reply(&mut self, now: Time, from: NodeId, matched: u64, conflict: Option<u64>, round: u64) {
         let last = self.log.last_index();
         let Role::Leader(leading) = &mut self.role else { return };
+        if matched > last || round > leading.round {
+            return self.disbelieve(from, "acknowledges what was never sent");
+        }
         let peer = leading.peers.get_mut(&from).expect("a voter");
-        assert!(matched <= last && round <= leading.round, "a follower acknowledges what was never sent");
         peer.heard_at = now;
         peer.round = peer.round.max(round);
         peer.matched = peer.matched.max(matched);
@@ -623,6 +647,9 @@ impl Raft {
 
     fn on_snapshot_reply(&mut self, now: Time, from: NodeId, index: u64, offset: u64, round: u64) {
         let Role::Leader(leading) = &mut self.role else { return };
+        if round > leading.round {
+            return self.disbelieve(from, "answers a round that has not begun");
+        }
         let peer = leading.peers.get_mut(&from).expect("a voter");
         peer.heard_at = now;
         peer.round = peer.round.max(round);
@@ -821,7 +848,9 @@ impl Raft {
 
     /// Whether the state machine, which has applied everything up to `applied`, should make a snapshot.
     pub fn wants_snapshot(&self, applied: u64) -> bool {
-        applied >= self.log.snapshot.index + self.settings.compaction_step
+        let snapshot = self.log.snapshot.index;
+        let heavy = self.log.bytes() > 2 * KEEP_BYTES_MAX && applied > snapshot;
+        heavy || applied >= snapshot + self.settings.compaction_step
     }
 
     pub fn compact(&mut self, index: u64, state: Bytes) {
@@ -829,7 +858,8 @@ impl Raft {
         let term = self.log.term_at(index).expect("an applied entry after the snapshot is in the log");
         self.log.snapshot = Snapshot { index, term, state };
         self.snapshot_dirty = true;
-        let compact_to = index.saturating_sub(self.settings.compaction_keep);
+        let light = self.log.first_within(index, KEEP_BYTES_MAX) - 1;
+        let compact_to = index.saturating_sub(self.settings.compaction_keep).max(light);
         if compact_to >= self.log.first_index() {
             self.log.compact_to(compact_to);
             self.compact = Some(compact_to);

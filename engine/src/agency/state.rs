@@ -63,8 +63,11 @@ pub enum Command {
     SetTiming {
         timing: Timing,
     },
-    /// Every lease that was granted under an earlier timing is over (R9).
-    TimingSettled,
+    /// Every lease that was granted under a timing before this one is over (R9). Means nothing if it was changed again.
+    TimingSettled {
+        timing: Timing,
+        older_lease: Duration,
+    },
     Expire {
         wall_ms: u64,
     },
@@ -151,7 +154,7 @@ impl Failover {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct ClientWrite {
     index: u64,
-    checksum: u32,
+    checksum: u64,
 }
 
 /// What an entry came to.
@@ -207,7 +210,8 @@ pub struct State {
     pub under_way: Option<Failover>,
     pub finished: VecDeque<Failover>,
     clients: BTreeMap<String, ClientWrite>,
-    clients_in_order: VecDeque<String>,
+    /// By the index of their latest write.
+    clients_in_order: BTreeMap<u64, String>,
     #[serde(skip)]
     query: Map<String, Value>,
     #[serde(skip)]
@@ -310,8 +314,10 @@ impl State {
                 self.timing = timing;
                 Outcome::Nothing
             }
-            Command::TimingSettled => {
-                self.older_lease = None;
+            Command::TimingSettled { timing, older_lease } => {
+                if (self.timing, self.older_lease) == (timing, Some(older_lease)) {
+                    self.older_lease = None;
+                }
                 Outcome::Nothing
             }
             Command::Expire { wall_ms } => {
@@ -371,11 +377,12 @@ impl State {
         let operations = parsed.get(0).and_then(Value::as_object).unwrap_or(&none);
         let preconditions = parsed.get(1).and_then(Value::as_object).unwrap_or(&none);
         let client = parsed.get(2).and_then(Value::as_str).filter(|client| !client.is_empty());
-        let checksum = crc32fast::hash(transaction.as_bytes());
+        let checksum = fnv(0, transaction.as_bytes());
         if let Some(earlier) = client.and_then(|client| self.clients.get(client))
             && earlier.checksum == checksum
         {
-            // The same transaction again, from a client that did not hear the answer.
+            // The same transaction again, from a client that did not hear the answer. (ArangoDB would apply it again
+            // and leaves it to the client to inquire first; an id is made for one transaction there, too.)
             return Ok(earlier.index);
         }
         match self.tree.transact(operations, preconditions, self.wall_ms) {
@@ -396,11 +403,12 @@ impl State {
     }
 
     fn remember(&mut self, client: String, write: ClientWrite) {
-        if self.clients.insert(client.clone(), write).is_none() {
-            self.clients_in_order.push_back(client);
+        self.clients_in_order.insert(write.index, client.clone());
+        if let Some(earlier) = self.clients.insert(client, write) {
+            self.clients_in_order.remove(&earlier.index);
         }
         if self.clients_in_order.len() > CLIENTS_MAX
-            && let Some(oldest) = self.clients_in_order.pop_front()
+            && let Some((_, oldest)) = self.clients_in_order.pop_first()
         {
             self.clients.remove(&oldest);
         }

@@ -1,6 +1,7 @@
 //! Whole agents in a small deterministic world: a network that delays, loses and repeats, disks that lose what was not
 //! done, clocks that run at different rates, and servers that keep their side of the contract and nothing else.
 
+use super::state::iso_time;
 use super::*;
 use crate::http::{Method, Request, Response, header};
 use crate::io::{OpResult, RequestId};
@@ -108,6 +109,8 @@ struct World {
     delay_max: Duration,
     /// Endpoints that nothing reaches and nothing leaves.
     cut: Vec<Endpoint>,
+    /// How wrong the agents' wall clocks are.
+    wall_ahead_ms: u64,
     events: Vec<(usize, Event)>,
     replies: BTreeMap<u64, Response>,
     requests: u64,
@@ -161,6 +164,7 @@ impl World {
             loss_percent: 0,
             delay_max: Duration::from_millis(2),
             cut: Vec::new(),
+            wall_ahead_ms: 0,
             events: Vec::new(),
             replies: BTreeMap::new(),
             requests: 0,
@@ -250,7 +254,10 @@ impl World {
     }
 
     fn clock(&self, i: usize) -> Now {
-        Now { time: self.machines[i].local(self.now), wall_ms: 1_700_000_000_000 + self.now.0 / 1_000_000 }
+        Now {
+            time: self.machines[i].local(self.now),
+            wall_ms: 1_700_000_000_000 + self.wall_ahead_ms + self.now.0 / 1_000_000,
+        }
     }
 
     fn step_agent(&mut self, i: usize, input: Input) {
@@ -820,6 +827,206 @@ fn a_server_taken_out_of_the_plan_comes_back_only_if_it_lives() {
     let id = world.servers[live].peer.id;
     let failed = |e: &Event| matches!(e, Event::HealthChanged { server, to: Health::Failed, .. } if *server == id);
     assert!(!world.events[before..].iter().any(|(_, e)| failed(e)), "a live server was recorded as failed");
+}
+
+#[test]
+fn a_wall_clock_that_was_wrong_once_does_not_stop_time() {
+    let mut world = World::new(3, 1, 19);
+    world.wait_for_leader(5_000);
+    let day_ms = 24 * 3600 * 1000;
+    world.wall_ahead_ms = 75 * 365 * day_ms;
+    world.ask(Method::Post, "/_api/agency/write", json!([[{"/a": 1}]]));
+    world.run(100);
+    world.wall_ahead_ms = 0;
+    let agency = &world.machines[0].agent.as_ref().unwrap().agency;
+    assert!(
+        agency.state.wall_ms < world.clock(0).wall_ms + 30 * day_ms,
+        "one entry sets the time ahead by a day at most"
+    );
+    let soon = json!([[{"/soon": {"op": "set", "new": 1, "ttl": 2}}]]);
+    world.ask(Method::Post, "/_api/agency/write", soon);
+    let until = iso_time(agency_time(&world) + 3_000);
+    world.ask(Method::Post, "/_api/agency/write", json!([[{"/arango/Supervision/Maintenance": until}]]));
+    world.run(1_000);
+    assert_eq!((world.value("/soon"), world.value("/arango/Supervision/State/Mode")), (json!(1), json!("Maintenance")));
+    world.run(4_000);
+    assert_eq!((world.value("/soon"), world.value("/arango/Supervision/State/Mode")), (Value::Null, json!("Normal")));
+    let kept = world.machines.iter().all(|m| !m.agent.as_ref().unwrap().agency.state.tree.has("/soon", 0));
+    assert!(kept, "expired, and removed by an entry");
+}
+
+fn agency_time(world: &World) -> u64 {
+    let leader = world.agency_leader().unwrap();
+    world.machines[leader].agent.as_ref().unwrap().agency.stamp(world.clock(leader))
+}
+
+#[test]
+fn a_lowered_lease_is_settled_only_by_who_waited_for_it() {
+    let mut state = State::default();
+    let timing = |ms| Timing { lease: Duration::from_millis(ms), drift_permille: 200 };
+    let mut index = 0;
+    let mut apply = |state: &mut State, command: Command| {
+        index += 1;
+        state.apply(index, Term(1), &postcard::to_allocvec(&command).unwrap());
+    };
+    apply(&mut state, Command::Found { deployment: DeploymentId(1), timing: timing(800), wall_ms: 1 });
+    apply(&mut state, Command::SetTiming { timing: timing(600) });
+    let settled = Command::TimingSettled { timing: timing(600), older_lease: Duration::from_millis(800) };
+    apply(&mut state, Command::SetTiming { timing: timing(400) });
+    apply(&mut state, settled);
+    assert_eq!(state.older_lease, Some(Duration::from_millis(800)), "R9: nobody has waited since the second change");
+    apply(&mut state, Command::TimingSettled { timing: timing(400), older_lease: Duration::from_millis(800) });
+    assert_eq!(state.older_lease, None);
+}
+
+#[test]
+fn a_change_of_the_timing_is_answered_when_it_is_made() {
+    let mut world = World::new(3, 1, 20);
+    world.wait_for_leader(5_000);
+    let timing = json!({"leaseMs": 700, "driftPermille": 100});
+    assert_eq!(world.ask(Method::Put, "/_api/tanist/timing", timing).status, 200);
+    let leader = world.agency_leader().unwrap();
+    let agency = &world.machines[leader].agent.as_ref().unwrap().agency;
+    assert_eq!(agency.state.timing.lease, Duration::from_millis(700));
+}
+
+#[test]
+fn numbers_that_counting_never_reaches_are_refused() {
+    let from = Peer { id: server_id(1), endpoint: endpoint(8001) };
+    let register = |seen| {
+        let (nonce, store, host) = (Nonce(1), StoreId(1), String::new());
+        let register = Register { nonce, store, deployment: None, seen: Epoch(seen), advertised: None, host };
+        Envelope { from: from.clone(), to: None, message: Message::Register(register) }
+    };
+    let consensus = |term, prev_index| {
+        let (prev_term, entries, commit, round) = (Term(1), Vec::new(), 0, 0);
+        let body = crate::message::raft::Body::Append { prev_index, prev_term, entries, commit, round };
+        let raft = crate::message::raft::Raft::Consensus(Consensus { disk: StoreId(1), term: Term(term), body });
+        Envelope { from: from.clone(), to: None, message: Message::Raft(raft) }
+    };
+    for envelope in [register(7), consensus(7, 7)] {
+        assert_eq!(Envelope::decode(&envelope.encode()), Ok(envelope));
+    }
+    for envelope in [register(u64::MAX), consensus(u64::MAX, 7), consensus(7, u64::MAX)] {
+        assert!(Envelope::decode(&envelope.encode()).unwrap_err().contains("number"));
+    }
+}
+
+#[test]
+fn a_confused_agent_is_not_believed() {
+    use crate::message::raft::{Body, LogEntry, Raft};
+    let mut world = World::new(3, 1, 21);
+    world.wait_for_leader(5_000);
+    let leader = world.agency_leader().unwrap();
+    let (liar, follower) = ((leader + 1) % 3, (leader + 2) % 3);
+    let agency = |w: &World, i: usize| w.machines[i].agent.as_ref().unwrap().agency.raft.as_ref().unwrap().term();
+    let term = agency(&world, leader);
+    let from = Peer { id: world.machines[liar].id, endpoint: world.machines[liar].config.endpoint.clone() };
+    let append = |prev_index, prev_term, entries| Body::Append { prev_index, prev_term, entries, commit: 0, round: 0 };
+    let lies = [
+        (leader, append(0, Term(0), Vec::new())),
+        (leader, Body::AppendReply { matched: 1 << 40, conflict: None, round: 0 }),
+        (leader, Body::AppendReply { matched: 0, conflict: None, round: 1 << 40 }),
+        (leader, Body::SnapshotReply { index: 1, offset: 0, round: 1 << 40 }),
+        (follower, append(2, Term(term.0 + 1), Vec::new())),
+        (follower, append(u64::MAX >> 8, term, vec![LogEntry { term: Term(0), data: Bytes::new() }])),
+        (
+            follower,
+            Body::Snapshot {
+                index: 1 << 40,
+                index_term: Term(term.0 + 1),
+                total: 0,
+                offset: 0,
+                piece: Bytes::new(),
+                round: 0,
+            },
+        ),
+    ];
+    for (to, body) in lies {
+        let message = Message::Raft(Raft::Consensus(Consensus { disk: world.machines[liar].disk_id, term, body }));
+        world.step_agent(to, Input::Message(Envelope { from: from.clone(), to: None, message }));
+    }
+    // A committed entry of another term: from the leader itself, as far as the follower can tell.
+    let index = world.machines[follower].agent.as_ref().unwrap().agency.raft.as_ref().unwrap().commit();
+    let from = Peer { id: world.machines[leader].id, endpoint: world.machines[leader].config.endpoint.clone() };
+    let body = append(index, Term(term.0 - 1), Vec::new());
+    let message = Message::Raft(Raft::Consensus(Consensus { disk: world.machines[leader].disk_id, term, body }));
+    world.step_agent(follower, Input::Message(Envelope { from, to: None, message }));
+    let complaints = |e: &Event| matches!(e, Event::Says(_, text) if text.contains("ignored"));
+    assert_eq!(world.events.iter().filter(|(_, e)| complaints(e)).count(), 8);
+    world.run(2_000);
+    assert_eq!((agency(&world, leader), world.agency_leader()), (term, Some(leader)));
+    world.wait_for_leader(1_000);
+}
+
+#[test]
+fn an_agent_whose_disk_is_full_can_be_stopped() {
+    let mut world = World::new(1, 0, 22);
+    world.run(1_000);
+    let write = Request::new(Method::Post, "/_api/agency/write").with_body(&b"[[{\"/a\": 1}]]"[..]);
+    world.request(0, write);
+    let (_, op, _) = world.machines[0].pending.pop().unwrap();
+    world.step_agent(0, Input::Done { op, result: OpResult::Failed(crate::db::store::StoreError::Full) });
+    world.step_agent(0, Input::Stop);
+    assert!(world.machines[0].agent.is_none(), "there is nothing to wait for");
+}
+
+#[test]
+fn a_client_that_goes_on_writing_is_not_forgotten() {
+    let mut state = State::default();
+    let mut index = 0;
+    let mut write = |client: &str, value: u64| {
+        index += 1;
+        let transaction = json!([{"/a": value}, {}, client]).to_string();
+        let command = Command::Write { transaction, privileged: false, wall_ms: 1 };
+        state.apply(index, Term(1), &postcard::to_allocvec(&command).unwrap());
+        (state.client_index("busy"), state.client_index("idle"))
+    };
+    write("busy", 0);
+    write("idle", 0);
+    for i in 0..9_990 {
+        write(&format!("other-{i}"), 0);
+    }
+    let (Some(busy), Some(_)) = write("busy", 1) else { panic!("both are remembered") };
+    for i in 0..20 {
+        write(&format!("later-{i}"), 0);
+    }
+    assert_eq!(write("last", 0), (Some(busy), None), "who wrote long ago goes first");
+}
+
+#[test]
+fn what_is_kept_of_the_log_is_bounded_in_bytes() {
+    let mut world = World::new(1, 0, 23);
+    world.crash_agent(0);
+    world.machines[0].config.compaction_step = 100_000;
+    world.machines[0].config.compaction_keep = 100_000;
+    world.start_agent(0);
+    world.run(1_000);
+    let value = "x".repeat(2 << 20);
+    for i in 0..100 {
+        let write = json!([[{"/big": value}, {}, format!("client-{i}")]]);
+        assert_eq!(world.ask(Method::Post, "/_api/agency/write", write).status, 200);
+    }
+    let agency = &world.machines[0].agent.as_ref().unwrap().agency;
+    assert!(agency.raft.as_ref().unwrap().log().bytes() <= 140 << 20);
+    assert!(agency.history_bytes <= HISTORY_BYTES_MAX && agency.history.len() < 20);
+    let kept: usize = world.machines[0].disk.entries.values().map(Bytes::len).sum();
+    assert!(kept <= 140 << 20, "{kept} bytes on the disk");
+    let state = world.ask(Method::Get, "/_api/agency/state", Value::Null);
+    assert!(state.body.len() < 8 << 20, "the state is shown in {} bytes", state.body.len());
+}
+
+#[test]
+fn a_running_server_that_the_agency_does_not_know_is_told() {
+    let mut world = World::new(1, 1, 24);
+    world.run(1_000);
+    let s = world.add_server();
+    world.servers[s].boot = Some(Boot(3));
+    world.servers[s].nonce = Nonce(0); // The answer names no process.
+    world.run(500);
+    assert!(world.servers[s].refused.as_ref().unwrap().contains("does not know"));
+    let said = |e: &Event| matches!(e, Event::Says(_, text) if text.contains("never registered"));
+    assert_eq!(world.events.iter().filter(|(_, e)| said(e)).count(), 1, "said once");
 }
 
 #[test]

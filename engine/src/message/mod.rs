@@ -17,6 +17,10 @@ pub const VERSION: u8 = 1;
 /// Bound on one encoded envelope.
 pub const ENVELOPE_BYTES_MAX: usize = 64 << 20;
 
+/// Terms, epochs, indexes and other counters beyond this are refused: counting never gets there, and so adding to one
+/// never overflows.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// A node as others address it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Peer {
@@ -39,7 +43,14 @@ impl Envelope {
 
     pub fn decode(bytes: &[u8]) -> Result<Envelope, String> {
         match bytes.split_first() {
-            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|e| format!("malformed peer message: {e}")),
+            Some((&VERSION, rest)) => {
+                let envelope: Envelope =
+                    postcard::from_bytes(rest).map_err(|e| format!("malformed peer message: {e}"))?;
+                match envelope.message.largest_number() {
+                    0..=NUMBER_MAX => Ok(envelope),
+                    number => Err(format!("a peer message of {} holds the number {number}", envelope.from.id)),
+                }
+            }
             Some((other, _)) => Err(format!("peer message of version {other}, this node speaks {VERSION}")),
             None => Err("empty peer message".into()),
         }
@@ -64,7 +75,8 @@ pub enum Message {
 
     // The agency to servers.
     Registered(Registered),
-    /// This process can't be a member: another deployment, a lower epoch than the data has seen, … (R11).
+    /// This process can't be a member: another deployment, a lower epoch than the data has seen, … (R11). With nonce 0
+    /// it answers a beat of a server that the agency does not know.
     RegisterRefused {
         nonce: Nonce,
         reason: String,
@@ -99,6 +111,50 @@ pub enum Message {
     NotServing {
         epoch: Epoch,
     },
+}
+
+impl Message {
+    /// The largest of the numbers that the receiver counts on from.
+    fn largest_number(&self) -> u64 {
+        let position = |p: &Position| p.epoch.0.max(p.tick.0);
+        let rows = |history: &[EpochRow]| history.iter().map(|row| row.epoch.0.max(row.first.0)).max().unwrap_or(0);
+        let copy = |id: &SnapshotId| id.epoch.0.max(id.boot.0).max(id.number);
+        let lead = |lead: &Leadership| {
+            lead.index.max(lead.epoch.0).max(lead.leader.as_ref().map_or(0, |leader| leader.boot.0))
+        };
+        let largest = |numbers: &[u64]| numbers.iter().copied().max().unwrap_or(0);
+        match self {
+            Message::Raft(raft::Raft::Gossip(_)) => 0,
+            Message::Raft(raft::Raft::Consensus(consensus)) => consensus.term.0.max(consensus.body.largest_number()),
+            Message::Register(m) => m.seen.0,
+            Message::Beat(m) => largest(&[m.boot.0, m.seq, m.renew.unwrap_or_default().0, position(&m.last), m.seen.0]),
+            Message::Report(m) => largest(&[m.term.0, m.epoch.0, m.boot.0, position(&m.last), m.seen.0]),
+            Message::Release(m) => largest(&[m.boot.0, m.epoch.0, position(&m.last)]),
+            Message::Call { call, .. } | Message::Answer { call, .. } => *call,
+            Message::Registered(m) => m.boot.0,
+            Message::RegisterRefused { .. } | Message::NotLeader { .. } => 0,
+            Message::BeatReply(m) => {
+                let grant = m.grant.map_or(0, |grant| grant.boot.0.max(grant.epoch.0));
+                largest(&[m.seq, lead(&m.lead), grant])
+            }
+            Message::Lead(m) => lead(m),
+            Message::Freeze(m) => m.term.0.max(m.epoch.0),
+            Message::Follow(m) => {
+                let of_copy = m.copy.as_ref().map_or(0, copy);
+                largest(&[m.epoch.0, m.boot.0, position(&m.last), rows(&m.history), of_copy])
+            }
+            Message::Append(m) => {
+                let entries = m.entries.iter().map(|entry| position(&entry.position())).max().unwrap_or(0);
+                largest(&[m.epoch.0, m.boot.0, position(&m.prev), entries, position(&m.leader_last)])
+            }
+            Message::Acknowledge(m) => largest(&[m.epoch.0, m.boot.0, position(&m.durable)]),
+            Message::Diverged(m) => largest(&[m.epoch.0, m.boot.0, position(&m.last), position(&m.common)]),
+            Message::SnapshotOffer(m) => largest(&[copy(&m.id), position(&m.start), rows(&m.history)]),
+            Message::SnapshotRequest(m) => copy(&m.id),
+            Message::SnapshotPiece(m) => copy(&m.id).max(position(&m.exact_at)),
+            Message::NotServing { epoch } => epoch.0,
+        }
+    }
 }
 
 // ---- servers and the agency -----------------------------------------------------------------------------------------

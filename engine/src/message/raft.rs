@@ -86,6 +86,26 @@ pub enum Body {
     TimeoutNow,
 }
 
+impl Body {
+    /// The largest of the numbers that the receiver counts on from.
+    pub(super) fn largest_number(&self) -> u64 {
+        let largest = |numbers: &[u64]| numbers.iter().copied().max().unwrap_or(0);
+        match self {
+            Body::RequestVote { last_index, last_term, .. } => largest(&[*last_index, last_term.0]),
+            Body::VoteReply { .. } | Body::TimeoutNow => 0,
+            Body::Append { prev_index, prev_term, entries, commit, round } => {
+                let terms = entries.iter().map(|entry| entry.term.0).max().unwrap_or(0);
+                largest(&[*prev_index, prev_term.0, terms, *commit, *round])
+            }
+            Body::AppendReply { matched, conflict, round } => largest(&[*matched, conflict.unwrap_or(0), *round]),
+            Body::Snapshot { index, index_term, total, offset, round, .. } => {
+                largest(&[*index, index_term.0, *total, *offset, *round])
+            }
+            Body::SnapshotReply { index, offset, round } => largest(&[*index, *offset, *round]),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
     pub term: Term,
