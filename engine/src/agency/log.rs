@@ -1,7 +1,7 @@
 //! The Raft log in memory: a snapshot, and the entries around and after it.
 //!
-//! Entries behind the snapshot are kept for agents that lag a little (`compaction_keep`, and within a bound in bytes); the snapshot is for those
-//! that lag more. Nothing here knows what is durable; that is `raft`'s concern.
+//! Entries behind the snapshot are kept for agents that lag a little (`compaction_keep`, and within a bound in bytes);
+//! the snapshot is for those that lag more. Nothing here knows what is durable; that is `raft`'s concern.
 
 use crate::message::raft::LogEntry;
 use crate::types::*;
