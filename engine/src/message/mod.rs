@@ -131,7 +131,7 @@ impl Message {
             Message::Report(m) => largest(&[m.term.0, m.epoch.0, m.boot.0, position(&m.last), m.seen.0]),
             Message::Release(m) => largest(&[m.boot.0, m.epoch.0, position(&m.last)]),
             Message::Call { call, .. } | Message::Answer { call, .. } => *call,
-            Message::Registered(m) => m.boot.0,
+            Message::Registered(Registered { boot, .. }) | Message::Superseded { boot, .. } => boot.0,
             Message::RegisterRefused { .. } | Message::NotLeader { .. } => 0,
             Message::BeatReply(m) => {
                 let grant = m.grant.map_or(0, |grant| grant.boot.0.max(grant.epoch.0));
