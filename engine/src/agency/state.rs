@@ -24,6 +24,7 @@ pub const ADOPT_KEY: &str = "/arango/Supervision/AdoptDeployment";
 const FAILOVERS_MAX: usize = 32;
 const CLIENTS_MAX: usize = 10_000;
 const SERVERS_MAX: usize = 1000;
+const EARLIER_MAX: usize = 16;
 
 /// A log entry. The entry that begins a term is empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,6 +108,8 @@ pub struct ServerRecord {
     /// Servers are numbered in the order of their first registration.
     pub number: u32,
     pub seen: Epoch,
+    /// Of its latest processes before this one: a registration that was under way for long must not bring one back.
+    pub earlier: VecDeque<Nonce>,
 }
 
 impl ServerRecord {
@@ -495,6 +498,9 @@ impl State {
         {
             return Ok(known.boot);
         }
+        if known.is_some_and(|known| known.earlier.contains(&register.nonce)) {
+            return Err("a later process has registered for this server".into());
+        }
         if let Some(known) = known
             && known.store == register.store
             && register.seen < known.seen
@@ -509,6 +515,11 @@ impl State {
         if known.is_none() && self.servers.len() >= SERVERS_MAX {
             return Err("too many servers are registered".into());
         }
+        let mut earlier = known.map_or_else(VecDeque::new, |known| known.earlier.clone());
+        earlier.extend(known.map(|known| known.nonce));
+        if earlier.len() > EARLIER_MAX {
+            earlier.pop_front();
+        }
         let id = peer.id;
         let boot = Boot(known.map_or(0, |known| known.boot.0) + 1);
         let number = known.map_or_else(|| self.servers.len() as u32 + 1, |known| known.number);
@@ -521,6 +532,7 @@ impl State {
             host: register.host,
             number,
             seen: register.seen,
+            earlier,
         };
         self.servers.insert(id, record.clone());
         self.list(&record);

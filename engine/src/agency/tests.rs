@@ -1017,6 +1017,27 @@ fn what_is_kept_of_the_log_is_bounded_in_bytes() {
 }
 
 #[test]
+fn a_late_registration_of_a_dead_process_does_not_replace_the_living_one() {
+    let mut world = World::new(3, 2, 25);
+    world.wait_for_leader(5_000);
+    world.run(500);
+    let s = 1;
+    let old = world.crash_server(s);
+    world.start_server(s);
+    world.run(1_000);
+    let boot = world.servers[s].boot;
+    assert_eq!(boot, Some(Boot(2)));
+    let living = std::mem::replace(&mut world.servers[s].nonce, old);
+    world.servers[s].boot = None;
+    world.beat(s);
+    (world.servers[s].nonce, world.servers[s].boot) = (living, boot);
+    world.run(1_000);
+    let leader = world.agency_leader().unwrap();
+    let record = &world.machines[leader].agent.as_ref().unwrap().agency.state.servers[&world.servers[s].peer.id];
+    assert_eq!((record.boot, record.nonce), (Boot(2), living));
+}
+
+#[test]
 fn a_running_server_that_the_agency_does_not_know_is_told() {
     let mut world = World::new(1, 1, 24);
     world.run(1_000);
