@@ -13,7 +13,7 @@ use tanist_engine::types::{Boot, Epoch, NodeId, Time};
 struct Seat {
     incarnation: u64,
     /// When each renewal was sent, on the server's clock.
-    sent: BTreeMap<u64, Time>,
+    sent: BTreeMap<u64, (Boot, Time)>,
     /// What the agency has granted to this process.
     lease: Option<(Epoch, Time)>,
     released: Epoch,
@@ -74,10 +74,10 @@ impl Lease {
     pub fn sent(&mut self, ctx: &Ctx, envelope: &Envelope) -> Verdict {
         match &envelope.message {
             Message::Beat(beat) => {
-                let local = ctx.local;
+                let sent = (beat.boot, ctx.local);
                 let seat = self.seat(ctx);
                 // A beat that is sent again keeps its number; the first sending is what the lease may count from.
-                seat.sent.entry(beat.seq).or_insert(local);
+                seat.sent.entry(beat.seq).or_insert(sent);
                 while seat.sent.len() > 1000 {
                     seat.sent.pop_first();
                 }
@@ -104,7 +104,10 @@ impl Lease {
                 self.told(&reply.lead)?;
                 let Some(grant) = reply.grant else { return Ok(()) };
                 let seat = self.seat(ctx);
-                let Some(sent) = seat.sent.get(&reply.seq) else { return Ok(()) };
+                // A grant to an earlier process of this machine, however late, is none to this one.
+                let Some((_, sent)) = seat.sent.get(&reply.seq).filter(|(boot, _)| *boot == grant.boot) else {
+                    return Ok(());
+                };
                 let end = sent.plus(grant.timing.usable());
                 match seat.lease {
                     Some((epoch, _)) if epoch > grant.epoch => {}
