@@ -92,6 +92,10 @@ impl Server {
                 let shipping = leader::Leader::new(epoch, self.boot, entry.position(), &self.timing, chunk_bytes);
                 reign.shipping = Some(shipping);
                 self.try_open(cx);
+                // The agency grants nothing before it knows that the first epoch has begun.
+                if let Some(link) = &mut self.link {
+                    link.hurry(cx.now.time);
+                }
             }
             other => {
                 let text = format!("epoch {} can't begin: {other:?}", epoch.0);

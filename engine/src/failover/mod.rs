@@ -423,8 +423,13 @@ impl Server {
         }
     }
 
+    /// The agency refuses this process, or (with no nonce) does not know it any more. Said once for each reason.
     fn register_refused(&mut self, cx: &mut Cx, nonce: Nonce, reason: String) {
-        if nonce == self.config.nonce && self.boot == Boot(0) && self.refused.as_ref() != Some(&reason) {
+        let about_us = match self.boot {
+            Boot(0) => nonce == self.config.nonce,
+            _ => nonce == Nonce(0),
+        };
+        if about_us && self.refused.as_ref() != Some(&reason) {
             cx.note(Event::Says(Severity::Error, format!("the agency refuses this server: {reason}").into()));
             self.refused = Some(reason);
         }
