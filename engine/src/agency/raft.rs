@@ -192,9 +192,14 @@ impl Raft {
             outbox: Vec::new(),
             events: Vec::new(),
         };
-        // An agent alone has nobody to wait for.
+        // An agent alone has nobody to wait for. In a pool that has just formed nobody can lead yet: a short wait will
+        // do: just long enough that two agents seldom stand at the same time.
         if raft.settings.voters.len() > 1 {
             raft.reset_election_timer(now);
+            if raft.hard.term == Term(0) {
+                let wait = raft.rng.between(Duration::ZERO, raft.settings.election_timeout_min / 4);
+                raft.election_at = now.plus(wait);
+            }
         }
         raft
     }
