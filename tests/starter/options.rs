@@ -4,6 +4,7 @@ use crate::{PROGRAM, agents, log, servers, start, tanist};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use tanist_tests::process::free_ports;
+use tanist_tests::wait::wait_until;
 
 #[test]
 fn what_can_not_work_is_refused_before_anything_runs() {
@@ -69,9 +70,14 @@ fn options_reach_those_they_are_for() {
     for child in agents(&started).iter().chain(&servers(&started)) {
         assert!(log(&started, child).contains(" DEBUG "), "{child}");
     }
-    let (code, text) = started.command(&["status", "--json"]);
-    assert_eq!(code, 0, "{text}");
-    let report: Value = serde_json::from_str(&text).expect("JSON");
+    let mut report = Value::Null;
+    wait_until("the agency knows all servers to be well", || {
+        let (code, text) = started.command(&["status", "--json"]);
+        assert_eq!(code, 0, "{text}");
+        report = serde_json::from_str(&text).expect("JSON");
+        let servers = report["servers"].as_array().expect("a list");
+        servers.len() == 3 && servers.iter().all(|server| server["agency"]["health"] == json!("GOOD"))
+    });
     assert_eq!(report["agency"]["timing"]["leaseMs"], json!(3000));
     shape(&report);
     assert!(started.process.terminate().success());

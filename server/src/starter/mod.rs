@@ -175,6 +175,21 @@ async fn find_leader(deployment: &Deployment) -> Option<Endpoint> {
     None
 }
 
+/// Until every server knows the leader, within a bound: a follower that is away keeps nobody from the leader. A server
+/// that leads or follows answers `/_api/version`, one that does neither refuses.
+async fn wait_for_followers(deployment: &Deployment) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(3);
+    for server in deployment.endpoints(Role::Server) {
+        while tokio::time::Instant::now() < until {
+            let answer = deployment.client.get(&server, "/_api/version", Duration::from_secs(1)).await;
+            if answer.is_ok_and(|answer| answer.status == 200) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
 /// Says who leads, when that is known and whenever it changes.
 async fn announce(deployment: Arc<Deployment>) {
     let servers = deployment.endpoints(Role::Server);
@@ -184,6 +199,7 @@ async fn announce(deployment: Arc<Deployment>) {
         let leader = find_leader(&deployment).await;
         if leader.is_some() && leader != said {
             if said.is_none() {
+                wait_for_followers(&deployment).await;
                 println!("\nReady. Connect to");
                 for server in &servers {
                     let role = match deployment.setup.mode {
