@@ -321,16 +321,18 @@ impl Port {
         }
         let Some(view) = self.views.load() else { return self.through_loop(request).await };
         let seed = Rng::new(self.seed.fetch_add(1, Ordering::Relaxed)).next_u64();
-        match gate::admit(&view, request.clone(), clock::now(), seed) {
+        match gate::admit(&view, request, clock::now(), seed) {
             Admission::Refuse(response) => response,
-            Admission::Run(run) if !run.writes => self.read(run, request).await,
-            Admission::Run(_) => self.through_loop(request).await,
+            Admission::Run(run) if run.writes => self.through_loop(run.request).await,
+            Admission::Run(run) => self.read(run).await,
         }
     }
 
     /// R13: admitted before the snapshot is opened; confirmed by the newest view, and then by the clock.
-    async fn read(&self, run: Run, request: Request) -> Response {
+    async fn read(&self, run: Run) -> Response {
         let ticket = run.ticket();
+        // Kept for what turns out to need the loop.
+        let request = run.request.clone();
         let perform = || match self.store.snapshot() {
             Ok(snapshot) => exec::read(Op::Run(run), &*snapshot),
             Err(e) => OpResult::Failed(e),

@@ -122,11 +122,8 @@ impl Server {
     }
 
     pub(super) fn end_reign(&mut self, cx: &mut Cx, why: &'static str) {
-        if let Some(reign) = self.reign.take() {
-            if !self.gate_shut {
-                self.gate_shut = true;
-                cx.note(Event::LeaseLost { epoch: reign.epoch, why });
-            }
+        self.lose_lease(cx, why);
+        if self.reign.take().is_some() {
             self.lease.drop_all();
             self.view_old = true;
         }
