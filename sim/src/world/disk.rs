@@ -1,0 +1,111 @@
+//! The disk: batches of writes, reads, and what a crash leaves of them.
+
+use super::words::{Brief, cut};
+use super::*;
+
+impl World {
+    pub(super) fn synced(&mut self, node: usize) {
+        let Some(process) = &mut self.machines[node].process else { return };
+        let batch = process.take_batch();
+        let results = self.perform(node, batch);
+        let incarnation = self.machines[node].incarnation;
+        for (op, result) in results {
+            // A step may end the process.
+            if self.process(node, incarnation).is_some() {
+                self.step(node, Input::Done { op, result });
+            }
+        }
+        self.begin_batch(node);
+    }
+
+    /// Performs ops, shows them to the checkers.
+    pub(super) fn perform(
+        &mut self,
+        node: usize,
+        batch: Vec<(tanist_engine::io::OpId, Op)>,
+    ) -> Vec<(tanist_engine::io::OpId, OpResult)> {
+        let results = self.machines[node].perform(batch);
+        let ctx = self.ctx(node);
+        let mut done = Vec::with_capacity(results.len());
+        for (id, op, result) in results {
+            if self.trace.on() {
+                self.say(node, format_args!("disk {}", cut(&format!("{:?}", Brief(&op, &result)))));
+            }
+            if node < self.agents {
+                if let (Op::Persist(persist), OpResult::Persisted) = (&op, &result) {
+                    let verdict = self.agency.persisted(&ctx, persist);
+                    self.hold(verdict);
+                }
+            } else {
+                let mut effect = None;
+                if let (Op::Run(run), OpResult::Ran(ran)) = (&op, &result)
+                    && let Some(number) = model::op_of(&run.request)
+                {
+                    let action: Action = self.workload.history[&number].action.clone();
+                    let before = &self.replication.stores[node - self.agents].shadow.docs;
+                    match self.history.ran(&ctx, run, ran, &action, before) {
+                        Ok(what) => effect = what,
+                        Err(broken) => self.hold(Err(broken)),
+                    }
+                }
+                let verdict = self.replication.performed(&ctx, &op, &result, effect);
+                self.hold(verdict);
+            }
+            done.push((id, result));
+        }
+        done
+    }
+
+    pub(super) fn read(&mut self, node: usize, number: u64) {
+        let incarnation = self.machines[node].incarnation;
+        let Some(reading) = self.machines[node].process.as_mut().and_then(|p| p.readings.remove(&number)) else {
+            return;
+        };
+        let again = |world: &mut World, reading: Reading| {
+            let s = &world.scenario;
+            let pause =
+                s.read_pause_ms > 0 && world.disk_rng.below(1000) < s.read_pause_permille && world.healed.is_none();
+            let wait = if pause { world.disk_rng.below(world.scenario.read_pause_ms) * 1000 } else { 20 };
+            if let Some(process) = &mut world.machines[node].process {
+                let reading = process.reading(reading);
+                world.after(Duration::from_micros(wait), Happening::Read { node, incarnation, reading });
+            }
+        };
+        match reading {
+            Reading::Op(id, op) => {
+                let result = self.machines[node].read(op.clone());
+                if node >= self.agents {
+                    let ctx = self.ctx(node);
+                    let verdict = self.replication.performed(&ctx, &op, &result, None);
+                    self.hold(verdict);
+                }
+                again(self, Reading::Read(id, result));
+            }
+            Reading::Read(op, result) => self.step(node, Input::Done { op, result }),
+            Reading::Fast { run, request, pending } => {
+                let ticket = run.ticket();
+                match self.machines[node].read(Op::Run(*run)) {
+                    OpResult::Ran(ran) if ran.then.is_none() => {
+                        again(self, Reading::Answer { ticket, response: ran.response, pending });
+                    }
+                    // It needs the agency: through the engine.
+                    OpResult::Ran(_) => {
+                        let Some(process) = &mut self.machines[node].process else { return };
+                        let id = process.request(pending);
+                        self.step(node, Input::Request { id, request });
+                    }
+                    other => {
+                        let response = Response::error(500, 4, &format!("{other:?}"));
+                        again(self, Reading::Answer { ticket, response, pending });
+                    }
+                }
+            }
+            Reading::Answer { ticket, response, pending } => {
+                let now = self.machines[node].clock.now(self.at);
+                let Some(view) = self.machines[node].process.as_ref().and_then(|p| p.view.clone()) else { return };
+                let response = gate::confirm(ticket, response, &view, now);
+                self.reply(node, pending, response);
+            }
+        }
+    }
+}

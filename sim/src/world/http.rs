@@ -1,0 +1,153 @@
+//! HTTP exchanges of clients, operators and starters, and the reads that go beside the engine's loop (R13).
+
+use super::*;
+
+impl World {
+    pub(super) fn send_http(&mut self, from: usize, to: usize, caller: Caller, attempt: u64, request: Request) {
+        if let [Some(at), _] = self.net.carry(self.at, from, to, net::Kind::Http) {
+            self.later(at, Happening::Http { node: to, from, caller, attempt, request });
+        }
+    }
+
+    pub(super) fn http(&mut self, node: usize, from: usize, caller: Caller, attempt: u64, request: Request) {
+        let pending = Pending { caller, attempt, op: model::op_of(&request), arrived: self.at };
+        self.trace.hash.word(attempt);
+        if self.trace.on() {
+            let who = match caller {
+                Caller::Client(client) => format!("c{client}"),
+                Caller::Nobody => "operator".into(),
+            };
+            let op = pending.op.map_or(String::new(), |op| format!(" #{op}"));
+            self.say(node, format_args!("<= {who}{op} {} {}", request.method, request.target));
+        }
+        let now = self.machines[node].clock.now(self.at);
+        let incarnation = self.machines[node].incarnation;
+        let Some(process) = &mut self.machines[node].process else {
+            let _ = from;
+            self.answer(node, &pending, Ending::Refused);
+            return;
+        };
+        // As the server's connection tasks do: what only reads runs beside the engine's loop.
+        if let Some(view) = process.view.clone() {
+            match gate::admit(&view, request.clone(), now, self.node_rng.next_u64()) {
+                Admission::Refuse(response) => return self.reply(node, pending, response),
+                Admission::Run(run) if !run.writes => {
+                    let run = Box::new(run);
+                    let reading = process.reading(Reading::Fast { run, request, pending });
+                    let wait = self.disk_read(node);
+                    return self.after(wait, Happening::Read { node, incarnation, reading });
+                }
+                Admission::Run(_) => {}
+            }
+        }
+        let id = process.request(pending);
+        self.step(node, Input::Request { id, request });
+    }
+
+    /// A server or an agent answers.
+    pub(super) fn reply(&mut self, node: usize, pending: Pending, response: Response) {
+        self.trace.hash.bytes(&response.body);
+        if self.trace.on() {
+            let op = pending.op.map_or(String::new(), |op| format!("#{op} "));
+            let body = String::from_utf8_lossy(&response.body[..response.body.len().min(160)]).into_owned();
+            let leader = response.header(header::ENDPOINT).map_or(String::new(), |e| format!(" see {e}"));
+            self.say(node, format_args!("=> {op}{}{leader} {body}", response.status));
+        }
+        if node >= self.agents
+            && let Some(op) = pending.op
+        {
+            self.judge(node, op, &pending, &response);
+        }
+        // Starters and operators say nothing malformed; to be refused is to be misunderstood.
+        if pending.caller == Caller::Nobody && (400..500).contains(&response.status) {
+            let text = String::from_utf8_lossy(&response.body).into_owned();
+            self.hold(Err(("contract", format!("{} refuses an operator: {text}", self.machines[node].name))));
+        }
+        self.answer(node, &pending, Ending::Answer(response));
+    }
+
+    pub(super) fn judge(&mut self, node: usize, op: u64, pending: &Pending, response: &Response) {
+        let server = self.server_of(node);
+        let ctx = self.ctx(node);
+        let Some(view) = self.machines[node].process.as_ref().and_then(|p| p.node.view().cloned()) else { return };
+        let named = response.header(header::ENDPOINT).and_then(|url| match self.destination(url)? {
+            Destination::Server(server) => self.machines[self.agents + server].id,
+            Destination::Agent(_) => None,
+        });
+        let answer = Answer {
+            op,
+            record: &self.workload.history[&op],
+            response,
+            arrived: pending.arrived,
+            holds: self.lease.holds(server, ctx.local),
+            epoch: view.epoch,
+            leader: self.lease.leader_of(view.epoch),
+            me: view.me.id,
+            named,
+            waited_for: matches!(pending.caller, Caller::Client(c) if self.workload.attempt_of(c) == Some(pending.attempt)),
+        };
+        let verdict = self.history.answered(&ctx, &answer, &self.replication.stores[server]);
+        self.hold(verdict);
+    }
+
+    /// What the caller gets to see, if it still can.
+    pub(super) fn answer(&mut self, node: usize, pending: &Pending, ending: Ending) {
+        let Caller::Client(client) = pending.caller else { return };
+        let place = self.machines.len() + client;
+        if let [Some(at), _] = self.net.carry(self.at, node, place, net::Kind::Http) {
+            self.later(at, Happening::Answer { client, attempt: pending.attempt, ending });
+        }
+    }
+
+    pub(super) fn client_ended(&mut self, client: usize, attempt: u64, ending: Ending) {
+        if self.workload.attempt_of(client) != Some(attempt) {
+            return;
+        }
+        let op = self.workload.op_of(client);
+        let urls: Vec<(String, Destination)> = match &ending {
+            Ending::Answer(response) => [header::ENDPOINT, header::LOCATION]
+                .iter()
+                .filter_map(|name| response.header(name))
+                .filter_map(|url| Some((url.to_owned(), self.destination(url)?)))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let index_of = |url: &str| urls.iter().find(|(known, _)| known == url).map(|(_, place)| *place);
+        let next = self.workload.ended(self.at, client, attempt, &ending, index_of);
+        if self.trace.on()
+            && let Some(op) = op
+        {
+            let record = &self.workload.history[&op];
+            let text = match &ending {
+                Ending::Answer(response) => response.status.to_string(),
+                Ending::Refused => "connection refused".into(),
+                Ending::Silence => "no answer".into(),
+            };
+            let text = format!("#{op} {}: {text}, {:?}", record.action, record.outcome);
+            self.tell(format_args!("c{client}"), text);
+        }
+        self.client_next(client, next);
+    }
+
+    pub(super) fn client_next(&mut self, client: usize, next: Next) {
+        match next {
+            Next::Send { to, attempt, request } => {
+                let node = match to {
+                    Destination::Agent(agent) => agent,
+                    Destination::Server(server) => self.agents + server,
+                };
+                let place = self.machines.len() + client;
+                if self.trace.on() {
+                    let op = self.workload.op_of(client).unwrap_or(0);
+                    let action = self.workload.history[&op].action.clone();
+                    let name = self.machines[node].name.clone();
+                    self.tell(format_args!("c{client}"), format_args!("#{op} {action} at {name}"));
+                }
+                self.send_http(place, node, Caller::Client(client), attempt, request);
+                self.after(ANSWER_TIMEOUT, Happening::Timeout { client, attempt });
+            }
+            Next::Wait(wait) => self.after(wait, Happening::Wake { client }),
+            Next::Rest => {}
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Messages between nodes: shown to the checkers, encoded, handed to the network, decoded, stepped.
+
+use super::words::summary;
+use super::*;
+
+impl World {
+    pub(super) fn send(&mut self, node: usize, to: &Endpoint, envelope: Envelope) {
+        self.figures.messages += 1;
+        let ctx = self.ctx(node);
+        if node >= self.agents {
+            let verdict = self.lease.sent(&ctx, &envelope);
+            self.hold(verdict);
+            // A report that comes after its round was decided decides nothing.
+            let late = matches!(&envelope.message, Message::Report(r) if self.lease.leader_of(r.epoch).is_some());
+            if !late {
+                let verdict = self.replication.sent(&ctx, &envelope);
+                self.hold(verdict);
+            }
+        }
+        if node < self.agents {
+            let verdict = self.agency.sent(&ctx, &envelope);
+            self.hold(verdict);
+        }
+        let bytes = Bytes::from(envelope.encode());
+        self.trace.hash.bytes(&bytes);
+        let Some(target) = self.node_at(to) else {
+            self.hold(Err(("contract", format!("{} sends to {to}, which is nobody", self.machines[node].name))));
+            return;
+        };
+        let copies = self.net.carry(self.at, node, target, net::Kind::Peer);
+        if self.trace.on() {
+            let fate = match copies {
+                [None, _] => " (lost)",
+                [Some(_), None] => "",
+                [Some(_), Some(_)] => " (twice)",
+            };
+            let text = summary(&envelope.message);
+            let name = self.machines[target].name.clone();
+            self.say(node, format_args!("-> {name} {text}{fate}"));
+        }
+        for at in copies.into_iter().flatten() {
+            self.later(at, Happening::Deliver { node: target, bytes: bytes.clone() });
+        }
+    }
+
+    pub(super) fn deliver(&mut self, node: usize, bytes: &Bytes) {
+        if !self.runs(node) {
+            return;
+        }
+        let envelope = match Envelope::decode(bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                self.hold(Err(("contract", format!("a message does not survive its encoding: {error}"))));
+                return;
+            }
+        };
+        let (ctx, from) = (self.ctx(node), envelope.from.id);
+        if node >= self.agents {
+            // The engine drops what was sent to another; a grant in it is no grant.
+            if envelope.to.is_none_or(|to| Some(to) == self.machines[node].id) {
+                let times = self.server_times();
+                let verdict = self.lease.received(&ctx, &envelope, &times);
+                self.hold(verdict);
+            }
+        } else if let Message::Report(report) = &envelope.message
+            && let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(from))
+        {
+            self.replication.reported(&ctx, server, report);
+        }
+        if self.trace.on() {
+            let text = summary(&envelope.message);
+            let name = self.machines.iter().find(|m| m.id == Some(from)).map_or("?".into(), |m| m.name.clone());
+            self.say(node, format_args!("<- {name} {text}"));
+        }
+        self.step(node, Input::Message(envelope));
+    }
+}

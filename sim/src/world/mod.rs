@@ -1,0 +1,667 @@
+//! The world: machines, network, disks, clocks, faults, clients and checkers. It handles one happening at a time and
+//! says what will happen next, and when; who keeps the time is a driver's business.
+
+use crate::check::agency::Agency;
+mod disk;
+mod ending;
+mod http;
+mod messages;
+mod strikes;
+mod words;
+
+use crate::check::history::{self, Answer, History};
+use crate::check::lease::Lease;
+use crate::check::liveness::{self, Progress};
+use crate::check::replication::Replication;
+use crate::check::{Ctx, Verdict, Violation};
+use crate::clock::{At, Clock};
+use crate::faults::{Fault, Kind, Target, Way, Whom};
+use crate::model::{self, Action};
+use crate::net::{self, Net, Places, Weather};
+use crate::node::{Machine, Pending, Process, Reading, agent_config, server_config};
+use crate::scenario::Scenario;
+use crate::trace::{Columns, Trace};
+use crate::workload::{ANSWER_TIMEOUT, Destination, Ending, Next, Workload};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tanist_engine::db::Reader;
+use tanist_engine::db::store::Store as _;
+use tanist_engine::gate::{self, Admission};
+use tanist_engine::http::{Method, Request, Response, header};
+use tanist_engine::io::{Event, Input, Mode, Op, OpResult, Output};
+use tanist_engine::message::raft::Raft;
+use tanist_engine::message::{Envelope, Message};
+use tanist_engine::types::*;
+
+/// Where something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Faults, starters and the watch over the whole run.
+    Director,
+    Node(usize),
+    Client(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    Client(usize),
+    /// An operator or a starter, who does not look at the answer.
+    Nobody,
+}
+
+/// Something that happens at an instant.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    Boot {
+        node: usize,
+    },
+    Timer {
+        node: usize,
+        incarnation: u64,
+        timer: u64,
+    },
+    Deliver {
+        node: usize,
+        bytes: Bytes,
+    },
+    Http {
+        node: usize,
+        from: usize,
+        caller: Caller,
+        attempt: u64,
+        request: Request,
+    },
+    Synced {
+        node: usize,
+        incarnation: u64,
+    },
+    Read {
+        node: usize,
+        incarnation: u64,
+        reading: u64,
+    },
+    /// The operator's signal to leave.
+    Stop {
+        node: usize,
+        incarnation: u64,
+    },
+    Answer {
+        client: usize,
+        attempt: u64,
+        ending: Ending,
+    },
+    Wake {
+        client: usize,
+    },
+    Timeout {
+        client: usize,
+        attempt: u64,
+    },
+    Strike {
+        fault: usize,
+    },
+    Heal {
+        fault: usize,
+    },
+    Notice {
+        node: usize,
+        body: String,
+    },
+    HealAll,
+    Watch,
+}
+
+pub struct Due {
+    pub at: At,
+    pub place: Place,
+    pub what: Happening,
+}
+
+/// What a driver that keeps a task for each process must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Started(usize),
+    Ended(usize),
+    Paused(usize),
+    Resumed(usize),
+}
+
+/// What a run came to, beside its violation.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    pub happenings: u64,
+    pub messages: u64,
+    pub operations: usize,
+    pub acknowledged: usize,
+    pub lost: usize,
+    pub epochs: u64,
+    pub simulated: Duration,
+}
+
+pub struct World {
+    pub scenario: Scenario,
+    pub trace: Trace,
+    pub violation: Option<Violation>,
+    pub figures: Figures,
+    at: At,
+    event: u64,
+    machines: Vec<Machine>,
+    agents: usize,
+    net: Net,
+    workload: Workload,
+    disk_rng: Rng,
+    clock_rng: Rng,
+    node_rng: Rng,
+    chance: Rng,
+    due: Vec<Due>,
+    effects: Vec<Effect>,
+    over: bool,
+    healed: Option<At>,
+    struck: BTreeMap<usize, Vec<usize>>,
+    agency: Agency,
+    lease: Lease,
+    replication: Replication,
+    history: History,
+    outputs: Vec<Output>,
+    /// Steps of one node at one instant: an engine that asks for a timer in the past again and again is stuck.
+    spin: (At, usize, u32),
+}
+
+const SPIN_MAX: u32 = 10_000;
+const WATCH_EVERY: Duration = Duration::from_millis(100);
+
+impl World {
+    pub fn new(scenario: Scenario, trace: Trace) -> World {
+        let s = &scenario;
+        let (agents, servers) = (s.agents as usize, s.servers as usize);
+        let mut clock_rng = Rng::new(s.seed_clock);
+        let mut clock = || {
+            let span = 2 * s.clock_ppm_max + 1;
+            let rate = clock_rng.below(span) as i64 - s.clock_ppm_max as i64;
+            let uptime = Duration::from_secs(10 + clock_rng.below(1_000_000));
+            let wall = 1_800_000_000_000 + clock_rng.below(20_000) as i64 - uptime.as_millis() as i64;
+            Clock::new(uptime, rate, wall)
+        };
+        let mut machines: Vec<Machine> =
+            (0..agents).map(|i| Machine::new(format!("a{i}"), NodeKind::Agent, 8531, clock())).collect();
+        machines.extend((0..servers).map(|i| Machine::new(format!("s{i}"), NodeKind::Server, 8529, clock())));
+        let weather = Weather {
+            loss_permille: s.net_loss_permille,
+            duplicate_permille: s.net_duplicate_permille,
+            delay_us: s.net_delay_us,
+            straggler_permille: s.net_straggler_permille,
+            straggler_ms: s.net_straggler_ms,
+            ordered: s.net_ordered == 1,
+        };
+        let mut world = World {
+            at: At(0),
+            event: 0,
+            agents,
+            net: Net::new(s.seed_net, weather),
+            workload: Workload::new(s),
+            disk_rng: Rng::new(s.seed_disk),
+            node_rng: Rng::new(s.seed_nodes),
+            chance: Rng::new(s.seed_chance),
+            clock_rng,
+            machines,
+            due: Vec::new(),
+            effects: Vec::new(),
+            over: false,
+            healed: None,
+            struck: BTreeMap::new(),
+            agency: Agency::new(agents),
+            lease: Lease::new(servers),
+            replication: Replication::new(servers),
+            history: History::default(),
+            outputs: Vec::new(),
+            spin: (At(0), 0, 0),
+            violation: None,
+            figures: Figures::default(),
+            trace,
+            scenario,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        self.trace.heading();
+        let s = self.scenario.clone();
+        for agent in 0..self.agents {
+            let at = At::from_ms(self.chance.below(1 + s.stagger_ms));
+            self.later(at, Happening::Boot { node: agent });
+        }
+        for server in 0..s.servers {
+            let mut ms = server * s.stagger_ms;
+            if server > 0 && server == s.servers - 1 {
+                ms = ms.max(s.late_server_ms);
+            }
+            self.later(At::from_ms(ms), Happening::Boot { node: self.agents + server as usize });
+        }
+        for client in 0..s.clients as usize {
+            let at = At::from_ms(500 + self.chance.below(1000));
+            self.later(at, Happening::Wake { client });
+        }
+        for (number, fault) in s.faults.iter().enumerate() {
+            self.later(At::from_ms(fault.at_ms), Happening::Strike { fault: number });
+        }
+        self.later(At::from_ms(s.faults_ms.max(s.late_server_ms) + 1), Happening::HealAll);
+    }
+
+    // ---- what a driver needs ----------------------------------------------------------------------------------------
+
+    pub fn take_due(&mut self) -> Vec<Due> {
+        std::mem::take(&mut self.due)
+    }
+
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    pub fn over(&self) -> bool {
+        self.over
+    }
+
+    pub fn runs(&self, node: usize) -> bool {
+        self.machines[node].process.is_some()
+    }
+
+    /// The places that are no nodes.
+    pub fn places_outside(&self) -> Vec<Place> {
+        let clients = (0..self.scenario.clients as usize).map(Place::Client);
+        std::iter::once(Place::Director).chain(clients).collect()
+    }
+
+    fn later(&mut self, at: At, what: Happening) {
+        let at = at.max(self.at);
+        let place = match &what {
+            Happening::Timer { node, .. }
+            | Happening::Deliver { node, .. }
+            | Happening::Http { node, .. }
+            | Happening::Synced { node, .. }
+            | Happening::Read { node, .. }
+            | Happening::Stop { node, .. } => Place::Node(*node),
+            Happening::Answer { client, .. } | Happening::Wake { client } | Happening::Timeout { client, .. } => {
+                Place::Client(*client)
+            }
+            _ => Place::Director,
+        };
+        self.due.push(Due { at, place, what });
+    }
+
+    fn after(&mut self, wait: Duration, what: Happening) {
+        self.later(self.at.plus(wait), what);
+    }
+
+    // ---- helpers ----------------------------------------------------------------------------------------------------
+
+    fn server_of(&self, node: usize) -> usize {
+        node - self.agents
+    }
+
+    fn ctx(&self, node: usize) -> Ctx {
+        let machine = &self.machines[node];
+        Ctx {
+            at: self.at,
+            event: self.event,
+            node: if node < self.agents { node } else { node - self.agents },
+            incarnation: machine.incarnation,
+            local: machine.clock.time(self.at),
+        }
+    }
+
+    fn server_times(&self) -> Vec<Time> {
+        self.machines[self.agents..].iter().map(|m| m.clock.time(self.at)).collect()
+    }
+
+    fn endpoints(&self, kind: NodeKind) -> Vec<Endpoint> {
+        self.machines.iter().filter(|m| m.kind == kind).map(|m| m.endpoint.clone()).collect()
+    }
+
+    fn node_at(&self, endpoint: &Endpoint) -> Option<usize> {
+        self.machines.iter().position(|m| m.endpoint == *endpoint)
+    }
+
+    /// From an endpoint's URL, or a URL that begins with it.
+    fn destination(&self, url: &str) -> Option<Destination> {
+        let authority = url.split_once("://")?.1.split('/').next()?;
+        let node = self.machines.iter().position(|m| m.endpoint.authority() == authority)?;
+        Some(if node < self.agents { Destination::Agent(node) } else { Destination::Server(node - self.agents) })
+    }
+
+    fn columns(&self, node: usize) -> Columns {
+        let machine = &self.machines[node];
+        let mut columns = Columns { at: self.at, role: "down", ..Columns::default() };
+        let Some(process) = &machine.process else { return columns };
+        columns.role = "agent";
+        if node < self.agents {
+            if self.agency.leader() == Some(node) {
+                columns.role = "agent-first";
+            }
+            columns.tick = self.agency.applied(node);
+        }
+        if let Some(view) = process.node.view() {
+            columns.role = match view.mode {
+                Mode::Maintenance => "maintenance",
+                Mode::TryAgain => "tryagain",
+                Mode::Redirect => "follower",
+                Mode::Default => "leader",
+                Mode::Stopping => "stopping",
+            };
+            columns.epoch = view.epoch.0;
+            columns.tick = self.replication.stores[self.server_of(node)].last().tick.0;
+            let now = machine.clock.time(self.at);
+            let left = view.lease_end.0 as i64 - now.0 as i64;
+            columns.lease_left_ms = (view.lease_end != Time::ZERO).then_some(left / 1_000_000);
+        }
+        columns
+    }
+
+    fn say(&mut self, node: usize, what: impl fmt::Display) {
+        if self.trace.on() {
+            let columns = self.columns(node);
+            let name = if self.machines[node].paused {
+                format!("{}*", self.machines[node].name)
+            } else {
+                self.machines[node].name.clone()
+            };
+            self.trace.line(name, columns, what);
+        }
+    }
+
+    fn tell(&mut self, who: impl fmt::Display, what: impl fmt::Display) {
+        if self.trace.on() {
+            self.trace.line(who, Columns { at: self.at, role: "-", ..Columns::default() }, what);
+        }
+    }
+
+    fn hold(&mut self, verdict: Verdict) {
+        let Err((invariant, what)) = verdict else { return };
+        if self.violation.is_none() {
+            let violation = Violation { invariant, what, at: self.at };
+            self.tell("!", format_args!("VIOLATION {violation}"));
+            self.violation = Some(violation);
+            self.over = true;
+        }
+    }
+
+    /// Something is wrong that no checker looks for.
+    pub fn fail(&mut self, invariant: &'static str, what: String) {
+        self.hold(Err((invariant, what)));
+    }
+
+    // ---- one happening ----------------------------------------------------------------------------------------------
+
+    pub fn handle(&mut self, at: At, what: Happening) {
+        assert!(at >= self.at, "time goes on");
+        self.at = at;
+        self.event += 1;
+        self.figures.happenings += 1;
+        self.figures.simulated = Duration::from_nanos(at.0);
+        self.trace.hash.word(at.0);
+        // A paused process lets everything wait for it.
+        if let Happening::Timer { node, .. }
+        | Happening::Deliver { node, .. }
+        | Happening::Http { node, .. }
+        | Happening::Synced { node, .. }
+        | Happening::Read { node, .. }
+        | Happening::Stop { node, .. } = &what
+        {
+            self.trace.hash.word(*node as u64);
+            if self.machines[*node].paused {
+                let node = *node;
+                self.machines[node].held.push(what);
+                return;
+            }
+        }
+        match what {
+            Happening::Boot { node } => self.boot(node),
+            Happening::Timer { node, incarnation, timer } => {
+                let Some(process) = self.process(node, incarnation) else { return };
+                if process.timers == timer {
+                    process.timer = None;
+                    self.step(node, Input::Timer);
+                }
+            }
+            Happening::Deliver { node, bytes } => self.deliver(node, &bytes),
+            Happening::Http { node, from, caller, attempt, request } => self.http(node, from, caller, attempt, request),
+            Happening::Synced { node, incarnation } => {
+                if self.process(node, incarnation).is_some() {
+                    self.synced(node);
+                }
+            }
+            Happening::Read { node, incarnation, reading } => {
+                if self.process(node, incarnation).is_some() {
+                    self.read(node, reading);
+                }
+            }
+            Happening::Stop { node, incarnation } => {
+                if let Some(process) = self.process(node, incarnation) {
+                    process.stopping = true;
+                    self.say(node, "is asked to leave");
+                    self.step(node, Input::Stop);
+                }
+            }
+            Happening::Answer { client, attempt, ending } => self.client_ended(client, attempt, ending),
+            Happening::Timeout { client, attempt } => {
+                if self.workload.attempt_of(client) == Some(attempt) {
+                    self.client_ended(client, attempt, Ending::Silence);
+                }
+            }
+            Happening::Wake { client } => {
+                let next = self.workload.wake(self.at, client);
+                self.client_next(client, next);
+            }
+            Happening::Strike { fault } => self.strike(fault),
+            Happening::Heal { fault } => self.heal(fault),
+            Happening::Notice { node, body } => {
+                self.tell(
+                    format_args!("{}!", self.machines[node].name.clone()),
+                    format_args!("its starter tells of its death"),
+                );
+                for agent in 0..self.agents {
+                    let request = Request::new(Method::Post, "/_api/tanist/death-notice").with_body(body.clone());
+                    self.send_http(node, agent, Caller::Nobody, 0, request);
+                }
+            }
+            Happening::HealAll => self.heal_all(),
+            Happening::Watch => self.watch(),
+        }
+    }
+
+    fn process(&mut self, node: usize, incarnation: u64) -> Option<&mut Process> {
+        let machine = &mut self.machines[node];
+        if machine.incarnation == incarnation { machine.process.as_mut() } else { None }
+    }
+
+    fn boot(&mut self, node: usize) {
+        if self.machines[node].process.is_some() {
+            return;
+        }
+        let nonce = Nonce(self.node_rng.next_u128());
+        let seed = self.node_rng.next_u64();
+        let agents = self.endpoints(NodeKind::Agent);
+        let endpoint = self.machines[node].endpoint.clone();
+        let config = if node < self.agents {
+            agent_config(&self.scenario, &endpoint, agents)
+        } else {
+            server_config(&self.scenario, &endpoint, agents, nonce)
+        };
+        let at = self.at;
+        let machine = &mut self.machines[node];
+        machine.nonce = nonce;
+        machine.down_by = None;
+        if let Err(error) = machine.boot(config, seed, at) {
+            self.hold(Err(("contract", format!("{} can't be opened: {error}", self.machines[node].name))));
+            return;
+        }
+        self.effects.push(Effect::Started(node));
+        self.say(node, "starts");
+        self.settle(node);
+    }
+
+    /// The process is gone; `kept` says how much of the batch under way still reaches the disk.
+    fn end(&mut self, node: usize) {
+        let Some(mut process) = self.machines[node].process.take() else { return };
+        let batch = process.take_batch();
+        if !batch.is_empty() && self.disk_rng.chance(1, 2) {
+            let keep = self.disk_rng.below(batch.len() as u64 + 1) as usize;
+            let kept: Vec<_> = batch.into_iter().take(keep).collect();
+            if !kept.is_empty() {
+                self.perform(node, kept);
+            }
+        }
+        let machine = &mut self.machines[node];
+        machine.held.clear();
+        machine.paused = false;
+        machine.paused_by = None;
+        if node >= self.agents {
+            self.lease.gone(node - self.agents);
+        }
+        self.effects.push(Effect::Ended(node));
+        // Whoever waits for an answer sees the connection break.
+        let waiting: Vec<Pending> = process.pending.into_values().collect();
+        for pending in waiting {
+            self.answer(node, &pending, Ending::Silence);
+        }
+    }
+
+    /// Hands one input to a node, then carries out all its outputs.
+    fn step(&mut self, node: usize, input: Input) {
+        let (at, last, count) = self.spin;
+        self.spin = if (at, last) == (self.at, node) { (at, last, count + 1) } else { (self.at, node, 0) };
+        if self.spin.2 > SPIN_MAX {
+            let why = self.machines[node].process.as_ref().and_then(|p| p.node.deadline()).map(|w| w.why);
+            self.hold(Err(("contract", format!("{} spins: {why:?}", self.machines[node].name))));
+            return;
+        }
+        let now = self.machines[node].clock.now(self.at);
+        let mut outputs = std::mem::take(&mut self.outputs);
+        let Some(process) = &mut self.machines[node].process else { return };
+        process.node.step(now, input, &mut outputs);
+        self.publish(node);
+        for output in outputs.drain(..) {
+            self.output(node, output);
+        }
+        self.outputs = outputs;
+        self.settle(node);
+    }
+
+    /// Shows a changed view to whoever serves connections, and to the checkers.
+    fn publish(&mut self, node: usize) {
+        let Some(process) = &mut self.machines[node].process else { return };
+        let Some(view) = process.node.view().cloned() else { return };
+        if process.view.as_ref().is_some_and(|old| Arc::ptr_eq(old, &view)) {
+            return;
+        }
+        process.view = Some(view.clone());
+        let (ctx, times) = (self.ctx(node), self.server_times());
+        let verdict = self.lease.viewed(&ctx, &view, &times);
+        self.hold(verdict);
+    }
+
+    /// After a step: the timer, and the disk's next batch.
+    fn settle(&mut self, node: usize) {
+        self.publish(node);
+        let Some(process) = &mut self.machines[node].process else { return };
+        let wake = process.node.deadline().map(|wake| wake.at);
+        let armed = process.timer;
+        if let Some(time) = wake
+            && armed != Some(time)
+        {
+            process.timer = Some(time);
+            process.timers += 1;
+            let (timer, incarnation) = (process.timers, self.machines[node].incarnation);
+            let lateness = Duration::from_micros(1 + self.clock_rng.below(300));
+            let at = self.machines[node].clock.when(time).max(self.at).plus(lateness);
+            self.later(at, Happening::Timer { node, incarnation, timer });
+        }
+        self.begin_batch(node);
+    }
+
+    fn begin_batch(&mut self, node: usize) {
+        let usual = Duration::from_micros(self.scenario.disk_sync_us);
+        let machine = &mut self.machines[node];
+        let (incarnation, extra) = (machine.incarnation, machine.disk_extra);
+        if machine.process.as_mut().is_some_and(|p| p.begin_batch()) {
+            let sync = usual / 2 + Duration::from_nanos(self.disk_rng.below(usual.as_nanos() as u64 + 1));
+            self.after(sync + extra, Happening::Synced { node, incarnation });
+        }
+    }
+
+    fn output(&mut self, node: usize, output: Output) {
+        match output {
+            Output::Send { to, envelope } => self.send(node, &to, envelope),
+            Output::Reply { id, response } => {
+                let Some(process) = &mut self.machines[node].process else { return };
+                let Some(pending) = process.pending.remove(&id) else {
+                    self.hold(Err(("contract", format!("{} replies to {id:?} twice", self.machines[node].name))));
+                    return;
+                };
+                self.reply(node, pending, response);
+            }
+            Output::Start { op, what } => {
+                let incarnation = self.machines[node].incarnation;
+                let Some(process) = &mut self.machines[node].process else { return };
+                if what.writes() {
+                    process.enqueue(op, what);
+                } else {
+                    let reading = process.reading(Reading::Op(op, what));
+                    let wait = self.disk_read(node);
+                    self.after(wait, Happening::Read { node, incarnation, reading });
+                }
+            }
+            Output::Note(event) => self.note(node, &event),
+            Output::Stopped => {
+                self.say(node, "has left");
+                self.end(node);
+            }
+        }
+    }
+
+    fn disk_read(&mut self, node: usize) -> Duration {
+        let usual = self.scenario.disk_read_us;
+        Duration::from_micros(usual / 2 + self.disk_rng.below(usual)) + self.machines[node].disk_extra
+    }
+
+    fn note(&mut self, node: usize, event: &Event) {
+        self.say(node, event);
+        let ctx = self.ctx(node);
+        if node < self.agents {
+            let verdict = self.agency.noted(&ctx, event);
+            self.hold(verdict);
+            if let Event::Elected { epoch, server, .. } = event {
+                self.elected(*epoch, *server);
+            }
+            if let Event::Elected { epoch, .. } | Event::Deposed { epoch, .. } = event {
+                self.figures.epochs = self.figures.epochs.max(epoch.0);
+            }
+        }
+        let verdict = self.lease.noted(&ctx, event);
+        self.hold(verdict);
+        if let (Event::RegisteredAs { boot }, Some(process)) = (event, &mut self.machines[node].process) {
+            process.boot = Some(*boot);
+        }
+    }
+
+    /// The choice is judged by what the agent that decided had heard when it decided.
+    fn elected(&mut self, epoch: Epoch, server: NodeId) {
+        let Some(chosen) = self.machines[self.agents..].iter().position(|m| m.id == Some(server)) else {
+            self.hold(Err(("I12", format!("{server} was elected, which is no server"))));
+            return;
+        };
+        // An agent that starts again goes through old elections once more.
+        if self.lease.leader_of(epoch).is_some() {
+            return;
+        }
+        let Some(by) = self.agency.decided() else { return };
+        let servers = self.machines[self.agents..].iter();
+        let boots: Vec<Option<Boot>> =
+            servers.map(|m| m.process.as_ref().filter(|p| !p.stopping).and_then(|p| p.boot)).collect();
+        let verdict = self.replication.elected(epoch, chosen, by, &boots);
+        self.hold(verdict);
+    }
+}
