@@ -24,7 +24,7 @@ pub mod header {
     pub const ALLOW: &str = "allow";
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Method {
     Get,
     Head,
@@ -65,7 +65,7 @@ impl fmt::Display for Method {
 }
 
 /// A client's request. `target` is the raw path and query as sent; header names are in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Request {
     pub method: Method,
     pub target: String,
@@ -159,7 +159,7 @@ pub fn percent_decode(text: &str) -> Option<String> {
 }
 
 /// What a client is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
@@ -168,7 +168,7 @@ pub struct Response {
     pub content_type: ContentType,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ContentType {
     Json,
     Text,

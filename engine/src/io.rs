@@ -23,14 +23,14 @@ use std::sync::Arc;
 use crate::db::store::StoreError;
 
 /// The shell's number for a client request; each gets exactly one `Reply`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
 /// The engine's number for an operation on the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Input {
     /// The deadline has come.
     Timer,
@@ -67,7 +67,7 @@ pub enum Output {
 }
 
 /// Why a node wants to be woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Wake {
     pub at: Time,
     pub why: &'static str,
@@ -113,7 +113,7 @@ impl Cx<'_> {
 // ---- operations on the store ----------------------------------------------------------------------------------------
 
 /// What a node has its store do. Performed only by `exec::perform`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Op {
     /// Agent: hard state, log entries and snapshots of Raft, in one transaction.
     Persist(Persist),
@@ -199,14 +199,14 @@ impl Op {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     Data,
     Copy(SnapshotId),
 }
 
 /// A client's request on its way through the store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Run {
     pub request: Request,
     /// The epoch it was admitted in: a write is refused if the store has seen a later one.
@@ -224,7 +224,7 @@ pub struct Run {
 }
 
 /// What is left of a [`Run`] while it is on its way: enough to confirm its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub epoch: Epoch,
     pub writes: bool,
@@ -238,7 +238,7 @@ impl Run {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum OpResult {
     Persisted,
     Ran(Ran),
@@ -307,7 +307,7 @@ pub enum OpResult {
 }
 
 /// A log as it presents itself to a leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Located {
     pub target: Target,
     pub last: Position,
@@ -318,7 +318,7 @@ pub struct Located {
 }
 
 /// What a Run came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Ran {
     pub response: Response,
     /// The log entry that the write became; `None` if nothing was written.
@@ -327,7 +327,7 @@ pub struct Ran {
 }
 
 /// What a request asks for that the store alone can't give; authorised already.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Then {
     /// Ask the agency, and make the answer from its answer.
     Agency {
@@ -337,7 +337,7 @@ pub enum Then {
     Shutdown,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AgencyAnswer {
     /// `GET /_admin/cluster/health`
     ClusterHealth,
@@ -349,7 +349,7 @@ pub enum AgencyAnswer {
     Verbatim,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Comparison {
     /// The follower's log is a prefix of ours.
     Prefix,
@@ -390,7 +390,7 @@ pub struct SavedServer {
 }
 
 /// A copy that was being built when the process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SavedCopy {
     pub id: SnapshotId,
     /// `None` once all rows are there.
@@ -403,7 +403,7 @@ pub struct SavedCopy {
 // ---- the gate's picture of a server ---------------------------------------------------------------------------------
 
 /// ArangoDB's server modes, as the gate knows them (ARANGODB `ServerState`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Not registered yet.
     Maintenance,
@@ -418,7 +418,7 @@ pub enum Mode {
 
 /// All that the gate and the status calls need to know of a server at one moment; published by the shell to whoever
 /// serves connections (R13).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct View {
     pub me: Peer,
     pub advertised: Option<Endpoint>,
@@ -453,7 +453,7 @@ impl View {
 }
 
 /// What `/_api/replication/applier-state` and `tanist status` tell. Refreshed with each beat, not with each entry.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct ReplicationView {
     /// Tailing a leader (false during the first copy).
     pub running: bool,
@@ -467,7 +467,7 @@ pub struct ReplicationView {
 // ---- events ---------------------------------------------------------------------------------------------------------
 
 /// The one vocabulary of traces, logs and timelines. `Display` is the sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     // Agency.
     PoolFormed {
@@ -567,7 +567,7 @@ pub enum Event {
     Says(Severity, Cow<'static, str>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     Debug,
     Info,

@@ -10,7 +10,7 @@ pub use std::time::Duration;
 
 /// A reading of a machine's steady clock (`CLOCK_BOOTTIME`) in nanoseconds. Only differences on one machine mean
 /// anything; it keeps counting while the machine is suspended and never goes back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Time(pub u64);
 
 impl Time {
@@ -30,7 +30,7 @@ impl Time {
 
 /// What the shell reads from its clocks before each step. `wall_ms` (Unix milliseconds) is for what people and other
 /// machines read: time stamps, `_rev`, TTLs. No lease and no timeout is ever computed from it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Now {
     pub time: Time,
     pub wall_ms: u64,
@@ -79,11 +79,11 @@ impl fmt::Display for Position {
 }
 
 /// Chance-made identity of one epoch: two logs share an epoch only if its lineage agrees (R3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Lineage(pub u64);
 
 /// One row of the epoch history: `epoch` begins with the log entry `first`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EpochRow {
     pub epoch: Epoch,
     pub first: Tick,
@@ -91,15 +91,15 @@ pub struct EpochRow {
 }
 
 /// Minted with a data directory; a wiped or copied-and-reset directory has another one (R11: also an agent's disk id).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StoreId(pub u128);
 
 /// Minted by the agency when its pool forms: which deployment a server and its data belong to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeploymentId(pub u128);
 
 /// Chance-made mark of one process start, chosen by whoever started it (R4). The agency maps it to a [`Boot`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Nonce(pub u128);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -225,7 +225,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// xoshiro256++ (Blackman and Vigna, 2019), seeded through splitmix64. Small, fast, and the same bytes everywhere.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Rng([u64; 4]);
 
 impl Rng {
@@ -283,7 +283,7 @@ impl Rng {
 }
 
 /// The two values that the safety of the lease rests on. They are replicated (R9): options only propose them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Timing {
     /// D: a leader is deposed only when this long has passed, on the agency leader's clock, since its last grant.
     pub lease: Duration,
@@ -311,7 +311,7 @@ impl Default for Timing {
 }
 
 /// Who may speak to a node: the deployment's secrets and how strictly they are asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Auth {
     pub enabled: bool,
     /// Secrets of HS256 tokens: the first signs, all verify.
@@ -334,7 +334,7 @@ impl Default for Auth {
 }
 
 /// Options of an agent. Defaults are ArangoDB's where it has the option.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct AgentConfig {
     pub endpoint: Endpoint,
     /// Other agents to look for while the pool forms.
@@ -356,7 +356,7 @@ pub struct AgentConfig {
 }
 
 /// Options of a database server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct ServerConfig {
     pub endpoint: Endpoint,
     /// What clients are told in `/_api/cluster/endpoints`, if it differs.
@@ -376,7 +376,7 @@ pub struct ServerConfig {
 }
 
 /// Bounds on everything that comes from outside.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub struct Limits {
     pub body_bytes: usize,
     pub document_bytes: usize,
@@ -390,7 +390,7 @@ impl Default for Limits {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Config {
     Agent(AgentConfig),
     Server(ServerConfig),

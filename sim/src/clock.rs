@@ -8,7 +8,7 @@ use std::time::Duration;
 use tanist_engine::types::{Now, Time};
 
 /// True time in nanoseconds since the simulation began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct At(pub u64);
 
 impl At {

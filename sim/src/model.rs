@@ -10,7 +10,7 @@ use std::fmt;
 use tanist_engine::http::{Method, Request, header};
 
 /// A document's place: collection and key number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
     pub collection: u8,
     pub key: u8,
@@ -23,7 +23,7 @@ impl fmt::Display for Slot {
 }
 
 /// A document of the workload. `v` names the operation that wrote it last; `a` and `b` tell replace from update.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Doc {
     pub v: u64,
     pub a: Option<u64>,
@@ -144,7 +144,7 @@ impl fmt::Display for Action {
 }
 
 /// What one log entry did, as the model sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     Put(Slot, Doc),
     Gone(Slot),
@@ -154,7 +154,7 @@ pub enum Effect {
 }
 
 /// Collections and their documents at one point of a log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Docs {
     pub collections: BTreeSet<u8>,
     pub documents: BTreeMap<Slot, Doc>,
@@ -224,7 +224,7 @@ impl Docs {
 }
 
 /// What one server's documents are, and when they changed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Shadow {
     pub docs: Docs,
     changes: BTreeMap<Slot, Vec<(At, Option<Doc>)>>,

@@ -26,7 +26,7 @@ const POLL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 const POLL_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
 /// Who gets the answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Target {
     Client(RequestId),
     Server { peer: Peer, call: u64 },
@@ -54,6 +54,7 @@ fn ok(mut fields: Value) -> Response {
 }
 
 /// What is done once it is known that this agent led after the request arrived.
+#[derive(Clone, Hash)]
 enum Ask {
     Read(Vec<Value>),
     Inquire { clients: Vec<String>, wait: bool },
@@ -70,18 +71,21 @@ fn rules() -> Response {
     ok(json!({"rules": rules.chain(health).collect::<Vec<_>>()}))
 }
 
+#[derive(Clone, Hash)]
 struct WaitingAsk {
     target: Target,
     round: u64,
     ask: Ask,
 }
 
+#[derive(Clone, Hash)]
 enum Step {
     Read(Vec<Value>),
     Write(u64),
 }
 
 /// A request that contains writes; its log entries follow one another.
+#[derive(Clone, Hash)]
 struct WriteJob {
     target: Target,
     /// `write` answers with indexes only, `transact` with what was read besides.
@@ -92,6 +96,7 @@ struct WriteJob {
     failed: bool,
 }
 
+#[derive(Clone, Hash)]
 struct Poll {
     target: Target,
     index: u64,
@@ -99,7 +104,7 @@ struct Poll {
 }
 
 /// Requests that wait for their answer.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub struct Jobs {
     asks: Vec<WaitingAsk>,
     /// By the index of their last entry.

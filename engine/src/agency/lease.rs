@@ -8,7 +8,7 @@ use crate::message::{Leadership, Peer};
 use crate::types::*;
 
 /// A renewal that waits until it is known that this agent still led after the renewal arrived.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Renewal {
     pub server: Peer,
     pub boot: Boot,
@@ -18,6 +18,7 @@ pub struct Renewal {
     pub round: u64,
 }
 
+#[derive(Clone, Hash)]
 pub struct Leases {
     led_since: Time,
     /// The epoch that was granted last, and when the last lease granted in it is over.

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// The state machine as of `index`, encoded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Snapshot {
     pub index: u64,
     pub term: Term,
     pub state: Bytes,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Log {
     pub snapshot: Snapshot,
     /// Index of `entries[0]`.

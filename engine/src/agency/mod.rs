@@ -37,6 +37,7 @@ const TIME_STEP_MAX_MS: u64 = 24 * 3600 * 1000;
 /// How long to wait before a failed write to the disk is tried again.
 const PERSIST_RETRY: Duration = Duration::from_secs(1);
 
+#[derive(Clone, Hash)]
 pub struct Agent {
     me: Peer,
     rng: Rng,
@@ -86,6 +87,7 @@ impl Agent {
 }
 
 /// What an entry did to the tree.
+#[derive(Clone, Hash)]
 struct Change {
     index: u64,
     /// Size of the entry.
@@ -93,6 +95,7 @@ struct Change {
     query: Map<String, Value>,
 }
 
+#[derive(Clone, Hash)]
 struct Agency {
     config: AgentConfig,
     disk: StoreId,

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const BEAT_LIFE_S: u64 = 5;
 
 /// The latest sign of life of a server's present process.
+#[derive(Clone, Hash)]
 struct Heard {
     at: Time,
     wall_ms: u64,
@@ -29,6 +30,7 @@ struct Heard {
 }
 
 /// R5: one freeze and the reports to it, named by (term, epoch).
+#[derive(Clone, Hash)]
 struct Round {
     epoch: Epoch,
     patience_until: Time,
@@ -36,6 +38,7 @@ struct Round {
     reports: BTreeMap<NodeId, Report>,
 }
 
+#[derive(Clone, Hash)]
 pub struct Office {
     pub term: Term,
     since: Time,

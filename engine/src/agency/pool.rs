@@ -20,7 +20,7 @@ struct Row {
     formed: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     Meeting,
     Settling(OpId),
@@ -29,6 +29,7 @@ enum Phase {
     Formed,
 }
 
+#[derive(Clone, Hash)]
 pub struct Pool {
     size: usize,
     disk: StoreId,

@@ -36,13 +36,13 @@ const META_HARD: &str = "raft.hard";
 const META_SNAPSHOT: &str = "raft.snapshot";
 
 /// What a term's promises rest on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HardState {
     pub term: Term,
     pub vote: Option<NodeId>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Settings {
     pub me: NodeId,
     /// All agents of the pool, this one included.
@@ -68,6 +68,7 @@ impl Settings {
     }
 }
 
+#[derive(Clone, Hash)]
 enum Role {
     Follower,
     Candidate { pre: bool, transfer: bool, votes: BTreeSet<NodeId> },
@@ -75,6 +76,7 @@ enum Role {
 }
 
 /// What a leader knows.
+#[derive(Clone, Hash)]
 struct Leading {
     since: Time,
     /// The entry that began the term: until it is applied, inherited entries may be undecided.
@@ -88,7 +90,7 @@ struct Leading {
 }
 
 /// What a leader knows of one follower.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Progress {
     pub matched: u64,
     next: u64,
@@ -98,13 +100,14 @@ pub struct Progress {
 }
 
 /// A snapshot on its way to a follower.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Sending {
     snapshot: Snapshot,
     offset: u64,
 }
 
 /// A snapshot on its way from the leader.
+#[derive(Clone, Hash)]
 struct Receiving {
     index: u64,
     term: Term,
@@ -112,11 +115,13 @@ struct Receiving {
     bytes: Vec<u8>,
 }
 
+#[derive(Clone, Hash)]
 struct InFlight {
     hard: HardState,
     last: u64,
 }
 
+#[derive(Clone, Hash)]
 pub struct Raft {
     settings: Settings,
     rng: Rng,

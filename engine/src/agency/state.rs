@@ -97,7 +97,7 @@ pub struct Elect {
     pub wall_ms: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct ServerRecord {
     pub peer: Peer,
     pub boot: Boot,
@@ -119,7 +119,7 @@ impl ServerRecord {
 }
 
 /// What is told of a failover, before and after it is finished.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Failover {
     pub job: u64,
     pub epoch: Epoch,
@@ -154,7 +154,7 @@ impl Failover {
 }
 
 /// A client's transaction that was applied.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 struct ClientWrite {
     index: u64,
     checksum: u64,
@@ -184,7 +184,7 @@ pub struct Applied {
     pub events: Vec<Event>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
 pub struct State {
     pub applied: u64,
     pub applied_term: Term,

@@ -12,21 +12,21 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What would go deeper is refused: whoever walks the tree recurses.
 const DEPTH_MAX: usize = 200;
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Tree {
     root: Node,
     /// When which path may expire; an entry may be out of date.
     expiring: BTreeSet<(u64, String)>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Node {
     content: Content,
     /// Unix milliseconds.
     expires_ms: Option<u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 enum Content {
     #[serde(serialize_with = "leaf_to_text", deserialize_with = "leaf_from_text")]
     Leaf(Value),

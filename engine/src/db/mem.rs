@@ -11,7 +11,7 @@ use std::ops::Bound;
 /// What a change replaced.
 type Undo = (Table, Vec<u8>, Option<Vec<u8>>);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct MemStore {
     /// One tree a table, in the order of [`Table::ALL`].
     tables: [BTreeMap<Vec<u8>, Vec<u8>>; Table::ALL.len()],

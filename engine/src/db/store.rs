@@ -18,7 +18,7 @@ use std::ops::Bound;
 pub const KEY_BYTES_MAX: usize = 511;
 
 /// The few tables that exist. The layout of keys and values is told where they are used (`db/rows.rs`, `exec.rs`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// Identity, format version, epochs seen, Raft hard state: single rows by name.
     Meta,
@@ -64,7 +64,7 @@ impl Table {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StoreError {
     /// The disk or the map is full: nothing of the transaction was kept, and reading goes on.
     Full,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// Renewals under way that are remembered; an older one is not worth waiting for.
 const SENT_MAX: usize = 64;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Lease {
     /// Both clocks as they were when each renewal was sent.
     under_way: BTreeMap<u64, Now>,
@@ -19,7 +19,7 @@ pub struct Lease {
 }
 
 /// A lease as it was granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Held {
     pub epoch: Epoch,
     /// When the renewal that brought it was sent.
@@ -74,7 +74,7 @@ impl Lease {
 
 /// Notices from one step to the next that this machine's two clocks moved apart, as after a hypervisor's pause that
 /// stopped the steady one. It only tells; whether a lease is still to be trusted, [`Lease::lost`] says.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct ClockWatch {
     last: Now,
 }

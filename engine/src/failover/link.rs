@@ -15,6 +15,7 @@ const CALL_PATIENCE: Duration = Duration::from_secs(10);
 /// Calls under way at once.
 const CALLS_MAX: usize = 256;
 
+#[derive(Clone, Hash)]
 pub struct Link {
     /// As configured, and as learnt from the agency itself.
     endpoints: Vec<Endpoint>,
@@ -29,6 +30,7 @@ pub struct Link {
 }
 
 /// A client's request on its way to the agency.
+#[derive(Clone, Hash)]
 pub struct Call {
     pub id: RequestId,
     pub ticket: Ticket,

@@ -36,6 +36,7 @@ const STUCK: Duration = Duration::from_secs(20);
 /// A successor this close behind is worth closing the gate for.
 const HANDOVER_LAG_TICKS: u64 = 256;
 
+#[derive(Clone, Hash)]
 pub struct Server {
     me: Peer,
     config: ServerConfig,
@@ -90,6 +91,7 @@ pub struct Server {
 }
 
 /// Leadership of one epoch by this process.
+#[derive(Clone, Hash)]
 struct Reign {
     epoch: Epoch,
     /// Set once the epoch's first entry is durable.
@@ -100,6 +102,7 @@ struct Reign {
     handover_after: Time,
 }
 
+#[derive(Clone, Hash)]
 struct PendingRun {
     id: RequestId,
     since: Time,
@@ -108,6 +111,7 @@ struct PendingRun {
     request: Option<Request>,
 }
 
+#[derive(Clone, Hash)]
 enum Pending {
     Adopt { deployment: DeploymentId },
     See { freeze: Freeze, from: Peer },
@@ -116,6 +120,7 @@ enum Pending {
 }
 
 /// A graceful stop under way.
+#[derive(Clone, Hash)]
 struct Leaving {
     /// Followers have until then to get what we have, and the agency to hear of the release.
     until: Time,

@@ -5,7 +5,7 @@
 //! Invariants: I5 and I11 rest on `Leading` being entered only from `Promoting`, and never again after `Released`.
 
 /// What a server is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// The agency has not registered this process yet.
     Joining,

@@ -22,14 +22,14 @@ pub const ENVELOPE_BYTES_MAX: usize = 64 << 20;
 const NUMBER_MAX: u64 = 1 << 62;
 
 /// A node as others address it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Peer {
     pub id: NodeId,
     pub endpoint: Endpoint,
 }
 
 /// A message with its sender. `to` guards against an address that has changed hands: a node drops what names another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Envelope {
     pub from: Peer,
     pub to: Option<NodeId>,
@@ -57,7 +57,7 @@ impl Envelope {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
     // Agents among themselves.
     Raft(raft::Raft),
@@ -160,7 +160,7 @@ impl Message {
 // ---- servers and the agency -----------------------------------------------------------------------------------------
 
 /// A process introduces itself; repeated until `Registered` or `RegisterRefused` with its nonce comes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Register {
     pub nonce: Nonce,
     pub store: StoreId,
@@ -172,7 +172,7 @@ pub struct Register {
     pub host: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Registered {
     pub nonce: Nonce,
     pub boot: Boot,
@@ -181,7 +181,7 @@ pub struct Registered {
 }
 
 /// A server's sign of life, and a leader's request to renew its lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Beat {
     pub boot: Boot,
     /// The server's own number for this beat; it remembers when it sent it, and counts a grant from then.
@@ -198,7 +198,7 @@ pub struct Beat {
     pub staying: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BeatReply {
     pub seq: u64,
     pub lead: Leadership,
@@ -210,7 +210,7 @@ pub struct BeatReply {
 }
 
 /// The right to serve in `epoch` for `lease`·(1 − ε) from when the beat was *sent*, on the server's own clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Grant {
     pub boot: Boot,
     pub epoch: Epoch,
@@ -218,7 +218,7 @@ pub struct Grant {
 }
 
 /// The authoritative record of leadership, as of a committed agency entry. `index` orders two of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Leadership {
     pub index: u64,
     pub epoch: Epoch,
@@ -228,13 +228,13 @@ pub struct Leadership {
     pub successor: Option<NodeId>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Leader {
     pub peer: Peer,
     pub boot: Boot,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Health {
     Good,
     Bad,
@@ -252,7 +252,7 @@ impl Health {
 }
 
 /// A registered server as the agency leader sees it, for `/_api/cluster/endpoints` and the like.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
     pub peer: Peer,
     pub advertised: Option<Endpoint>,
@@ -263,14 +263,14 @@ pub struct Member {
 
 /// R5: "the epoch before `epoch` is over; make that durable, then say how far you have come." `term` and `epoch` name
 /// the round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Freeze {
     pub term: Term,
     pub epoch: Epoch,
 }
 
 /// The answer to a freeze, sent only when "seen `epoch`" is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Report {
     pub term: Term,
     pub epoch: Epoch,
@@ -283,7 +283,7 @@ pub struct Report {
 }
 
 /// R12: after sending this the process never serves in that epoch again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Release {
     pub boot: Boot,
     pub epoch: Epoch,
@@ -295,7 +295,7 @@ pub struct Release {
 // ---- replication ----------------------------------------------------------------------------------------------------
 
 /// One entry of the replication log. `payload` is a transaction of the document engine; nobody else looks into it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     pub epoch: Epoch,
     pub tick: Tick,
@@ -328,7 +328,7 @@ impl Entry {
 }
 
 /// A follower presents itself to the leader of `epoch` and asks for what comes after `last`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Follow {
     pub epoch: Epoch,
     pub boot: Boot,
@@ -344,7 +344,7 @@ pub struct Follow {
 }
 
 /// Entries right after `prev`. Without entries it is a heartbeat that tells how far the leader is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Append {
     pub epoch: Epoch,
     pub boot: Boot,
@@ -355,7 +355,7 @@ pub struct Append {
 }
 
 /// "Everything up to `durable` is durable here." Counts only in the epoch it names, from the follower's current boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Acknowledge {
     pub epoch: Epoch,
     pub boot: Boot,
@@ -365,7 +365,7 @@ pub struct Acknowledge {
 
 /// R7: the logs agree up to `common` and no further; the follower undoes the rest and asks again. Only the answer to
 /// the question it has just asked may do that: `last` is the end of the log that the question presented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Diverged {
     pub epoch: Epoch,
     pub boot: Boot,
@@ -374,7 +374,7 @@ pub struct Diverged {
 }
 
 /// Which copy a piece belongs to: dropped when any part changes (R8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotId {
     pub epoch: Epoch,
     pub boot: Boot,
@@ -383,7 +383,7 @@ pub struct SnapshotId {
 
 /// The leader's catalog and history as of `start`. Rows are then copied while the leader goes on writing; the log from
 /// `start` on, applied over them, makes the copy exact.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotOffer {
     pub id: SnapshotId,
     pub start: Position,
@@ -394,7 +394,7 @@ pub struct SnapshotOffer {
 }
 
 /// Asks for the rows after `cursor` (empty at first).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotRequest {
     pub id: SnapshotId,
     pub cursor: Bytes,
@@ -402,7 +402,7 @@ pub struct SnapshotRequest {
 
 /// Rows after `cursor`. The last piece has no `next` and says up to where the log must be applied for the copy to be
 /// exact.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotPiece {
     pub id: SnapshotId,
     pub cursor: Bytes,

@@ -5,21 +5,21 @@ use crate::types::*;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Raft {
     Gossip(Gossip),
     Consensus(Consensus),
 }
 
 /// A place in the pool. The disk belongs to the identity: an agent whose directory was wiped is another one (R11).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seat {
     pub peer: Peer,
     pub disk: StoreId,
 }
 
 /// While the pool forms: whom the sender knows of, itself included.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Gossip {
     pub size: u32,
     pub disk: StoreId,
@@ -31,7 +31,7 @@ pub struct Gossip {
 }
 
 /// A message of Raft. A sender whose disk is not in the pool is ignored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Consensus {
     pub disk: StoreId,
     /// The sender's term; of a pre-vote and of its favourable answer, the term that is asked about.
@@ -39,7 +39,7 @@ pub struct Consensus {
     pub body: Body,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Body {
     /// `pre`: "would you vote for me?", which changes nothing. `transfer`: the leader itself asked for this election.
     RequestVote {
@@ -106,7 +106,7 @@ impl Body {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LogEntry {
     pub term: Term,
     /// Empty for the entry that begins a term.
@@ -114,7 +114,7 @@ pub struct LogEntry {
 }
 
 /// A change to an agent's disk, made in one transaction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Persist {
     /// Opaque rows to put into (or, `None`, remove from) the agent's meta rows: hard state, pool, snapshot.
     pub meta: Vec<(&'static str, Option<Bytes>)>,
@@ -127,7 +127,7 @@ pub struct Persist {
 }
 
 /// All of it, as found at start. `meta` in name order, `entries` in index order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SavedRaft {
     pub meta: Vec<(String, Bytes)>,
     pub entries: Vec<(u64, Bytes)>,

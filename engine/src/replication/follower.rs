@@ -17,6 +17,7 @@ const UNDO_BATCH: usize = 256;
 /// Questions about a copy without an answer, after which it is given up.
 const COPY_TRIES_MAX: u32 = 30;
 
+#[derive(Clone, Hash)]
 pub struct Follower {
     leader: Leader,
     epoch: Epoch,
@@ -40,7 +41,7 @@ pub struct Follower {
     ops: BTreeMap<OpId, Doing>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Doing {
     Locating,
     Appending,
@@ -48,6 +49,7 @@ enum Doing {
     Copying,
 }
 
+#[derive(Clone, Hash)]
 enum State {
     /// The store is doing something that must end first.
     Busy,

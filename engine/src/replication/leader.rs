@@ -20,6 +20,7 @@ const RECENT_BYTES_MAX: usize = 16 << 20;
 const FOLLOWERS_MAX: usize = 64;
 
 /// Ships the log of one epoch.
+#[derive(Clone, Hash)]
 pub struct Leader {
     epoch: Epoch,
     boot: Boot,
@@ -33,6 +34,7 @@ pub struct Leader {
     snapshots: u64,
 }
 
+#[derive(Clone, Hash)]
 struct Follower {
     peer: Peer,
     boot: Boot,
@@ -50,6 +52,7 @@ struct Follower {
     work: Work,
 }
 
+#[derive(Clone, Hash)]
 enum Work {
     Comparing,
     /// The match is established: entries after `sent` may go.
@@ -361,7 +364,7 @@ impl Follower {
 }
 
 /// The newest entries, without gaps.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 struct Recent {
     entries: VecDeque<Entry>,
     bytes: usize,

@@ -13,7 +13,7 @@ pub mod leader;
 use crate::types::{Duration, Timing};
 
 /// How often replication looks whether something was lost, and how often an idle leader says that it is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pace {
     /// A question without an answer is asked again after this.
     pub retry: Duration,

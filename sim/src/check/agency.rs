@@ -8,6 +8,7 @@ use tanist_engine::message::raft::{Body, Persist, Raft};
 use tanist_engine::message::{Envelope, Message};
 use tanist_engine::types::{NodeId, Term};
 
+#[derive(Clone, Hash)]
 pub struct Agency {
     /// I1: who led each term.
     leaders: BTreeMap<Term, usize>,

@@ -9,7 +9,7 @@ use tanist_engine::io::{Event, Mode, View};
 use tanist_engine::message::{Envelope, Leadership, Message};
 use tanist_engine::types::{Boot, Epoch, NodeId, Time};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Seat {
     incarnation: u64,
     /// When each renewal was sent, on the server's clock.
@@ -31,6 +31,7 @@ impl Seat {
     }
 }
 
+#[derive(Clone, Hash)]
 pub struct Lease {
     seats: Vec<Seat>,
     /// I6: who was elected, and which process began the epoch.

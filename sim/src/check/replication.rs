@@ -18,20 +18,20 @@ fn last_of(log: &Log) -> Position {
 }
 
 /// An entry at its birth.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Born {
     pub checksum: u32,
     pub op: Option<u64>,
     pub effect: Option<Effect>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Copy {
     id: Option<(u64, u64, u64)>,
     log: Log,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Store {
     pub log: Log,
     pub seen: Epoch,
@@ -52,7 +52,7 @@ impl Store {
 }
 
 /// A server's answer to a freeze, as it arrived at an agent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Arrived {
     event: u64,
     agent: usize,
@@ -60,6 +60,7 @@ struct Arrived {
     report: Report,
 }
 
+#[derive(Clone, Hash)]
 pub struct Replication {
     pub stores: Vec<Store>,
     pub born: BTreeMap<Position, Born>,

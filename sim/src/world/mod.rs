@@ -7,7 +7,7 @@ mod ending;
 mod http;
 mod messages;
 mod strikes;
-mod words;
+pub(crate) mod words;
 
 use crate::check::history::{self, Answer, History};
 use crate::check::lease::Lease;

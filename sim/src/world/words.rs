@@ -4,7 +4,7 @@ use super::*;
 
 const WIDTH: usize = 170;
 
-pub(super) fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     let mut short: String = text.chars().take(WIDTH).collect();
     if short.len() < text.len() {
         short.push('…');
@@ -13,7 +13,7 @@ pub(super) fn cut(text: &str) -> String {
 }
 
 /// A message in a line.
-pub(super) fn summary(message: &Message) -> String {
+pub(crate) fn summary(message: &Message) -> String {
     match message {
         Message::Append(a) => {
             let end = a.entries.last().map_or(a.prev, |e| e.position());
@@ -42,7 +42,7 @@ pub(super) fn summary(message: &Message) -> String {
 }
 
 /// An operation and its result, short.
-pub(super) struct Brief<'a>(pub(super) &'a Op, pub(super) &'a OpResult);
+pub(crate) struct Brief<'a>(pub(crate) &'a Op, pub(crate) &'a OpResult);
 
 impl fmt::Debug for Brief<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
