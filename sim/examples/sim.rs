@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 use tanist_sim::run::{Driver, Outcome, run};
 use tanist_sim::scenario::Scenario;
 
+/// A run allocates much and briefly; the system's allocator takes a third of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 usage: cargo sim run      --seed N [--driver loop|madsim] [--quiet]
        cargo sim run      --scenario FILE [--driver loop|madsim] [--quiet]
