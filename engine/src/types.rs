@@ -150,16 +150,13 @@ pub struct Uuid(pub u128);
 
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let v = self.0;
-        write!(
-            f,
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            (v >> 96) as u32,
-            (v >> 80) as u16,
-            (v >> 64) as u16,
-            (v >> 48) as u16,
-            v & 0xffff_ffff_ffff
-        )
+        // By hand, because identities are in many keys and messages.
+        let mut text = [b'-'; 36];
+        let places = (0..36).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
+        for (place, digit) in places.zip((0..32).rev()) {
+            text[place] = b"0123456789abcdef"[(self.0 >> (4 * digit)) as usize & 0xf];
+        }
+        f.write_str(std::str::from_utf8(&text).expect("digits and dashes"))
     }
 }
 

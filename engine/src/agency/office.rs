@@ -6,9 +6,9 @@
 
 use super::lease::{Leases, Renewal};
 use super::state::*;
-use super::supervision::{self, Action, Candidate, Pulse, Situation};
+use super::supervision::{self, Action, Candidate, Pulse, Situation, Why};
 use super::tree::Tree;
-use super::{Agency, raft::Raft};
+use super::{Agency, pool::Pool, raft::Raft};
 use crate::io::{Cx, Event};
 use crate::message::*;
 use crate::types::*;
@@ -48,6 +48,8 @@ pub struct Office {
     release: Option<(NodeId, Release)>,
     round: Option<Round>,
     pub transient: Tree,
+    /// What `/.agency` should hold; null until it is asked for.
+    record: Value,
     registering: BTreeMap<Nonce, Peer>,
     /// The entry that will change the leadership record, and the one that keeps house.
     undecided: Option<u64>,
@@ -59,7 +61,7 @@ pub struct Office {
     supervise_at: Time,
     /// Something has happened that may call for a chore.
     look: bool,
-    said: (u32, String),
+    said: (u32, Why),
     /// Servers that beat without being registered.
     strangers: BTreeSet<NodeId>,
 }
@@ -80,6 +82,7 @@ impl Office {
             release: None,
             round: None,
             transient: Tree::default(),
+            record: Value::Null,
             registering: BTreeMap::new(),
             undecided: None,
             housekeeping: None,
@@ -88,7 +91,7 @@ impl Office {
             timing_since: now,
             supervise_at: now,
             look: true,
-            said: (0, String::new()),
+            said: (0, Why::Undecided),
             strangers: BTreeSet::new(),
         }
     }
@@ -158,16 +161,22 @@ impl Office {
 
 /// `/arango/Supervision/Maintenance`: a time until when it holds; anything else holds for ever.
 fn in_maintenance(state: &State, wall_ms: u64) -> bool {
-    match state.tree.get(MAINTENANCE_KEY, wall_ms) {
-        None => false,
-        Some(Value::String(until)) if until.len() >= 18 => parse_iso_time(&until).is_none_or(|until| wall_ms < until),
+    match state.tree.leaf(MAINTENANCE_KEY, wall_ms) {
+        None => state.tree.has(MAINTENANCE_KEY, wall_ms),
+        Some(Value::String(until)) if until.len() >= 18 => parse_iso_time(until).is_none_or(|until| wall_ms < until),
         Some(_) => true,
     }
 }
 
-fn recorded_health(state: &State, server: NodeId) -> Option<Health> {
-    let status = state.tree.get(&format!("/arango/Supervision/Health/{server}/Status"), state.wall_ms)?;
-    [Health::Good, Health::Bad, Health::Failed].into_iter().find(|health| status == health.as_str())
+/// What `/.agency` holds: who the agents are and who of them leads.
+fn agency_record(pool: &Pool, me: NodeId, term: Term) -> Value {
+    let ids: Vec<String> = pool.seats().iter().map(|seat| seat.peer.id.to_string()).collect();
+    let endpoints: BTreeMap<String, String> =
+        pool.seats().iter().map(|s| (s.peer.id.to_string(), s.peer.endpoint.to_string())).collect();
+    json!({
+        "active": ids, "id": me.to_string(), "pool": endpoints, "size": pool.seats().len(), "term": term.0,
+        "timeoutMult": 1,
+    })
 }
 
 impl Agency {
@@ -263,7 +272,7 @@ impl Agency {
     }
 
     fn reply_to_beat(&self, cx: &mut Cx, to: &Peer, seq: u64, grant: Option<Grant>) {
-        let read_only = self.state.tree.get(READONLY_KEY, self.state.wall_ms) == Some(Value::Bool(true));
+        let read_only = self.state.tree.leaf(READONLY_KEY, self.state.wall_ms) == Some(&Value::Bool(true));
         let mut agents = vec![cx.me.clone()];
         agents.extend(self.pool.seats().iter().map(|seat| seat.peer.clone()).filter(|peer| peer.id != cx.me.id));
         let lead = self.state.lead.clone();
@@ -276,7 +285,7 @@ impl Agency {
             peer: server.peer.clone(),
             advertised: server.advertised.clone(),
             short_name: server.short_name(),
-            health: recorded_health(&self.state, server.peer.id).unwrap_or(Health::Bad),
+            health: self.state.recorded_health(server.peer.id).unwrap_or(Health::Bad),
             last: self.office.as_ref().and_then(|o| o.last_position(server)).unwrap_or_default(),
         };
         self.state.listed().into_iter().map(member).collect()
@@ -486,7 +495,7 @@ impl Agency {
             Candidate {
                 id,
                 boot: server.boot,
-                health: recorded_health(&self.state, id).unwrap_or(Health::Bad),
+                health: self.state.recorded_health(id).unwrap_or(Health::Bad),
                 dead,
                 staying,
                 awaited: !dead && staying && !expired && silence <= self.config.ok_threshold,
@@ -549,11 +558,11 @@ impl Agency {
         let wall_ms = self.stamp(cx.now);
         let epoch = self.state.lead.epoch;
         let leader = self.state.leader_process();
-        let reason = verdict.sentence.clone();
         let command = match verdict.action {
             Action::Wait => None,
             Action::Depose { next, preferred, last } => {
                 assert!(lease_is_over, "R1: a depose is appended only when the lease is over");
+                let reason = verdict.why.to_string();
                 Some(Command::Depose(Depose { epoch, leader, next, preferred, reason, last, wall_ms }))
             }
             Action::Elect { server, boot, last } => {
@@ -563,10 +572,10 @@ impl Agency {
             Action::EndHandover => Some(Command::RequestHandover { to: None }),
         };
         let office = self.office.as_mut().expect("in office");
-        let said = (rule, verdict.sentence);
-        if said != office.said && !said.1.is_empty() {
-            office.said = said.clone();
-            cx.note(Event::Supervision { rule, sentence: said.1 });
+        let said = (rule, verdict.why);
+        if said != office.said && verdict.why != Why::Undecided {
+            office.said = said;
+            cx.note(Event::Supervision { rule, sentence: verdict.why.to_string() });
         }
         let Some(command) = command else { return false };
         office.leases.depose_appended = matches!(command, Command::Depose(_));
@@ -662,28 +671,19 @@ impl Agency {
         let write = |operations: Value| {
             Some(Command::Write { transaction: json!([operations]).to_string(), privileged: true, wall_ms })
         };
-        let agency = self.agency_record(cx);
-        if self.state.tree.get("/.agency", wall_ms).as_ref() != Some(&agency) {
-            return write(json!({"/.agency": {"op": "set", "new": agency}}));
+        if office.record.is_null() {
+            office.record = agency_record(&self.pool, cx.me.id, office.term);
+        }
+        if !self.state.tree.holds_value("/.agency", &office.record, wall_ms) {
+            return write(json!({"/.agency": {"op": "set", "new": office.record}}));
         }
         let mode = if in_maintenance(&self.state, self.stamp(cx.now)) { "Maintenance" } else { "Normal" };
-        if self.state.tree.get("/arango/Supervision/State/Mode", wall_ms) != Some(json!(mode)) {
+        let shown = self.state.tree.leaf("/arango/Supervision/State/Mode", wall_ms).and_then(Value::as_str);
+        if shown != Some(mode) {
             let state = json!({"Mode": mode, "Timestamp": iso_time(wall_ms)});
             return write(json!({"/arango/Supervision/State": {"op": "set", "new": state}}));
         }
         self.health_changes(cx).and_then(write)
-    }
-
-    /// What `/.agency` holds: who the agents are and who of them leads.
-    fn agency_record(&self, cx: &Cx) -> Value {
-        let ids: Vec<String> = self.pool.seats().iter().map(|seat| seat.peer.id.to_string()).collect();
-        let pool: BTreeMap<String, String> =
-            self.pool.seats().iter().map(|s| (s.peer.id.to_string(), s.peer.endpoint.to_string())).collect();
-        let term = self.office.as_ref().map_or(0, |office| office.term.0);
-        json!({
-            "active": ids, "id": cx.me.id.to_string(), "pool": pool, "size": self.pool.seats().len(), "term": term,
-            "timeoutMult": 1,
-        })
     }
 
     /// Operations that bring the health records up to date; `None` if they are.
@@ -694,7 +694,7 @@ impl Agency {
         let mut operations = serde_json::Map::new();
         for server in self.state.listed() {
             let id = server.peer.id;
-            let recorded = recorded_health(&self.state, id);
+            let recorded = self.state.recorded_health(id);
             let pulse = Pulse {
                 silence: office.silence(server, now),
                 dead: office.is_dead(id, server.boot),
@@ -703,35 +703,40 @@ impl Agency {
             };
             let (_, health) = supervision::health(&pulse, self.config.ok_threshold, lease);
             let key = format!("/arango/Supervision/Health/{id}");
-            let mut record = json!({
-                "ShortName": server.short_name(),
-                "Endpoint": server.peer.endpoint.to_string(),
-                "Host": server.host,
-                "SyncStatus": match office.beat(server) {
-                    None => "STARTUP",
-                    Some(beat) if beat.staying => "SERVING",
-                    Some(_) => "SHUTDOWN",
-                },
-                "Status": health.as_str(),
-                "Version": "3.11.14",
-                "Engine": "rocksdb",
-            });
-            if let Some(advertised) = &server.advertised {
-                record["AdvertisedEndpoint"] = json!(advertised.to_string());
-            }
-            let old = self.state.tree.get(&key, self.state.wall_ms).unwrap_or(Value::Null);
-            let changed = record.as_object().expect("an object").iter().any(|(field, value)| {
+            let short_name = server.short_name();
+            let sync_status = match office.beat(server) {
+                None => "STARTUP",
+                Some(beat) if beat.staying => "SERVING",
+                Some(_) => "SHUTDOWN",
+            };
+            let advertised = server.advertised.as_ref().map(|endpoint| ("AdvertisedEndpoint", &*endpoint.0));
+            let fields = [
+                ("ShortName", short_name.as_str()),
+                ("Endpoint", &*server.peer.endpoint.0),
+                ("Host", &server.host),
+                ("SyncStatus", sync_status),
+                ("Status", health.as_str()),
+                ("Version", "3.11.14"),
+                ("Engine", "rocksdb"),
+            ];
+            let fields = fields.into_iter().chain(advertised);
+            let old = self.state.tree.node(&key, self.state.wall_ms);
+            let shown = |field| old?.leaf_at(field, self.state.wall_ms)?.as_str();
+            let changed = fields.clone().any(|(field, value)| {
                 // An agent that has just taken office has not heard the server's own word yet.
-                old.get(field) != Some(value)
-                    && !(field == "SyncStatus" && office.beat(server).is_none() && !old.is_null())
+                let unknown = field == "SyncStatus" && office.beat(server).is_none() && old.is_some();
+                shown(field) != Some(value) && !unknown
             });
             if !changed {
                 continue;
             }
+            let mut record = serde_json::Map::new();
+            record.extend(fields.map(|(field, value)| (field.to_owned(), json!(value))));
             let wall_ms = cx.now.wall_ms;
-            record["Timestamp"] = json!(iso_time(wall_ms));
-            record["SyncTime"] = json!(iso_time(office.heard.get(&id).map_or(wall_ms, |heard| heard.wall_ms)));
-            record["LastAckedTime"] = json!(iso_time(wall_ms));
+            let heard_ms = office.heard.get(&id).map_or(wall_ms, |heard| heard.wall_ms);
+            for (field, time) in [("Timestamp", wall_ms), ("SyncTime", heard_ms), ("LastAckedTime", wall_ms)] {
+                record.insert(field.to_owned(), json!(iso_time(time)));
+            }
             operations.insert(key, json!({"op": "set", "new": record}));
             let failed = format!("/arango/Target/FailedServers/{id}");
             match health {
@@ -760,7 +765,7 @@ impl Agency {
                 "endpoint": server.peer.endpoint.to_string(),
                 "advertised": server.advertised.as_ref().map(|endpoint| endpoint.to_string()),
                 "boot": server.boot.0,
-                "health": recorded_health(&self.state, server.peer.id).unwrap_or(Health::Bad).as_str(),
+                "health": self.state.recorded_health(server.peer.id).unwrap_or(Health::Bad).as_str(),
                 "dead": office.is_dead(server.peer.id, server.boot),
                 "silentMs": office.silence(server, now).as_millis() as u64,
                 "position": beat.map(|beat| json!({"epoch": beat.last.epoch.0, "tick": beat.last.tick.0})),

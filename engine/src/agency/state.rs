@@ -6,7 +6,7 @@
 
 use super::tree::{self, Refusal, Tree};
 use crate::io::{Event, Severity};
-use crate::message::{Leader, Leadership, Peer, Register};
+use crate::message::{Health, Leader, Leadership, Peer, Register};
 use crate::types::*;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -215,10 +215,20 @@ pub struct State {
     clients: BTreeMap<String, ClientWrite>,
     /// By the index of their latest write.
     clients_in_order: BTreeMap<u64, String>,
+    /// Of each known server, as of the last entry.
+    #[serde(skip)]
+    standings: BTreeMap<NodeId, Standing>,
     #[serde(skip)]
     query: Map<String, Value>,
     #[serde(skip)]
     events: Vec<Event>,
+}
+
+/// What the tree says of a server, read once an entry: the leading agent goes by it in every step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Standing {
+    listed: bool,
+    health: Option<Health>,
 }
 
 impl State {
@@ -227,12 +237,34 @@ impl State {
     }
 
     pub fn decode(bytes: &[u8]) -> State {
-        postcard::from_bytes(bytes).expect("a snapshot holds a readable state")
+        let mut state: State = postcard::from_bytes(bytes).expect("a snapshot holds a readable state");
+        state.read_standings();
+        state
     }
 
-    /// The nonce's process still counts as a member of the deployment.
-    pub fn is_listed(&self, server: NodeId) -> bool {
+    fn read_standings(&mut self) {
+        let standing =
+            |server: &NodeId| Standing { listed: self.is_planned(*server), health: self.health_in_tree(*server) };
+        self.standings = self.servers.keys().map(|server| (*server, standing(server))).collect();
+    }
+
+    /// The server has not been taken out of the plan; while an entry is applied, what it has made of it so far.
+    fn is_planned(&self, server: NodeId) -> bool {
         self.servers.contains_key(&server) && self.tree.has(&format!("/arango/Plan/Singles/{server}"), self.wall_ms)
+    }
+
+    fn health_in_tree(&self, server: NodeId) -> Option<Health> {
+        let status = self.tree.leaf(&format!("/arango/Supervision/Health/{server}/Status"), self.wall_ms)?.as_str()?;
+        [Health::Good, Health::Bad, Health::Failed].into_iter().find(|health| status == health.as_str())
+    }
+
+    /// The server still counts as a member of the deployment.
+    pub fn is_listed(&self, server: NodeId) -> bool {
+        self.standings.get(&server).is_some_and(|standing| standing.listed)
+    }
+
+    pub fn recorded_health(&self, server: NodeId) -> Option<Health> {
+        self.standings.get(&server)?.health
     }
 
     /// Members in the order of their first registration.
@@ -248,7 +280,7 @@ impl State {
     }
 
     fn has_older_member(&self) -> bool {
-        self.listed().iter().any(|server| server.seen > Epoch(0))
+        self.servers.values().any(|server| server.seen > Epoch(0) && self.is_planned(server.peer.id))
     }
 
     /// Something has been written in this deployment.
@@ -277,6 +309,7 @@ impl State {
                 Err(error) => panic!("entry {index} of the agency's log can't be read: {error}"),
             }
         };
+        self.read_standings();
         let query = std::mem::take(&mut self.query);
         let events = std::mem::take(&mut self.events);
         Applied { outcome, query, events }
@@ -351,7 +384,7 @@ impl State {
     }
 
     fn increment(&mut self, path: &str) -> u64 {
-        let value = self.tree.get(path, self.wall_ms).and_then(|v| v.as_u64()).unwrap_or(0) + 1;
+        let value = self.tree.leaf(path, self.wall_ms).and_then(Value::as_u64).unwrap_or(0) + 1;
         self.set(path.to_owned(), json!(value));
         value
     }
@@ -425,11 +458,11 @@ impl State {
             tree::is_same_or_above(&key, LEADER_KEY) || tree::is_same_or_above(LEADER_KEY, &key)
         });
         if touches {
-            let wanted = self.tree.get(LEADER_KEY, self.wall_ms);
-            let wanted = wanted.as_ref().and_then(Value::as_str).and_then(NodeId::parse);
+            let wanted = self.tree.leaf(LEADER_KEY, self.wall_ms);
+            let wanted = wanted.and_then(Value::as_str).and_then(NodeId::parse);
             self.project();
             match (wanted, &self.lead.leader) {
-                (Some(to), Some(leader)) if to != leader.peer.id && self.is_listed(to) => {
+                (Some(to), Some(leader)) if to != leader.peer.id && self.is_planned(to) => {
                     self.says(Severity::Info, format!("{to} was written to {LEADER_KEY}: a request to hand over"));
                     self.request_handover(index, Some(to));
                 }
@@ -437,7 +470,7 @@ impl State {
             }
         }
         // A server that an operator has taken out of the plan is forgotten in the other places, too.
-        let unlisted: Vec<NodeId> = self.servers.keys().copied().filter(|id| !self.is_listed(*id)).collect();
+        let unlisted: Vec<NodeId> = self.servers.keys().copied().filter(|id| !self.is_planned(*id)).collect();
         for server in unlisted {
             self.remove(format!("/arango/Supervision/Health/{server}"));
             self.remove(format!("/arango/Target/FailedServers/{server}"));
@@ -445,7 +478,7 @@ impl State {
             self.remove(format!("/arango/Current/Singles/{server}"));
         }
         if self.lead.epoch == Epoch(0)
-            && let Some(text) = self.tree.get(ADOPT_KEY, self.wall_ms).as_ref().and_then(Value::as_str)
+            && let Some(text) = self.tree.leaf(ADOPT_KEY, self.wall_ms).and_then(Value::as_str)
             && let Some(uuid) = Uuid::parse(text)
         {
             let deployment = DeploymentId(uuid.0);
@@ -504,7 +537,7 @@ impl State {
         if let Some(known) = known
             && known.store == register.store
             && register.seen < known.seen
-            && self.is_listed(peer.id)
+            && self.is_planned(peer.id)
         {
             return Err(format!(
                 "its data has seen epoch {} but had seen {} before: an old copy of its directory was restored; \
@@ -635,7 +668,7 @@ impl State {
 
     fn request_handover(&mut self, index: u64, to: Option<NodeId>) {
         let Some((leader, _)) = self.leader_process() else { return };
-        let to = to.filter(|to| *to != leader && self.is_listed(*to));
+        let to = to.filter(|to| *to != leader && self.is_planned(*to));
         if self.lead.successor != to {
             self.lead.successor = to;
             self.lead.index = index;

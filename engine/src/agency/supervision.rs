@@ -7,6 +7,7 @@
 use crate::message::{Health, Leadership, Release, Report};
 use crate::types::*;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// All that the rules go by.
 pub struct Situation<'a> {
@@ -70,8 +71,64 @@ pub enum Action {
 
 pub struct Verdict {
     pub action: Action,
-    /// What is done and why; the same as long as nothing changes.
-    pub sentence: String,
+    pub why: Why,
+}
+
+/// What is done and why; the same as long as nothing changes. Plain data, because the rules are looked at in every step:
+/// it becomes a sentence when it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    Undecided,
+    OlderData,
+    NobodyHasLed,
+    Maintenance { leader: NodeId },
+    Released { leader: NodeId },
+    Dead { leader: NodeId },
+    NeverTookOver { leader: NodeId },
+    LeaseOver { leader: NodeId },
+    SuccessorGone { successor: NodeId },
+    HandoverTooLong { successor: NodeId },
+    Leads { leader: NodeId, epoch: Epoch },
+    LaterEpochSeen { seen: Epoch, epoch: Epoch },
+    WaitsForReport { epoch: Epoch, of: NodeId },
+    Furthest { server: NodeId, of: usize, last: Position, epoch: Epoch },
+    NobodyReported { epoch: Epoch },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Undecided => f.write_str("a change of the leadership is being decided"),
+            Why::OlderData => {
+                f.write_str("servers hold data that had a leader, but this agency never had one; confirm first")
+            }
+            Why::NobodyHasLed => f.write_str("nobody has led yet"),
+            Why::Maintenance { leader } => {
+                write!(f, "{leader} does not lead any more, but maintenance suspends failover")
+            }
+            Why::Released { leader } => write!(f, "{leader} released its lease"),
+            Why::Dead { leader } => write!(f, "the process of {leader} is dead"),
+            Why::NeverTookOver { leader } => write!(f, "{leader} was elected but did not take over"),
+            Why::LeaseOver { leader } => write!(f, "the lease of {leader} is over"),
+            Why::SuccessorGone { successor } => {
+                write!(f, "the hand-over to {successor} is given up: it is not there")
+            }
+            Why::HandoverTooLong { successor } => {
+                write!(f, "the hand-over to {successor} is given up: it takes too long")
+            }
+            Why::Leads { leader, epoch } => write!(f, "{leader} leads in epoch {}", epoch.0),
+            Why::LaterEpochSeen { seen, epoch } => {
+                write!(f, "a store has seen epoch {}, not earlier than {}", seen.0, epoch.0)
+            }
+            Why::WaitsForReport { epoch, of } => write!(f, "epoch {}: waits for the report of {of}", epoch.0),
+            Why::Furthest { server, of, last, epoch } => {
+                write!(f, "{server} is furthest of {of} that reported, at {last}: elected for epoch {}", epoch.0)
+            }
+            Why::NobodyReported { epoch } => {
+                write!(f, "epoch {}: no server with a complete store has reported", epoch.0)
+            }
+        }
+    }
 }
 
 pub struct Rule {
@@ -128,11 +185,11 @@ pub const RULES: &[Rule] = &[
     Rule { number: 140, when: "no complete store has reported", then: "wait", judge: nobody },
 ];
 
-fn say(action: Action, sentence: impl Into<String>) -> Option<Verdict> {
-    Some(Verdict { action, sentence: sentence.into() })
+fn say(action: Action, why: Why) -> Option<Verdict> {
+    Some(Verdict { action, why })
 }
 
-fn depose(s: &Situation, preferred: Option<NodeId>, last: Option<Position>, why: impl Into<String>) -> Option<Verdict> {
+fn depose(s: &Situation, preferred: Option<NodeId>, last: Option<Position>, why: Why) -> Option<Verdict> {
     let next = Epoch(s.lead.epoch.max(s.seen).0 + 1);
     // In maintenance the leader comes back, if nobody is further.
     let preferred = preferred.or_else(|| leader(s).filter(|_| s.maintenance));
@@ -144,20 +201,18 @@ fn leader(s: &Situation) -> Option<NodeId> {
 }
 
 fn undecided(s: &Situation) -> Option<Verdict> {
-    s.undecided.then(|| Verdict { action: Action::Wait, sentence: String::new() })
+    s.undecided.then(|| say(Action::Wait, Why::Undecided))?
 }
 
 fn older_data(s: &Situation) -> Option<Verdict> {
-    s.meets_older_data.then(|| {
-        say(Action::Wait, "servers hold data that had a leader, but this agency never had one; confirm first")
-    })?
+    s.meets_older_data.then(|| say(Action::Wait, Why::OlderData))?
 }
 
 fn first(s: &Situation) -> Option<Verdict> {
     if s.lead.epoch != Epoch(0) || !s.servers.iter().any(|server| server.awaited && server.staying) {
         return None;
     }
-    depose(s, None, None, "nobody has led yet")
+    depose(s, None, None, Why::NobodyHasLed)
 }
 
 fn maintenance(s: &Situation) -> Option<Verdict> {
@@ -166,48 +221,47 @@ fn maintenance(s: &Situation) -> Option<Verdict> {
     let gone = s.leader_dead || s.release.is_some() || expired;
     // A server that just stops names a successor, too; only a hand-over that was asked for goes on.
     let planned = s.lead.successor.is_some();
-    (s.maintenance && gone && !planned && !s.leader_returned)
-        .then(|| say(Action::Wait, format!("{leader} does not lead any more, but maintenance suspends failover")))?
+    (s.maintenance && gone && !planned && !s.leader_returned).then(|| say(Action::Wait, Why::Maintenance { leader }))?
 }
 
 fn released(s: &Situation) -> Option<Verdict> {
     let (leader, release) = (leader(s)?, s.release?);
     // In maintenance a leader that stopped is expected back, whomever it named.
     let successor = s.lead.successor.or(release.successor.filter(|_| !s.maintenance));
-    depose(s, successor, Some(release.last), format!("{leader} released its lease"))
+    depose(s, successor, Some(release.last), Why::Released { leader })
 }
 
 fn dead(s: &Situation) -> Option<Verdict> {
     let leader = leader(s)?;
-    s.leader_dead.then(|| depose(s, None, None, format!("the process of {leader} is dead")))?
+    s.leader_dead.then(|| depose(s, None, None, Why::Dead { leader }))?
 }
 
 fn never_took_over(s: &Situation) -> Option<Verdict> {
     let (leader, elected_at) = (leader(s)?, s.elected_at?);
     let late = !s.granted && s.now >= elected_at.plus(s.takeover);
-    late.then(|| depose(s, None, None, format!("{leader} was elected but did not take over")))?
+    late.then(|| depose(s, None, None, Why::NeverTookOver { leader }))?
 }
 
 fn lease_over(s: &Situation) -> Option<Verdict> {
     let leader = leader(s)?;
     // Without a grant there is no lease, but the chosen server has its time.
     let counts = s.granted || s.elected_at.is_none();
-    (counts && s.now >= s.lease_over_at).then(|| depose(s, None, None, format!("the lease of {leader} is over")))?
+    (counts && s.now >= s.lease_over_at).then(|| depose(s, None, None, Why::LeaseOver { leader }))?
 }
 
 fn handover_stuck(s: &Situation) -> Option<Verdict> {
     let (_, successor) = (leader(s)?, s.lead.successor?);
     let fit = s.servers.iter().any(|c| c.id == successor && !c.dead && c.staying && c.health != Health::Failed);
     let late = s.handover_since.is_some_and(|since| s.now >= since.plus(s.handover_patience));
-    (!fit || late).then(|| {
-        let why = if fit { "it takes too long" } else { "it is not there" };
-        say(Action::EndHandover, format!("the hand-over to {successor} is given up: {why}"))
-    })?
+    match (fit, late) {
+        (false, _) => say(Action::EndHandover, Why::SuccessorGone { successor }),
+        (true, true) => say(Action::EndHandover, Why::HandoverTooLong { successor }),
+        (true, false) => None,
+    }
 }
 
 fn led(s: &Situation) -> Option<Verdict> {
-    leader(s)
-        .map(|leader| Verdict { action: Action::Wait, sentence: format!("{leader} leads in epoch {}", s.lead.epoch.0) })
+    leader(s).and_then(|leader| say(Action::Wait, Why::Leads { leader, epoch: s.lead.epoch }))
 }
 
 fn later_epoch_seen(s: &Situation) -> Option<Verdict> {
@@ -215,14 +269,14 @@ fn later_epoch_seen(s: &Situation) -> Option<Verdict> {
     // Whoever has seen a later epoch does not answer a freeze for this one, so reports alone would not show it.
     let written = s.reports.values().map(|report| report.last.epoch).max().unwrap_or_default();
     let futile = epoch > Epoch(0) && (s.seen > epoch || written >= epoch);
-    let why = || format!("a store has seen epoch {}, not earlier than {}", s.seen.max(written).0, epoch.0);
-    futile.then(|| depose(s, s.preferred, None, why()))?
+    let why = Why::LaterEpochSeen { seen: s.seen.max(written), epoch };
+    futile.then(|| depose(s, s.preferred, None, why))?
 }
 
 fn wait_for_reports(s: &Situation) -> Option<Verdict> {
     let missing = s.servers.iter().find(|server| server.awaited && !s.reports.contains_key(&server.id))?;
     (s.lead.epoch > Epoch(0) && s.now < s.patience_until)
-        .then(|| say(Action::Wait, format!("epoch {}: waits for the report of {}", s.lead.epoch.0, missing.id)))?
+        .then(|| say(Action::Wait, Why::WaitsForReport { epoch: s.lead.epoch, of: missing.id }))?
 }
 
 /// Who may be chosen: a process that has reported in this round, with a complete store that has not missed everything.
@@ -235,20 +289,17 @@ pub fn eligible<'a>(s: &'a Situation) -> impl Iterator<Item = (&'a Candidate, &'
 }
 
 fn choose(s: &Situation) -> Option<Verdict> {
-    let best = eligible(s).map(|(_, report)| report.last).max()?;
+    let last = eligible(s).map(|(_, report)| report.last).max()?;
     let equals: Vec<_> =
-        eligible(s).filter(|(_, report)| report.last == best).map(|(candidate, _)| candidate).collect();
+        eligible(s).filter(|(_, report)| report.last == last).map(|(candidate, _)| candidate).collect();
     // Servers come in the order of registration.
     let chosen = equals.iter().find(|c| Some(c.id) == s.preferred).or(equals.first()).expect("the best is among them");
-    let count = s.reports.len();
-    let sentence =
-        format!("{} is furthest of {count} that reported, at {best}: elected for epoch {}", chosen.id, s.lead.epoch.0);
-    say(Action::Elect { server: chosen.id, boot: chosen.boot, last: best }, sentence)
+    let why = Why::Furthest { server: chosen.id, of: s.reports.len(), last, epoch: s.lead.epoch };
+    say(Action::Elect { server: chosen.id, boot: chosen.boot, last }, why)
 }
 
 fn nobody(s: &Situation) -> Option<Verdict> {
-    (s.lead.epoch > Epoch(0))
-        .then(|| say(Action::Wait, format!("epoch {}: no server with a complete store has reported", s.lead.epoch.0)))?
+    (s.lead.epoch > Epoch(0)).then(|| say(Action::Wait, Why::NobodyReported { epoch: s.lead.epoch }))?
 }
 
 // ---- health ---------------------------------------------------------------------------------------------------------

@@ -85,6 +85,27 @@ impl Node {
         }
     }
 
+    /// The child `name` that is no object.
+    pub fn leaf_at(&self, name: &str, wall_ms: u64) -> Option<&Value> {
+        match &self.content {
+            Content::Leaf(_) => None,
+            Content::Branch(children) => children.get(name).filter(|node| node.alive(wall_ms))?.leaf(),
+        }
+    }
+
+    /// Whether [`Node::to_json`] would be `value`, hidden keys included.
+    fn is(&self, value: &Value, wall_ms: u64) -> bool {
+        match (&self.content, value) {
+            (Content::Leaf(leaf), value) => leaf == value,
+            (Content::Branch(children), Value::Object(fields)) => {
+                let mut alive = children.iter().filter(|(_, node)| node.alive(wall_ms));
+                alive.clone().count() == fields.len()
+                    && alive.all(|(key, node)| fields.get(key).is_some_and(|value| node.is(value, wall_ms)))
+            }
+            (Content::Branch(_), _) => false,
+        }
+    }
+
     fn to_json(&self, wall_ms: u64, hidden: bool) -> Value {
         match &self.content {
             Content::Leaf(value) => value.clone(),
@@ -114,14 +135,18 @@ fn insert(children: &mut BTreeMap<String, Node>, path: &[&str], node: Node) {
     }
 }
 
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|s| !s.is_empty())
+}
+
 fn segments(path: &str) -> Vec<&str> {
-    path.split('/').filter(|s| !s.is_empty()).collect()
+    steps(path).collect()
 }
 
 /// How many levels a value has; the keys of its objects may be paths.
 fn depth(value: &Value) -> usize {
     match value {
-        Value::Object(fields) => fields.iter().map(|(key, v)| segments(key).len() + depth(v)).max().unwrap_or(0),
+        Value::Object(fields) => fields.iter().map(|(key, v)| steps(key).count() + depth(v)).max().unwrap_or(0),
         Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
         _ => 0,
     }
@@ -129,7 +154,9 @@ fn depth(value: &Value) -> usize {
 
 /// One leading slash, none repeated, none at the end (except the root itself).
 pub fn normalize(path: &str) -> String {
-    format!("/{}", segments(path).join("/"))
+    let mut normal = String::with_capacity(path.len() + 1);
+    steps(path).for_each(|step| normal.extend(["/", step]));
+    if normal.is_empty() { "/".to_owned() } else { normal }
 }
 
 /// Whether `path` is `other` or lies above it; both normalized.
@@ -157,9 +184,9 @@ enum Change {
 }
 
 impl Tree {
-    fn node(&self, path: &str, wall_ms: u64) -> Option<&Node> {
+    pub fn node(&self, path: &str, wall_ms: u64) -> Option<&Node> {
         let mut node = &self.root;
-        for segment in segments(path) {
+        for segment in steps(path) {
             let Content::Branch(children) = &node.content else { return None };
             node = children.get(segment).filter(|node| node.alive(wall_ms))?;
         }
@@ -168,6 +195,16 @@ impl Tree {
 
     pub fn get(&self, path: &str, wall_ms: u64) -> Option<Value> {
         self.node(path, wall_ms).map(|node| node.to_json(wall_ms, true))
+    }
+
+    /// Whether `path` holds exactly `value`.
+    pub fn holds_value(&self, path: &str, value: &Value, wall_ms: u64) -> bool {
+        self.node(path, wall_ms).is_some_and(|node| node.is(value, wall_ms))
+    }
+
+    /// What is not an object, without a copy of it.
+    pub fn leaf(&self, path: &str, wall_ms: u64) -> Option<&Value> {
+        self.node(path, wall_ms)?.leaf()
     }
 
     pub fn has(&self, path: &str, wall_ms: u64) -> bool {
@@ -200,7 +237,7 @@ impl Tree {
         let hidden = path.contains("/.");
         let mut node = &self.root;
         let mut at = out;
-        for segment in segments(path) {
+        for segment in steps(path) {
             let child = match &node.content {
                 Content::Branch(children) => children.get(segment).filter(|node| node.alive(wall_ms)),
                 Content::Leaf(_) => None,
@@ -282,7 +319,7 @@ impl Tree {
         sorted.sort_by(|a, b| a.0.cmp(&b.0));
         let mut undo = Vec::new();
         for (key, operation) in sorted {
-            let change = if segments(&key).len() + depth(operation) > DEPTH_MAX {
+            let change = if steps(&key).count() + depth(operation) > DEPTH_MAX {
                 Err("the path is too deep".to_owned())
             } else {
                 operate(self.node(&key, wall_ms), operation, wall_ms)
