@@ -225,7 +225,7 @@ pub struct State {
 }
 
 /// What the tree says of a server, read once an entry: the leading agent goes by it in every step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
 struct Standing {
     listed: bool,
     health: Option<Health>,

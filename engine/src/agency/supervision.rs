@@ -76,7 +76,7 @@ pub struct Verdict {
 
 /// What is done and why; the same as long as nothing changes. Plain data, because the rules are looked at in every step:
 /// it becomes a sentence when it is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
     Undecided,
     OlderData,
