@@ -505,6 +505,11 @@ pub enum Event {
         rule: u32,
         sentence: String,
     },
+    /// The leading agent has chosen the next leader; nothing is decided until that is applied.
+    Chose {
+        epoch: Epoch,
+        server: NodeId,
+    },
     Deposed {
         epoch: Epoch,
         server: Option<NodeId>,
@@ -578,9 +583,11 @@ pub enum Severity {
 impl Event {
     pub fn severity(&self) -> Severity {
         match self {
-            Event::Applied { .. } | Event::Granted { .. } | Event::LeaseRenewed { .. } | Event::Campaigns { .. } => {
-                Severity::Debug
-            }
+            Event::Applied { .. }
+            | Event::Granted { .. }
+            | Event::LeaseRenewed { .. }
+            | Event::Campaigns { .. }
+            | Event::Chose { .. } => Severity::Debug,
             Event::LeaseLost { .. } | Event::ClockJumped { .. } | Event::RollsBack { .. } | Event::Deposed { .. } => {
                 Severity::Warn
             }
@@ -617,6 +624,7 @@ impl fmt::Display for Event {
             Event::Supervision { rule, sentence } => {
                 write!(f, "supervision rule {rule}: {sentence}")
             }
+            Event::Chose { epoch, server } => write!(f, "chose {server} for epoch {}", epoch.0),
             Event::Deposed { epoch, server: Some(server) } => write!(f, "epoch {} begins: {server} deposed", epoch.0),
             Event::Deposed { epoch, server: None } => write!(f, "epoch {} begins: nobody had led", epoch.0),
             Event::Elected { epoch, server, boot } => {

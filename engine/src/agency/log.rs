@@ -3,19 +3,9 @@
 //! Entries behind the snapshot are kept for agents that lag a little (`compaction_keep`, and within a bound in bytes);
 //! the snapshot is for those that lag more. Nothing here knows what is durable; that is `raft`'s concern.
 
-use crate::message::raft::LogEntry;
+use crate::message::raft::{LogEntry, Snapshot};
 use crate::types::*;
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-
-/// The state machine as of `index`, encoded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Snapshot {
-    pub index: u64,
-    pub term: Term,
-    pub state: Bytes,
-}
 
 #[derive(Clone, Debug, Hash)]
 pub struct Log {

@@ -578,6 +578,9 @@ impl Agency {
             cx.note(Event::Supervision { rule, sentence: verdict.why.to_string() });
         }
         let Some(command) = command else { return false };
+        if let Command::Elect(elect) = &command {
+            cx.note(Event::Chose { epoch: elect.epoch, server: elect.server });
+        }
         office.leases.depose_appended = matches!(command, Command::Depose(_));
         let index = self.propose(&command);
         self.office.as_mut().expect("in office").undecided = index;

@@ -13,12 +13,12 @@
 //! Beyond the paper: pre-vote, and check-quorum (a leader that hears of no majority steps down; whoever hears a leader
 //! gives no vote to others).
 
-use super::log::{Log, Snapshot};
+use super::log::Log;
 use crate::io::{Event, Severity};
-use crate::message::raft::{Body, LogEntry, Persist, SavedRaft};
+use crate::message::raft::{Body, HardState, LogEntry, META_HARD, META_SNAPSHOT, Persist, SavedRaft, Snapshot};
 use crate::types::*;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bounds on one append: entries and bytes; and how far a leader runs ahead of a follower's acknowledgements.
@@ -31,16 +31,6 @@ const SNAPSHOT_BYTES_MAX: u64 = 1 << 32;
 
 /// What is kept behind a snapshot, whatever `compaction_keep` says; twice as much calls for a snapshot.
 const KEEP_BYTES_MAX: usize = 64 << 20;
-
-const META_HARD: &str = "raft.hard";
-const META_SNAPSHOT: &str = "raft.snapshot";
-
-/// What a term's promises rest on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct HardState {
-    pub term: Term,
-    pub vote: Option<NodeId>,
-}
 
 #[derive(Clone, Debug, Hash)]
 pub struct Settings {

@@ -113,6 +113,24 @@ pub struct LogEntry {
     pub data: Bytes,
 }
 
+/// What a term's promises rest on: the row [`META_HARD`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HardState {
+    pub term: Term,
+    pub vote: Option<NodeId>,
+}
+
+/// The state machine as of `index`, encoded: the row [`META_SNAPSHOT`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub index: u64,
+    pub term: Term,
+    pub state: Bytes,
+}
+
+pub const META_HARD: &str = "raft.hard";
+pub const META_SNAPSHOT: &str = "raft.snapshot";
+
 /// A change to an agent's disk, made in one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Persist {

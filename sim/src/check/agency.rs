@@ -1,43 +1,86 @@
 //! I1 to I4: the agency's Raft, seen from outside.
+//!
+//! What is durable on each agent's disk is kept here as the disk performed it. Whatever an agent says or does that rests
+//! on durable votes and entries (a vote, an acknowledgement, an office, a decision) is held against that.
 
 use super::{Ctx, Verdict, broken};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tanist_engine::io::Event;
-use tanist_engine::message::raft::{Body, Persist, Raft};
+use tanist_engine::message::raft::{Body, HardState, META_HARD, META_SNAPSHOT, Persist, Raft};
 use tanist_engine::message::{Envelope, Message};
-use tanist_engine::types::{NodeId, Term};
+use tanist_engine::types::{Epoch, NodeId, Term};
+
+/// What is durable on an agent's disk.
+#[derive(Clone, Default, Hash)]
+struct Disk {
+    hard: HardState,
+    /// Index and term of the last entry that the snapshot stands for.
+    snapshot: (u64, Term),
+    log: BTreeMap<u64, (Term, Bytes)>,
+}
+
+impl Disk {
+    fn end(&self) -> u64 {
+        self.log.last_key_value().map_or(0, |(index, _)| *index).max(self.snapshot.0)
+    }
+
+    fn last_term(&self) -> Term {
+        self.log.last_key_value().map_or(self.snapshot.1, |(_, (term, _))| *term).max(self.snapshot.1)
+    }
+
+    fn holds(&self, index: u64, term: Term) -> bool {
+        index <= self.snapshot.0 || self.log.get(&index).is_some_and(|(mine, _)| *mine == term)
+    }
+}
+
+/// An entry as it was first applied.
+#[derive(Clone, Hash)]
+struct Applied {
+    digest: u64,
+    by: usize,
+    term: Term,
+}
+
+#[derive(Clone, Copy, Default, Hash)]
+struct Process {
+    incarnation: u64,
+    applied: u64,
+    /// The term that it leads.
+    leads: Option<Term>,
+}
 
 #[derive(Clone, Hash)]
 pub struct Agency {
+    ids: Vec<Option<NodeId>>,
+    disks: Vec<Disk>,
+    processes: Vec<Process>,
     /// I1: who led each term.
     leaders: BTreeMap<Term, usize>,
-    /// I2: what is durable on each agent's disk.
-    logs: Vec<BTreeMap<u64, Bytes>>,
-    /// I3: the digest after each applied index, and who was the first.
-    digests: BTreeMap<u64, (u64, usize)>,
-    applied: Vec<(u64, u64)>,
-    /// Up to where each agent's log is compacted.
-    compacted: Vec<u64>,
-    /// I4: whom each agent has voted for, by term.
+    /// I3: what was applied at each index.
+    applied: BTreeMap<u64, Applied>,
+    /// I4: for whom each agent has durably voted, by term.
     votes: BTreeMap<(usize, Term), NodeId>,
-    /// Who chose a server last, and in which event.
-    decided: Option<(usize, u64)>,
+    /// The voters whose answers have reached a candidate.
+    told: BTreeMap<(usize, Term), BTreeSet<NodeId>>,
+    /// The terms of the entries that a leader has sent, by its own term and their index.
+    sent: BTreeMap<(Term, u64), Term>,
+    /// Who chose a server for an epoch last, and in which event.
+    chosen: BTreeMap<(Epoch, NodeId), (usize, u64)>,
 }
-
-/// The number of the supervision's rule that chooses a server.
-const ELECTS: u32 = 130;
 
 impl Agency {
     pub fn new(agents: usize) -> Agency {
         Agency {
+            ids: vec![None; agents],
+            disks: vec![Disk::default(); agents],
+            processes: vec![Process::default(); agents],
             leaders: BTreeMap::new(),
-            logs: vec![BTreeMap::new(); agents],
-            digests: BTreeMap::new(),
-            applied: vec![(0, 0); agents],
-            compacted: vec![0; agents],
+            applied: BTreeMap::new(),
             votes: BTreeMap::new(),
-            decided: None,
+            told: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            chosen: BTreeMap::new(),
         }
     }
 
@@ -46,48 +89,146 @@ impl Agency {
         self.leaders.last_key_value().map(|(_, agent)| *agent)
     }
 
+    /// Who chose a server for an epoch, and in which event: what it had heard by then is what the choice is judged by.
+    pub fn chose(&self, epoch: Epoch, server: NodeId) -> Option<(usize, u64)> {
+        self.chosen.get(&(epoch, server)).copied()
+    }
+
+    /// The index that an agent's process applied last.
+    pub fn applied(&self, agent: usize) -> u64 {
+        self.processes[agent].applied
+    }
+
+    fn majority(&self) -> usize {
+        self.disks.len() / 2 + 1
+    }
+
+    fn process(&mut self, ctx: &Ctx) -> &mut Process {
+        let process = &mut self.processes[ctx.node];
+        if process.incarnation != ctx.incarnation {
+            *process = Process { incarnation: ctx.incarnation, ..Process::default() };
+        }
+        process
+    }
+
     pub fn noted(&mut self, ctx: &Ctx, event: &Event) -> Verdict {
         match event {
-            Event::LeadsAgency { term } => {
-                let first = *self.leaders.entry(*term).or_insert(ctx.node);
-                if first != ctx.node {
-                    broken!("I1", "a{first} and a{} both lead term {}", ctx.node, term.0);
-                }
+            Event::LeadsAgency { term } => self.leads(ctx, *term),
+            Event::FollowsAgent { .. } | Event::Campaigns { .. } => {
+                self.process(ctx).leads = None;
+                Ok(())
             }
-            Event::Applied { index, digest, .. } => {
-                let (first_digest, first) = *self.digests.entry(*index).or_insert((*digest, ctx.node));
-                if first_digest != *digest {
-                    broken!("I3", "a{first} and a{} differ in what they applied up to {index}", ctx.node);
-                }
-                let (incarnation, before) = self.applied[ctx.node];
-                if incarnation == ctx.incarnation && *index <= before {
-                    broken!("I3", "a{} applied {index} after {before}", ctx.node);
-                }
-                self.applied[ctx.node] = (ctx.incarnation, *index);
+            Event::Applied { index, digest, term } => self.applies(ctx, *index, *term, *digest),
+            Event::Chose { epoch, server } => {
+                self.chosen.insert((*epoch, *server), (ctx.node, ctx.event));
+                Ok(())
             }
-            Event::Supervision { rule: ELECTS, .. } => self.decided = Some((ctx.node, ctx.event)),
-            _ => {}
+            _ => Ok(()),
+        }
+    }
+
+    fn leads(&mut self, ctx: &Ctx, term: Term) -> Verdict {
+        let newest = self.leaders.last_key_value().is_none_or(|(last, _)| *last < term);
+        let first = *self.leaders.entry(term).or_insert(ctx.node);
+        if first != ctx.node {
+            broken!("I1", "a{first} and a{} both lead term {}", ctx.node, term.0);
+        }
+        self.process(ctx).leads = Some(term);
+        let told = self.told.get(&(ctx.node, term)).map_or(0, BTreeSet::len);
+        if 1 + told < self.majority() {
+            broken!("I1", "a{} leads term {} with {told} votes of others in that term", ctx.node, term.0);
+        }
+        let me = self.ids[ctx.node];
+        let voted = |agent: usize| self.votes.get(&(agent, term)).is_some_and(|vote| me.is_none_or(|me| *vote == me));
+        let votes = (0..self.disks.len()).filter(|agent| voted(*agent)).count();
+        if votes < self.majority() {
+            broken!("I4", "a{} leads term {} with {votes} durable votes", ctx.node, term.0);
+        }
+        // What an older leader has committed is in the log of every later one. (A leader of an older term may be the
+        // last to learn that it was elected.)
+        if let Some((index, applied)) = self.applied.last_key_value().filter(|_| newest)
+            && !self.disks[ctx.node].holds(*index, applied.term)
+        {
+            broken!("I3", "a{} leads term {} without entry {index}, which a{} applied", ctx.node, term.0, applied.by);
+        }
+        Ok(())
+    }
+
+    fn applies(&mut self, ctx: &Ctx, index: u64, term: Term, digest: u64) -> Verdict {
+        let process = self.process(ctx);
+        if index <= process.applied {
+            broken!("I3", "a{} applied {index} after {}", ctx.node, process.applied);
+        }
+        process.applied = index;
+        let leads = process.leads;
+        if let Some(first) = self.applied.get(&index) {
+            if first.digest != digest {
+                broken!("I3", "a{} and a{} differ in what they applied up to {index}", first.by, ctx.node);
+            }
+            return Ok(());
+        }
+        self.applied.insert(index, Applied { digest, by: ctx.node, term });
+        let holders = self.disks.iter().filter(|disk| disk.holds(index, term)).count();
+        if holders < self.majority() {
+            broken!("I4", "a{} applied {index}, which is durable on {holders} agents", ctx.node);
+        }
+        // An entry of an older term is decided by one of the leader's own.
+        if let Some(own) = leads.filter(|own| *own > term)
+            && self.disks.iter().filter(|disk| disk.last_term() >= own).count() < self.majority()
+        {
+            broken!("I3", "a{} applied {index} of term {} before an entry of its term {}", ctx.node, term.0, own.0);
         }
         Ok(())
     }
 
     /// An agent sends a message: what it says of its disk must be so by now, and a vote must outlive the process.
     pub fn sent(&mut self, ctx: &Ctx, envelope: &Envelope) -> Verdict {
+        self.ids[ctx.node] = Some(envelope.from.id);
         let Message::Raft(Raft::Consensus(consensus)) = &envelope.message else { return Ok(()) };
-        match consensus.body {
-            Body::AppendReply { matched, conflict: None, .. } => {
-                let end = self.logs[ctx.node].last_key_value().map_or(0, |(index, _)| *index);
-                let durable = end.max(self.compacted[ctx.node]);
+        let (term, disk) = (consensus.term, &self.disks[ctx.node]);
+        match &consensus.body {
+            Body::Append { prev_index, prev_term, entries, .. } => {
+                if self.leaders.get(&term) != Some(&ctx.node) {
+                    broken!("I1", "a{} sends entries in term {}, which it does not lead", ctx.node, term.0);
+                }
+                self.sent.insert((term, *prev_index), *prev_term);
+                for (index, entry) in (prev_index + 1..).zip(entries) {
+                    self.sent.insert((term, index), entry.term);
+                }
+            }
+            Body::Snapshot { index, index_term, .. } => {
+                self.sent.insert((term, *index), *index_term);
+            }
+            // "Your term is over": it promises nothing.
+            Body::AppendReply { matched: 0, conflict: None, round: 0 } => {}
+            Body::AppendReply { matched, .. } => {
+                let (matched, durable) = (*matched, disk.end());
+                if disk.hard.term < term {
+                    broken!("I4", "a{} answers in term {} before it is durable", ctx.node, term.0);
+                }
                 if matched > durable {
                     broken!("I4", "a{} acknowledges {matched}, but only {durable} is durable", ctx.node);
                 }
+                if let Some(theirs) = self.sent.get(&(term, matched)).filter(|theirs| !disk.holds(matched, **theirs)) {
+                    let theirs = theirs.0;
+                    broken!("I4", "a{} acknowledges {matched} of term {theirs}, but another is durable", ctx.node);
+                }
+            }
+            Body::SnapshotReply { .. } if disk.hard.term < term => {
+                broken!("I4", "a{} answers in term {} before it is durable", ctx.node, term.0)
             }
             Body::VoteReply { pre: false, granted: true } => {
                 let Some(candidate) = envelope.to else { return Ok(()) };
-                let first = *self.votes.entry((ctx.node, consensus.term)).or_insert(candidate);
-                if first != candidate {
-                    let term = consensus.term.0;
-                    broken!("I4", "a{} votes for {candidate} in term {term}, after {first}", ctx.node);
+                if self.votes.get(&(ctx.node, term)) != Some(&candidate) {
+                    broken!("I4", "a{} tells of a vote in term {} that is not durable", ctx.node, term.0);
+                }
+            }
+            Body::RequestVote { pre: false, last_index, last_term, .. } => {
+                if self.votes.get(&(ctx.node, term)) != Some(&envelope.from.id) {
+                    broken!("I4", "a{} asks for votes in term {} before its own is durable", ctx.node, term.0);
+                }
+                if !disk.holds(*last_index, *last_term) {
+                    broken!("I4", "a{} asks for votes with entry {last_index}, which is not durable", ctx.node);
                 }
             }
             _ => {}
@@ -95,38 +236,55 @@ impl Agency {
         Ok(())
     }
 
-    /// Who chose a server last, and in which event: what it had heard by then is what the choice is judged by.
-    pub fn decided(&self) -> Option<(usize, u64)> {
-        self.decided
+    /// A message reaches an agent.
+    pub fn received(&mut self, ctx: &Ctx, envelope: &Envelope) {
+        if let Message::Raft(Raft::Consensus(consensus)) = &envelope.message
+            && let Body::VoteReply { pre: false, granted: true } = consensus.body
+        {
+            self.told.entry((ctx.node, consensus.term)).or_default().insert(envelope.from.id);
+        }
     }
 
-    /// The index that an agent's process applied last.
-    pub fn applied(&self, agent: usize) -> u64 {
-        self.applied[agent].1
-    }
-
-    /// Entries are durable on an agent's disk. Equal entries (their bytes include the term) must follow equal ones.
+    /// Something is durable on an agent's disk. Equal entries (their bytes include the term) must follow equal ones.
     pub fn persisted(&mut self, ctx: &Ctx, persist: &Persist) -> Verdict {
-        let log = &mut self.logs[ctx.node];
+        let row = |name: &str| persist.meta.iter().find(|(n, _)| *n == name).and_then(|(_, value)| value.as_ref());
+        let disk = &mut self.disks[ctx.node];
+        if let Some(value) = row(META_HARD) {
+            let hard: HardState = postcard::from_bytes(value).expect("a hard state");
+            if hard.term < disk.hard.term {
+                broken!("I4", "a{} goes back from term {} to {}", ctx.node, disk.hard.term.0, hard.term.0);
+            }
+            disk.hard = hard;
+            if let Some(vote) = hard.vote {
+                let first = *self.votes.entry((ctx.node, hard.term)).or_insert(vote);
+                if first != vote {
+                    broken!("I4", "a{} votes for {vote} in term {}, after {first}", ctx.node, hard.term.0);
+                }
+            }
+        }
+        if let Some(value) = row(META_SNAPSHOT) {
+            let (snapshot, _) = postcard::take_from_bytes::<(u64, Term)>(value).expect("a snapshot");
+            disk.snapshot = snapshot;
+        }
         if let Some(from) = persist.truncate_from {
-            log.split_off(&from);
+            disk.log.split_off(&from);
         }
         if let Some(to) = persist.compact_to {
-            *log = log.split_off(&(to + 1));
-            self.compacted[ctx.node] = self.compacted[ctx.node].max(to);
+            disk.log = disk.log.split_off(&(to + 1));
+            if to > disk.snapshot.0 {
+                broken!("I4", "a{} forgets entries up to {to}, but its snapshot is of {}", ctx.node, disk.snapshot.0);
+            }
         }
-        // A snapshot stands for what had been applied when it was taken, or taken in.
-        if persist.meta.iter().any(|(name, value)| *name == "raft.snapshot" && value.is_some()) {
-            let applied = self.applied[ctx.node].1;
-            self.compacted[ctx.node] = self.compacted[ctx.node].max(applied);
+        for (index, bytes) in &persist.entries {
+            let (term, _) = postcard::take_from_bytes::<Term>(bytes).expect("a log entry");
+            disk.log.insert(*index, (term, bytes.clone()));
         }
-        log.extend(persist.entries.iter().cloned());
-        let mine = &self.logs[ctx.node];
-        for (other, theirs) in self.logs.iter().enumerate().filter(|(other, _)| *other != ctx.node) {
-            for (index, bytes) in &persist.entries {
+        let mine = &self.disks[ctx.node].log;
+        for (other, theirs) in self.disks.iter().enumerate().filter(|(other, _)| *other != ctx.node) {
+            for (index, _) in &persist.entries {
                 let before = index - 1;
-                let (Some(a), Some(b)) = (mine.get(&before), theirs.get(&before)) else { continue };
-                if theirs.get(index) == Some(bytes) && a != b {
+                let (Some(a), Some(b)) = (mine.get(&before), theirs.log.get(&before)) else { continue };
+                if theirs.log.get(index) == mine.get(index) && a != b {
                     broken!("I2", "a{} and a{other} agree at {index} but not at {before}", ctx.node);
                 }
             }
@@ -140,71 +298,171 @@ mod tests {
     use super::*;
     use crate::clock::At;
     use tanist_engine::message::Peer;
-    use tanist_engine::message::raft::Consensus;
+    use tanist_engine::message::raft::{Consensus, LogEntry, Snapshot};
     use tanist_engine::types::{Endpoint, NodeKind, StoreId, Time};
 
     fn ctx(node: usize) -> Ctx {
         Ctx { at: At(0), event: 1, node, incarnation: 1, local: Time(0) }
     }
 
-    fn append(entries: &[(u64, &'static str)]) -> Persist {
-        let entries = entries.iter().map(|(i, e)| (*i, Bytes::from_static(e.as_bytes()))).collect();
-        Persist { entries, ..Persist::default() }
+    fn id(node: usize) -> NodeId {
+        NodeId { kind: NodeKind::Agent, uuid: node as u128 }
+    }
+
+    fn row<T: serde::Serialize>(name: &'static str, value: &T) -> Persist {
+        let bytes = Bytes::from(postcard::to_allocvec(value).unwrap());
+        Persist { meta: vec![(name, Some(bytes))], ..Persist::default() }
+    }
+
+    fn vote(term: u64, vote: Option<usize>) -> Persist {
+        row(META_HARD, &HardState { term: Term(term), vote: vote.map(id) })
+    }
+
+    fn append(entries: &[(u64, u64, &'static str)]) -> Persist {
+        let entry = |(index, term, data): &(u64, u64, &'static str)| {
+            let entry = LogEntry { term: Term(*term), data: Bytes::from_static(data.as_bytes()) };
+            (*index, Bytes::from(postcard::to_allocvec(&entry).unwrap()))
+        };
+        Persist { entries: entries.iter().map(entry).collect(), ..Persist::default() }
+    }
+
+    fn says(from: usize, to: usize, term: u64, body: Body) -> Envelope {
+        let peer = Peer { id: id(from), endpoint: Endpoint::parse("tcp://a:1").unwrap() };
+        let message = Message::Raft(Raft::Consensus(Consensus { disk: StoreId(1), term: Term(term), body }));
+        Envelope { from: peer, to: Some(id(to)), message }
+    }
+
+    fn leads(term: u64) -> Event {
+        Event::LeadsAgency { term: Term(term) }
+    }
+
+    fn applied(index: u64, term: u64, digest: u64) -> Event {
+        Event::Applied { index, term: Term(term), digest }
+    }
+
+    const YES: Body = Body::VoteReply { pre: false, granted: true };
+
+    /// Three agents; 0 leads term 1 with the votes of 0 and 1.
+    fn led() -> Agency {
+        let mut agency = Agency::new(3);
+        for voter in [0, 1] {
+            agency.persisted(&ctx(voter), &vote(1, Some(0))).unwrap();
+        }
+        agency.sent(&ctx(0), &says(0, 1, 1, ask(0, 0))).unwrap();
+        agency.sent(&ctx(1), &says(1, 0, 1, YES)).unwrap();
+        agency.received(&ctx(0), &says(1, 0, 1, YES));
+        agency.noted(&ctx(0), &leads(1)).unwrap();
+        agency
+    }
+
+    fn ask(last_index: u64, last_term: u64) -> Body {
+        Body::RequestVote { pre: false, transfer: false, last_index, last_term: Term(last_term) }
     }
 
     #[test]
-    fn two_leaders_of_a_term_are_found() {
-        let mut agency = Agency::new(2);
-        agency.noted(&ctx(0), &Event::LeadsAgency { term: Term(3) }).unwrap();
-        agency.noted(&ctx(0), &Event::LeadsAgency { term: Term(3) }).unwrap();
-        assert_eq!(agency.noted(&ctx(1), &Event::LeadsAgency { term: Term(3) }).unwrap_err().0, "I1");
+    fn two_leaders_of_a_term_and_a_leader_without_votes_are_found() {
+        let mut agency = led();
+        assert_eq!(agency.noted(&ctx(1), &leads(1)).unwrap_err().0, "I1");
+        assert_eq!(led().noted(&ctx(2), &leads(2)).unwrap_err().0, "I1", "nobody told it of a vote");
+        let mut agency = led();
+        agency.received(&ctx(2), &says(0, 2, 1, YES));
+        assert_eq!(agency.noted(&ctx(2), &leads(2)).unwrap_err().0, "I1", "the vote was for another term");
+        let mut agency = led();
+        agency.persisted(&ctx(2), &vote(2, Some(2))).unwrap();
+        agency.received(&ctx(2), &says(0, 2, 2, YES));
+        assert_eq!(agency.noted(&ctx(2), &leads(2)).unwrap_err().0, "I4", "the vote is not durable");
+        let heartbeat =
+            |term| Body::Append { prev_index: 0, prev_term: Term(0), entries: vec![], commit: 0, round: term };
+        led().sent(&ctx(0), &says(0, 1, 1, heartbeat(1))).unwrap();
+        assert_eq!(led().sent(&ctx(2), &says(2, 1, 2, heartbeat(1))).unwrap_err().0, "I1", "not its term");
     }
 
     #[test]
-    fn logs_that_agree_after_differing_are_found() {
-        let mut agency = Agency::new(2);
-        agency.persisted(&ctx(0), &append(&[(1, "x"), (2, "y")])).unwrap();
-        agency.persisted(&ctx(1), &append(&[(1, "z")])).unwrap();
-        assert_eq!(agency.persisted(&ctx(1), &append(&[(2, "y")])).unwrap_err().0, "I2");
+    fn votes_before_they_are_durable_second_votes_and_older_terms_are_found() {
+        let mut agency = led();
+        assert_eq!(agency.sent(&ctx(2), &says(2, 0, 1, YES)).unwrap_err().0, "I4", "not durable");
+        assert_eq!(agency.sent(&ctx(1), &says(1, 2, 1, YES)).unwrap_err().0, "I4", "for another");
+        assert_eq!(agency.sent(&ctx(2), &says(2, 0, 2, ask(0, 0))).unwrap_err().0, "I4", "its own is not durable");
+        assert_eq!(agency.persisted(&ctx(1), &vote(1, Some(2))).unwrap_err().0, "I4", "a second vote");
+        agency.persisted(&ctx(1), &vote(4, None)).unwrap();
+        assert_eq!(agency.persisted(&ctx(1), &vote(3, None)).unwrap_err().0, "I4", "back in terms");
+        agency.persisted(&ctx(2), &vote(5, Some(2))).unwrap();
+        assert_eq!(agency.sent(&ctx(2), &says(2, 0, 5, ask(7, 4))).unwrap_err().0, "I4", "entry 7 is not durable");
     }
 
     #[test]
-    fn a_repaired_log_is_fine() {
+    fn early_acknowledgements_are_found() {
+        let mut agency = led();
+        let entry = |term| LogEntry { term: Term(term), data: Bytes::from_static(b"x") };
+        let entries = vec![entry(1), entry(1)];
+        let body = Body::Append { prev_index: 0, prev_term: Term(0), entries, commit: 0, round: 1 };
+        agency.sent(&ctx(0), &says(0, 1, 1, body)).unwrap();
+        agency.persisted(&ctx(1), &append(&[(1, 1, "x"), (2, 1, "x")])).unwrap();
+        let ack = |matched| Body::AppendReply { matched, conflict: None, round: 1 };
+        agency.sent(&ctx(1), &says(1, 0, 1, ack(2))).unwrap();
+        assert_eq!(agency.sent(&ctx(1), &says(1, 0, 1, ack(3))).unwrap_err().0, "I4", "not durable");
+        assert_eq!(agency.sent(&ctx(2), &says(2, 0, 1, ack(0))).unwrap_err().0, "I4", "its term is not durable");
+        agency.persisted(&ctx(2), &vote(1, None)).unwrap();
+        agency.persisted(&ctx(2), &append(&[(1, 0, "old"), (2, 0, "old")])).unwrap();
+        assert_eq!(agency.sent(&ctx(2), &says(2, 0, 1, ack(2))).unwrap_err().0, "I4", "another entry is durable");
+        let snapshot = Snapshot { index: 9, term: Term(1), state: Bytes::new() };
+        agency.persisted(&ctx(2), &row(META_SNAPSHOT, &snapshot)).unwrap();
+        agency.sent(&ctx(2), &says(2, 0, 1, ack(9))).unwrap();
+        let forget = |compact_to| Persist { compact_to: Some(compact_to), ..Persist::default() };
+        agency.persisted(&ctx(2), &forget(9)).unwrap();
+        assert_eq!(agency.persisted(&ctx(2), &forget(10)).unwrap_err().0, "I4", "the snapshot does not reach there");
+    }
+
+    #[test]
+    fn logs_that_agree_after_differing_are_found_and_a_repaired_log_is_fine() {
         let mut agency = Agency::new(2);
-        agency.persisted(&ctx(0), &append(&[(1, "x"), (2, "y")])).unwrap();
-        agency.persisted(&ctx(1), &append(&[(1, "z")])).unwrap();
-        let repair = Persist { truncate_from: Some(1), ..append(&[(1, "x"), (2, "y")]) };
+        agency.persisted(&ctx(0), &append(&[(1, 1, "x"), (2, 1, "y")])).unwrap();
+        agency.persisted(&ctx(1), &append(&[(1, 1, "z")])).unwrap();
+        assert_eq!(agency.persisted(&ctx(1), &append(&[(2, 1, "y")])).unwrap_err().0, "I2");
+        let repair = Persist { truncate_from: Some(1), ..append(&[(1, 1, "x"), (2, 1, "y")]) };
         agency.persisted(&ctx(1), &repair).unwrap();
     }
 
     #[test]
-    fn early_acknowledgements_and_second_votes_are_found() {
-        let id = |uuid| NodeId { kind: NodeKind::Agent, uuid };
-        let from = Peer { id: id(9), endpoint: Endpoint::parse("tcp://a:1").unwrap() };
-        let says = |to: u128, body| {
-            let consensus = Consensus { disk: StoreId(1), term: Term(4), body };
-            let message = Message::Raft(Raft::Consensus(consensus));
-            Envelope { from: from.clone(), to: Some(id(to)), message }
-        };
-        let mut agency = Agency::new(1);
-        agency.persisted(&ctx(0), &append(&[(1, "x"), (2, "y")])).unwrap();
-        let matched = |matched| says(1, Body::AppendReply { matched, conflict: None, round: 0 });
-        agency.sent(&ctx(0), &matched(2)).unwrap();
-        assert_eq!(agency.sent(&ctx(0), &matched(3)).unwrap_err().0, "I4");
-        let vote = |to| says(to, Body::VoteReply { pre: false, granted: true });
-        agency.sent(&ctx(0), &vote(1)).unwrap();
-        agency.sent(&ctx(0), &vote(1)).unwrap();
-        assert_eq!(agency.sent(&ctx(0), &vote(2)).unwrap_err().0, "I4");
+    fn different_applied_sequences_and_undecided_entries_are_found() {
+        let mut agency = led();
+        for agent in [0, 1] {
+            agency.persisted(&ctx(agent), &append(&[(1, 1, "x"), (2, 1, "y")])).unwrap();
+        }
+        agency.persisted(&ctx(0), &append(&[(3, 1, "z")])).unwrap();
+        agency.noted(&ctx(0), &applied(1, 1, 7)).unwrap();
+        agency.noted(&ctx(1), &applied(1, 1, 7)).unwrap();
+        agency.noted(&ctx(0), &applied(2, 1, 8)).unwrap();
+        assert_eq!(agency.noted(&ctx(1), &applied(2, 1, 9)).unwrap_err().0, "I3");
+        assert_eq!(agency.noted(&ctx(0), &applied(2, 1, 8)).unwrap_err().0, "I3", "applied twice");
+        assert_eq!(agency.noted(&ctx(0), &applied(3, 1, 9)).unwrap_err().0, "I4", "only the leader has it");
     }
 
     #[test]
-    fn different_applied_sequences_are_found() {
-        let mut agency = Agency::new(2);
-        let applied = |index, digest| Event::Applied { index, term: Term(1), digest };
-        agency.noted(&ctx(0), &applied(1, 7)).unwrap();
-        agency.noted(&ctx(1), &applied(1, 7)).unwrap();
-        agency.noted(&ctx(0), &applied(2, 8)).unwrap();
-        assert_eq!(agency.noted(&ctx(1), &applied(2, 9)).unwrap_err().0, "I3");
-        assert_eq!(agency.noted(&ctx(0), &applied(2, 8)).unwrap_err().0, "I3", "applied twice");
+    fn a_leader_that_lacks_what_was_decided_is_found() {
+        let elected = |decided: bool, log: &[(u64, u64, &'static str)]| {
+            let mut agency = led();
+            for agent in [0, 1] {
+                agency.persisted(&ctx(agent), &append(&[(1, 1, "x")])).unwrap();
+            }
+            if decided {
+                agency.noted(&ctx(0), &applied(1, 1, 7)).unwrap();
+            }
+            agency.persisted(&ctx(2), &append(log)).unwrap();
+            for voter in [1, 2] {
+                agency.persisted(&ctx(voter), &vote(2, Some(2))).unwrap();
+            }
+            agency.received(&ctx(2), &says(1, 2, 2, YES));
+            let verdict = agency.noted(&ctx(2), &leads(2));
+            (agency, verdict)
+        };
+        elected(false, &[]).1.unwrap();
+        assert_eq!(elected(true, &[]).1.unwrap_err().0, "I3");
+        let (mut agency, verdict) = elected(true, &[(1, 1, "x"), (2, 1, "y")]);
+        verdict.unwrap();
+        // An entry of an earlier term is not decided by counting.
+        agency.persisted(&ctx(1), &append(&[(2, 1, "y")])).unwrap();
+        agency.noted(&ctx(2), &applied(1, 1, 7)).unwrap();
+        assert_eq!(agency.noted(&ctx(2), &applied(2, 1, 8)).unwrap_err().0, "I3");
     }
 }

@@ -37,11 +37,18 @@ pub struct Lease {
     /// I6: who was elected, and which process began the epoch.
     elected: BTreeMap<Epoch, (NodeId, Boot)>,
     begun: BTreeMap<Epoch, (usize, u64)>,
+    /// The latest epoch that was begun by deposing, or by founding.
+    deposed: Epoch,
 }
 
 impl Lease {
     pub fn new(servers: usize) -> Lease {
-        Lease { seats: vec![Seat::default(); servers], elected: BTreeMap::new(), begun: BTreeMap::new() }
+        Lease {
+            seats: vec![Seat::default(); servers],
+            elected: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            deposed: Epoch(0),
+        }
     }
 
     /// A server's process has ended; its lease can't be used by anyone.
@@ -115,6 +122,7 @@ impl Lease {
                     Some((epoch, old)) if epoch == grant.epoch => seat.lease = Some((epoch, old.max(end))),
                     _ => seat.lease = Some((grant.epoch, end)),
                 }
+                self.none_before(self.deposed, locals)?;
                 let held: Vec<(usize, Epoch)> = self
                     .seats
                     .iter()
@@ -159,6 +167,24 @@ impl Lease {
             }
             _ => Ok(()),
         }
+    }
+
+    /// An agent has applied the end of all epochs before `epoch`: nobody may hold a lease of one of them any more (R1),
+    /// whether or not somebody else is elected so soon that it shows.
+    pub fn deposed(&mut self, epoch: Epoch, locals: &[Time]) -> Verdict {
+        self.deposed = self.deposed.max(epoch);
+        self.none_before(self.deposed, locals)
+    }
+
+    fn none_before(&self, epoch: Epoch, locals: &[Time]) -> Verdict {
+        let held = self.seats.iter().zip(locals).map(|(seat, local)| seat.holds(*local)).enumerate();
+        for (server, old) in held.filter_map(|(server, held)| Some((server, held?))) {
+            if old < epoch {
+                let (old, new) = (old.0, epoch.0);
+                broken!("I5", "epoch {new} has begun while s{server} holds the lease of epoch {old} (R1)");
+            }
+        }
+        Ok(())
     }
 
     /// A server has published a view.
@@ -259,6 +285,20 @@ mod tests {
         lease.sent(&ctx(0, 20), &envelope(Message::Release(release))).unwrap();
         assert_eq!(lease.holds(0, Time(30)), None);
         assert!(lease.sent(&ctx(0, 40), &beat(1)).is_err());
+    }
+
+    #[test]
+    fn an_epoch_that_begins_under_a_lease_is_found() {
+        for (at, breaks) in [(700, true), (900, false)] {
+            let mut lease = Lease::new(2);
+            lease.sent(&ctx(0, 0), &beat(1)).unwrap();
+            lease.received(&ctx(0, 10), &grant(1), &[Time(10); 2]).unwrap();
+            assert_eq!(lease.deposed(Epoch(2), &[Time(at); 2]).is_err(), breaks);
+        }
+        let mut lease = Lease::new(2);
+        lease.deposed(Epoch(2), &[Time(0); 2]).unwrap();
+        lease.sent(&ctx(0, 0), &beat(1)).unwrap();
+        assert!(lease.received(&ctx(0, 10), &grant(1), &[Time(10); 2]).is_err(), "granted afterwards");
     }
 
     #[test]

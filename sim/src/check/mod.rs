@@ -7,12 +7,13 @@
 //! | invariant      | where                |
 //! |----------------|----------------------|
 //! | I1 I2 I3 I4    | [`agency`] (I4 of followers' acknowledgements: [`replication`]) |
-//! | I5 I6          | [`lease`]            |
+//! | I5 I6          | [`lease`], and [`grant`] at the agency |
 //! | I7 I8 I9 I10   | [`replication`]      |
 //! | I11 I12 I13 I14| [`history`]          |
 //! | I15 I16 I17    | [`liveness`]         |
 
 pub mod agency;
+pub mod grant;
 pub mod history;
 pub mod lease;
 pub mod liveness;

@@ -18,7 +18,7 @@ impl World {
             }
         }
         if node < self.agents {
-            let verdict = self.agency.sent(&ctx, &envelope);
+            let verdict = self.agency.sent(&ctx, &envelope).and_then(|()| self.grants.sent(&ctx, &envelope));
             self.hold(verdict);
         }
         let bytes = Bytes::from(envelope.encode());
@@ -62,10 +62,14 @@ impl World {
                 let verdict = self.lease.received(&ctx, &envelope, &times);
                 self.hold(verdict);
             }
-        } else if let Message::Report(report) = &envelope.message
-            && let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(from))
-        {
-            self.replication.reported(&ctx, server, report);
+        } else {
+            self.agency.received(&ctx, &envelope);
+            self.grants.received(&ctx, &envelope);
+            if let Message::Report(report) = &envelope.message
+                && let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(from))
+            {
+                self.replication.reported(&ctx, server, report);
+            }
         }
         if self.trace.on() {
             let text = summary(&envelope.message);

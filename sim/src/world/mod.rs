@@ -1,7 +1,6 @@
 //! The world: machines, network, disks, clocks, faults, clients and checkers. It handles one happening at a time and
 //! says what will happen next, and when; who keeps the time is a driver's business.
 
-use crate::check::agency::Agency;
 mod disk;
 mod ending;
 mod http;
@@ -9,6 +8,8 @@ mod messages;
 mod strikes;
 pub(crate) mod words;
 
+use crate::check::agency::Agency;
+use crate::check::grant::Grants;
 use crate::check::history::{self, Answer, History};
 use crate::check::lease::Lease;
 use crate::check::liveness::{self, Progress};
@@ -162,6 +163,7 @@ pub struct World {
     healed: Option<At>,
     struck: BTreeMap<usize, Vec<usize>>,
     agency: Agency,
+    grants: Grants,
     lease: Lease,
     replication: Replication,
     history: History,
@@ -213,6 +215,7 @@ impl World {
             healed: None,
             struck: BTreeMap::new(),
             agency: Agency::new(agents),
+            grants: Grants::new(agents),
             lease: Lease::new(servers),
             replication: Replication::new(servers),
             history: History::default(),
@@ -633,6 +636,11 @@ impl World {
         if node < self.agents {
             let verdict = self.agency.noted(&ctx, event);
             self.hold(verdict);
+            self.grants.noted(&ctx, event);
+            if let Event::Deposed { epoch, .. } = event {
+                let verdict = self.lease.deposed(*epoch, &self.server_times());
+                self.hold(verdict);
+            }
             if let Event::Elected { epoch, server, .. } = event {
                 self.elected(*epoch, *server);
             }
@@ -657,7 +665,7 @@ impl World {
         if self.lease.leader_of(epoch).is_some() {
             return;
         }
-        let Some(by) = self.agency.decided() else { return };
+        let Some(by) = self.agency.chose(epoch, server) else { return };
         let servers = self.machines[self.agents..].iter();
         let boots: Vec<Option<Boot>> =
             servers.map(|m| m.process.as_ref().filter(|p| !p.stopping).and_then(|p| p.boot)).collect();
