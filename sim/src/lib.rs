@@ -13,6 +13,7 @@
 //! | [`driver_loop`]   | a plain event loop: fast, for sweeps                                       |
 //! | [`driver_madsim`] | the same world as a madsim cluster, each node with a task of its own       |
 //! | [`run`]           | a run from scenario to outcome                                             |
+//! | [`cli`] [`sweep`] | `cargo sim`                                                                |
 //!
 //! SIMULATION.md explains it to somebody with a failing seed in hand.
 
@@ -20,6 +21,7 @@
 compile_error!("the simulator needs `--cfg madsim`: build from inside the workspace and leave RUSTFLAGS unset");
 
 pub mod check;
+pub mod cli;
 pub mod clock;
 pub mod driver_loop;
 pub mod driver_madsim;
@@ -29,6 +31,7 @@ pub mod net;
 pub mod node;
 pub mod run;
 pub mod scenario;
+pub mod sweep;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -1,0 +1,190 @@
+//! `cargo sim`: the command line.
+//!
+//! Exit code 1: an invariant is violated; 2: the input is wrong, told in one line. No file that exists is overwritten.
+
+use crate::run::{Driver, Outcome, run};
+use crate::scenario::Scenario;
+use crate::sweep::sweep;
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write, stdout};
+use std::process::ExitCode;
+use std::time::Instant;
+
+const USAGE: &str = "\
+usage: cargo sim run      --seed N | --scenario FILE [--driver loop|madsim] [--quiet]
+       cargo sim sweep    --from N --count N [--driver loop|madsim] [--jobs N]
+       cargo sim scenario --seed N
+
+run       prints the trace; exit code 1 if an invariant is violated
+sweep     runs many seeds, keeps quiet about those that are fine
+scenario  prints a seed's scenario, to be edited and given to `run`";
+
+/// What stands on the command line after the verb; every option has a value but [`FLAGS`].
+#[derive(Debug)]
+pub struct Options(BTreeMap<String, String>);
+
+const FLAGS: [&str; 1] = ["quiet"];
+
+impl Options {
+    pub fn parse(words: &[String]) -> Result<Options, String> {
+        let mut options = BTreeMap::new();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let name = word.strip_prefix("--").ok_or(format!("'{word}' is not an option"))?;
+            let value = match name {
+                _ if FLAGS.contains(&name) => String::new(),
+                _ => words.next().ok_or(format!("--{name} needs a value"))?.clone(),
+            };
+            if options.insert(name.to_owned(), value).is_some() {
+                return Err(format!("--{name} is given twice"));
+            }
+        }
+        Ok(Options(options))
+    }
+
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+
+    pub fn flag(&mut self, name: &str) -> bool {
+        self.0.remove(name).is_some()
+    }
+
+    pub fn number(&mut self, name: &str) -> Result<Option<u64>, String> {
+        let Some(text) = self.0.remove(name) else { return Ok(None) };
+        let number = text.parse();
+        number.map(Some).map_err(|_| format!("--{name} is '{text}', but must be a number from 0 to {}", u64::MAX))
+    }
+
+    pub fn driver(&mut self) -> Result<Driver, String> {
+        match self.0.remove("driver").as_deref() {
+            None | Some("loop") => Ok(Driver::Loop),
+            Some("madsim") => Ok(Driver::Madsim),
+            Some(other) => Err(format!("--driver is '{other}', but must be loop or madsim")),
+        }
+    }
+
+    /// The scenario of `--seed` or `--scenario`, and how the command line names it.
+    pub fn scenario(&mut self) -> Result<(Scenario, String), String> {
+        match (self.number("seed")?, self.text("scenario")) {
+            (Some(seed), None) => Ok((Scenario::draw(seed), format!("--seed {seed}"))),
+            (None, Some(file)) => {
+                let text = std::fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
+                let scenario = Scenario::parse(&text).map_err(|e| format!("{file}: {e}"))?;
+                Ok((scenario, format!("--scenario {file}")))
+            }
+            (Some(_), Some(_)) => Err("give either --seed or --scenario".into()),
+            (None, None) => Err("--seed or --scenario is missing; `cargo sim help` tells more".into()),
+        }
+    }
+
+    pub fn finish(self) -> Result<(), String> {
+        self.0.keys().next().map_or(Ok(()), |name| Err(format!("unknown option --{name}; `cargo sim help` tells more")))
+    }
+}
+
+/// What is added to a command that runs under this driver.
+pub fn driver_flag(driver: Driver) -> &'static str {
+    if driver == Driver::Madsim { " --driver madsim" } else { "" }
+}
+
+pub fn main(words: &[String]) -> ExitCode {
+    let result = match words.first().map(String::as_str) {
+        Some("run") => run_one(&words[1..]),
+        Some("sweep") => sweep(&words[1..]),
+        Some("scenario") => print_scenario(&words[1..]),
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(other) => Err(format!("unknown command '{other}'; `cargo sim help` lists them")),
+        None => Err(USAGE.to_owned()),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::from(2)
+    })
+}
+
+fn print_scenario(words: &[String]) -> Result<ExitCode, String> {
+    let mut options = Options::parse(words)?;
+    let (scenario, _) = options.scenario()?;
+    options.finish()?;
+    print!("{scenario}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_one(words: &[String]) -> Result<ExitCode, String> {
+    let mut options = Options::parse(words)?;
+    let (scenario, source) = options.scenario()?;
+    let (driver, quiet) = (options.driver()?, options.flag("quiet"));
+    options.finish()?;
+    let sink: Option<Box<dyn Write + Send>> = match quiet {
+        true => None,
+        false => Some(Box::new(BufWriter::with_capacity(1 << 20, stdout()))),
+    };
+    let began = Instant::now();
+    let outcome = run(&scenario, driver, sink);
+    let figures = &outcome.figures;
+    eprintln!(
+        "{:.1} simulated seconds in {:.2} s, {} happenings, {} messages, {} operations, {} acknowledged, {} of them \
+         lost and kept in a rollback record, {} epochs, hash {:016x}",
+        figures.simulated.as_secs_f64(),
+        began.elapsed().as_secs_f64(),
+        figures.happenings,
+        figures.messages,
+        figures.operations,
+        figures.acknowledged,
+        figures.lost,
+        figures.epochs,
+        outcome.hash
+    );
+    Ok(verdict(&outcome, &format!("cargo sim run {source}{}", driver_flag(driver))))
+}
+
+fn verdict(outcome: &Outcome, again: &str) -> ExitCode {
+    match &outcome.violation {
+        None => ExitCode::SUCCESS,
+        Some(violation) => {
+            eprintln!("VIOLATION {violation}\nrun it again: {again}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Result<Options, String> {
+        Options::parse(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_mistake_on_the_command_line_is_told_in_one_line() {
+        assert_eq!(options("seed").unwrap_err(), "'seed' is not an option");
+        assert_eq!(options("--seed").unwrap_err(), "--seed needs a value");
+        assert_eq!(options("--seed 1 --seed 2").unwrap_err(), "--seed is given twice");
+        let scenario = |line: &str| options(line).unwrap().scenario().unwrap_err();
+        for seed in ["-1", "18446744073709551616", "one", ""] {
+            let told = format!("--seed is '{seed}', but must be a number from 0 to 18446744073709551615");
+            assert_eq!(scenario(&format!("--seed {seed}")), told);
+        }
+        assert_eq!(scenario("--quiet"), "--seed or --scenario is missing; `cargo sim help` tells more");
+        assert_eq!(scenario("--seed 1 --scenario x"), "give either --seed or --scenario");
+        let mut driver = options("--driver bus").unwrap();
+        assert_eq!(driver.driver().unwrap_err(), "--driver is 'bus', but must be loop or madsim");
+        let error = options("--sed 1").unwrap().finish().unwrap_err();
+        assert_eq!(error, "unknown option --sed; `cargo sim help` tells more");
+    }
+
+    #[test]
+    fn a_scenario_that_is_no_file_is_told_with_its_name() {
+        let scenario = |file: &str| options(&format!("--scenario {file}")).unwrap().scenario().unwrap_err();
+        let folder = env!("CARGO_MANIFEST_DIR");
+        for file in [folder.to_owned(), format!("{folder}/no-such-file"), format!("{folder}/Cargo.toml")] {
+            let error = scenario(&file);
+            assert!(error.starts_with(&format!("{file}: ")) && !error.contains('\n'), "{error}");
+        }
+    }
+}
