@@ -187,6 +187,32 @@ fn invariants_are_numbered_once_and_cited_right() {
     none("cites an invariant that does not exist", found);
 }
 
+/// A planted bug is in the catalogue and at its place in the engine, and nowhere else.
+#[test]
+fn each_planted_bug_is_planted() {
+    let catalogue = read("engine/src/planted.rs");
+    let begin = catalogue.find("\ncatalogue! {").expect("the table") + 1;
+    let table = &catalogue[begin..begin + catalogue[begin..].find("\n}").expect("its end")];
+    let rows = table.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    let names: Vec<&str> = rows.filter_map(|row| row.split(',').next()).collect();
+    let known: BTreeSet<&str> = names.iter().copied().collect();
+    assert!(names.len() >= 30 && known.len() == names.len(), "{} bugs, {} names", names.len(), known.len());
+    let (mut used, mut found) = (BTreeSet::new(), Vec::new());
+    // In two pieces, so that this file does not find itself.
+    let mark = ["planted", "!("].concat();
+    for (path, text) in sources() {
+        let places = text.split(&mark).skip(1).filter_map(|rest| rest.split(')').next());
+        for name in places.filter(|name| !path.ends_with("planted.rs") && !name.is_empty()) {
+            match known.get(name) {
+                Some(name) if path.starts_with("engine/src") => drop(used.insert(*name)),
+                _ => found.push(format!("{}: {name}", path.display())),
+            }
+        }
+    }
+    none("planted outside of the engine, or not in the catalogue", found);
+    none("not planted anywhere", known.difference(&used).map(|name| name.to_string()).collect());
+}
+
 /// Formatting and lints are part of the tests, where the tools are installed.
 #[test]
 fn the_sources_are_formatted() {

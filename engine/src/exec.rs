@@ -251,7 +251,7 @@ fn begin_epoch(epoch: Epoch, lineage: Lineage, base: &dyn Read) -> StoreResult<(
     let reader = Reader::new(base)?;
     let last = reader.last()?;
     let seen = meta::seen(base)?.max(last.epoch);
-    if seen > epoch || last.epoch == epoch {
+    if seen > epoch || (last.epoch == epoch && !planted!(epoch_survives_restart)) {
         return Ok((OpResult::Stale { seen }, Batch::default()));
     }
     if !is_complete(base)? {
@@ -356,14 +356,21 @@ fn undo(epoch: Epoch, common: Position, limit: usize, rows: &mut Overlay<'_>) ->
     if reader.log_at(common.tick)?.is_none_or(|entry| entry.position != common) {
         return Ok(OpResult::CannotUndo);
     }
+    let stop = match common.tick.0 {
+        tick if planted!(rollback_stops_early) => tick + 1,
+        tick if planted!(rollback_goes_too_far) => tick.saturating_sub(1),
+        tick => tick,
+    };
     let mut undone = 0;
-    while last.tick > common.tick && undone < limit as u64 {
+    while last.tick.0 > stop && undone < limit as u64 {
         let entry = Data { rows, generation }.undo(last.tick)?;
         let before = Tick(last.tick.0 - 1);
         let missing = || StoreError::Corrupt(format!("log entry {} is missing", before.0));
         last = Reader::of_generation(rows, generation).log_at(before)?.ok_or_else(missing)?.position;
         let key = [epoch.0, entry.epoch.0, entry.tick.0].map(u64::to_be_bytes).concat();
-        rows.put(Table::Rollback, key, encode(&(epoch, entry)));
+        if !planted!(rollback_not_recorded) {
+            rows.put(Table::Rollback, key, encode(&(epoch, entry)));
+        }
         undone += 1;
     }
     Ok(OpResult::Undone { last, undone })

@@ -85,6 +85,9 @@ pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Now) -> Res
     if ticket.open || ticket.dirty {
         return marked(response, view, mode, ticket.dirty);
     }
+    if planted!(confirm_skipped) {
+        return response;
+    }
     // Leadership lost and regained in a later epoch is another leadership; in the same epoch nobody else led between.
     // A leader whose gate is closed (it hands over, or stops) still finishes, under its lease, what it has admitted.
     if view.epoch == ticket.epoch && view.holds_lease(now) {
@@ -92,7 +95,8 @@ pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Now) -> Res
     }
     // A write was started, and whether it counts will be known only when the next leader is: nothing may be repeated
     // blindly (R14). A read had no effect.
-    if ticket.writes { errors::OUTCOME_UNKNOWN.response() } else { refusal(view, mode) }
+    let started = ticket.writes && !planted!(refused_after_start);
+    if started { errors::OUTCOME_UNKNOWN.response() } else { refusal(view, mode) }
 }
 
 /// The answer where nothing was started.
@@ -120,9 +124,10 @@ fn marked(mut response: Response, view: &View, mode: Mode, dirty: bool) -> Respo
         && let Some(leader) = &view.leader
     {
         assert!(leader.id != view.me.id, "a server never names itself");
-        response.headers.push((header::ENDPOINT.into(), leader.endpoint.url()));
+        let named = if planted!(redirect_names_itself) { &view.me } else { leader };
+        response.headers.push((header::ENDPOINT.into(), named.endpoint.url()));
     }
-    if mode == Mode::Redirect || dirty {
+    if (mode == Mode::Redirect || dirty) && !planted!(dirty_read_unmarked) {
         response.headers.push((header::POTENTIAL_DIRTY_READ.into(), "true".into()));
     }
     response

@@ -29,6 +29,9 @@
 //! Liveness, once a core is healed: **I15** a leader within a bounded time. **I16** all followers caught up.
 //! **I17** every request answered.
 
+#[macro_use]
+pub mod planted;
+
 pub mod agency;
 pub mod auth;
 pub mod db;

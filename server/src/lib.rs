@@ -3,6 +3,9 @@
 //! `cli` → `options` → `process` starts one node: the loop (`driver`) owns it, `http` and `peer` bring it requests and
 //! messages, `writer` performs its operations on the `storage`. `starter` starts several of them.
 
+#[cfg(tanist_planted)]
+compile_error!("`--cfg tanist_planted` is for `cargo sim prove`; no server is built with planted bugs");
+
 pub mod cli;
 pub mod client;
 pub mod clock;

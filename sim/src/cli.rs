@@ -2,6 +2,7 @@
 //!
 //! Exit code 1: an invariant is violated; 2: the input is wrong, told in one line. No file that exists is overwritten.
 
+use crate::prove;
 use crate::run::{Driver, Outcome, run};
 use crate::scenario::Scenario;
 use crate::sweep::sweep;
@@ -9,15 +10,18 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write, stdout};
 use std::process::ExitCode;
 use std::time::Instant;
+use tanist_engine::planted::Planted;
 
 const USAGE: &str = "\
 usage: cargo sim run      --seed N | --scenario FILE [--driver loop|madsim] [--quiet]
        cargo sim sweep    --from N --count N [--driver loop|madsim] [--jobs N]
        cargo sim scenario --seed N
+       cargo sim prove    [--bug NAME] [--seeds MAX] [--ranges N] [--jobs N]
 
 run       prints the trace; exit code 1 if an invariant is violated
 sweep     runs many seeds, keeps quiet about those that are fine
-scenario  prints a seed's scenario, to be edited and given to `run`";
+scenario  prints a seed's scenario, to be edited and given to `run`
+prove     shows how soon each planted bug is found; `run --bug NAME` runs an engine with one";
 
 /// What stands on the command line after the verb; every option has a value but [`FLAGS`].
 #[derive(Debug)]
@@ -44,6 +48,11 @@ impl Options {
 
     pub fn text(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
+    }
+
+    /// The planted bug that the engine is to have.
+    pub fn bug(&mut self) -> Result<Option<&'static Planted>, String> {
+        self.text("bug").map(|name| prove::planted(&name)).transpose()
     }
 
     pub fn flag(&mut self, name: &str) -> bool {
@@ -90,6 +99,8 @@ pub fn driver_flag(driver: Driver) -> &'static str {
 
 pub fn main(words: &[String]) -> ExitCode {
     let result = match words.first().map(String::as_str) {
+        Some("prove" | "run") if prove::is_needed(words) && !prove::BUILT_IN => prove::build_and_run(words),
+        Some("prove") => prove::prove(&words[1..]),
         Some("run") => run_one(&words[1..]),
         Some("sweep") => sweep(&words[1..]),
         Some("scenario") => print_scenario(&words[1..]),
@@ -118,7 +129,9 @@ fn run_one(words: &[String]) -> Result<ExitCode, String> {
     let mut options = Options::parse(words)?;
     let (scenario, source) = options.scenario()?;
     let (driver, quiet) = (options.driver()?, options.flag("quiet"));
+    let bug = options.bug()?;
     options.finish()?;
+    prove::turn_on(bug);
     let sink: Option<Box<dyn Write + Send>> = match quiet {
         true => None,
         false => Some(Box::new(BufWriter::with_capacity(1 << 20, stdout()))),
@@ -139,7 +152,8 @@ fn run_one(words: &[String]) -> Result<ExitCode, String> {
         figures.epochs,
         outcome.hash
     );
-    Ok(verdict(&outcome, &format!("cargo sim run {source}{}", driver_flag(driver))))
+    let bug_flag = bug.map_or(String::new(), |bug| format!(" --bug {}", bug.name));
+    Ok(verdict(&outcome, &format!("cargo sim run {source}{}{bug_flag}", driver_flag(driver))))
 }
 
 fn verdict(outcome: &Outcome, again: &str) -> ExitCode {

@@ -14,6 +14,7 @@
 //! | [`driver_madsim`] | the same world as a madsim cluster, each node with a task of its own       |
 //! | [`run`]           | a run from scenario to outcome                                             |
 //! | [`cli`] [`sweep`] | `cargo sim`                                                                |
+//! | [`prove`]         | how soon the simulator finds each planted bug                              |
 //!
 //! SIMULATION.md explains it to somebody with a failing seed in hand.
 
@@ -29,6 +30,7 @@ pub mod faults;
 pub mod model;
 pub mod net;
 pub mod node;
+pub mod prove;
 pub mod run;
 pub mod scenario;
 pub mod sweep;

@@ -348,7 +348,8 @@ impl Agency {
     }
 
     fn ask(&mut self, cx: &mut Cx, target: &Target, ask: Ask) {
-        let round = self.raft.as_mut().expect("in office").request_round(cx.now.time);
+        let raft = self.raft.as_mut().expect("in office");
+        let round = if planted!(read_without_round) { 0 } else { raft.request_round(cx.now.time) };
         self.jobs.asks.push(WaitingAsk { target: target.clone(), round, ask });
     }
 

@@ -54,7 +54,7 @@ impl Leases {
     /// From when on no process can hold a lease of `epoch`. `Time::ZERO` if none was ever granted.
     pub fn over_at(&self, epoch: Epoch, timing: Timing, older_lease: Option<Duration>) -> Time {
         let own = self.granted.filter(|(granted, _)| *granted == epoch).map_or(Time::ZERO, |(_, end)| end);
-        if self.elected_at(epoch).is_some() {
+        if self.elected_at(epoch).is_some() || planted!(new_agency_leader_waits_not) {
             // Nobody else can have granted anything in an epoch that began under this agent.
             return own;
         }
@@ -91,10 +91,11 @@ impl Leases {
     pub fn grant(&mut self, renewal: &Renewal, lead: &Leadership, settled: bool, timing: Timing, now: Time) -> bool {
         let owner = lead.leader.as_ref().map(|leader| (leader.peer.id, leader.boot));
         let theirs = Some((renewal.server.id, renewal.boot));
-        if !settled || self.depose_appended || renewal.epoch != lead.epoch || owner != theirs {
+        let deposing = self.depose_appended && !planted!(renewal_during_depose);
+        if !settled || deposing || renewal.epoch != lead.epoch || owner != theirs {
             return false;
         }
-        let end = now.plus(timing.lease);
+        let end = now.plus(if planted!(agency_waits_too_short) { timing.usable() } else { timing.lease });
         let end = self.granted.filter(|(epoch, _)| *epoch == lead.epoch).map_or(end, |(_, earlier)| earlier.max(end));
         self.granted = Some((lead.epoch, end));
         true

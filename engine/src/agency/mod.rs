@@ -344,6 +344,9 @@ impl Agency {
             }
             let entry = raft.log().get(index).expect("a committed entry after the snapshot is in the log").clone();
             self.jobs.before(index, &self.state);
+            if planted!(ttl_by_own_clock) {
+                self.state.wall_ms = self.state.wall_ms.max(cx.now.wall_ms);
+            }
             let applied = self.state.apply(index, entry.term, &entry.data);
             self.note_applied(cx);
             for event in applied.events {
@@ -398,7 +401,8 @@ impl Agency {
     /// An entry of this leader's own term is applied: what it knows is what was decided (R2).
     fn is_settled(&self) -> bool {
         let first = self.raft.as_ref().and_then(Raft::first_of_term);
-        self.office.is_some() && first.is_some_and(|first| self.state.applied >= first)
+        let settled = first.is_some_and(|first| self.state.applied >= first) || planted!(decides_before_own_entry);
+        self.office.is_some() && settled
     }
 
     fn leader_peer(&self) -> Option<Peer> {

@@ -250,7 +250,8 @@ impl Agency {
         }
         match beat.renew {
             Some(epoch) if owner => {
-                let round = self.raft.as_mut().expect("in office").request_round(now);
+                let raft = self.raft.as_mut().expect("in office");
+                let round = if planted!(grant_without_round) { 0 } else { raft.request_round(now) };
                 let office = self.office.as_mut().expect("in office");
                 office.leases.wait(Renewal { server: from, boot: beat.boot, epoch, seq: beat.seq, round });
             }
@@ -295,8 +296,11 @@ impl Agency {
         let office = self.office.as_mut().expect("checked by the caller");
         let Some(round) = &mut office.round else { return };
         let Some(server) = self.state.servers.get(&from.id) else { return };
-        let of_this_round = (report.term, report.epoch) == (office.term, round.epoch);
-        if of_this_round && (report.boot, report.store) == (server.boot, server.store) {
+        let of_this_round =
+            (report.term, report.epoch) == (office.term, round.epoch) || planted!(report_of_older_round);
+        let of_this_process =
+            (report.boot, report.store) == (server.boot, server.store) || planted!(report_of_older_process);
+        if of_this_round && of_this_process {
             round.reports.insert(from.id, report);
         }
     }
@@ -317,6 +321,7 @@ impl Agency {
             // The process that owns the epoch may have a successor already.
             match self.state.leader_process() {
                 Some((leader, boot)) if leader == server && self.state.lead_nonce == Some(nonce) => boot,
+                _ if planted!(death_notice_of_any_boot) => record.boot,
                 _ => return Err("the nonce is not that of the registered process"),
             }
         };
@@ -353,7 +358,7 @@ impl Agency {
                 office.round = None;
                 office.release = None;
                 // R2: only an entry of this very term shows that nobody else can have granted anything yet.
-                if term == office.term {
+                if term == office.term || planted!(elected_in_any_term) {
                     office.leases.elected(self.state.lead.epoch, now);
                 }
                 self.push_lead(cx);

@@ -260,10 +260,11 @@ impl Raft {
         }
         let mut persist = Persist::default();
         if self.hard != self.hard_started {
-            persist.meta.push((META_HARD, Some(encode(&self.hard))));
+            let vote = if planted!(vote_forgotten) { None } else { self.hard.vote };
+            persist.meta.push((META_HARD, Some(encode(&HardState { vote, ..self.hard }))));
             self.hard_started = self.hard;
         }
-        if std::mem::take(&mut self.snapshot_dirty) {
+        if std::mem::take(&mut self.snapshot_dirty) && !planted!(raft_snapshot_forgotten) {
             persist.meta.push((META_SNAPSHOT, Some(encode(&self.log.snapshot))));
         }
         persist.truncate_from = self.truncate.take();
@@ -521,7 +522,7 @@ impl Raft {
     }
 
     fn up_to_date(&self, last_index: u64, last_term: Term) -> bool {
-        (last_term, last_index) >= (self.log.last_term(), self.log.last_index())
+        planted!(vote_ignores_logs) || (last_term, last_index) >= (self.log.last_term(), self.log.last_index())
     }
 
     fn on_request_vote(&mut self, now: Time, from: NodeId, last_index: u64, last_term: Term) {
@@ -535,6 +536,9 @@ impl Raft {
         self.hard.vote = Some(from);
         self.reset_election_timer(now);
         self.owed_vote = Some(from);
+        if planted!(vote_before_durable) && self.owed_vote.take().is_some() {
+            self.send(from, Body::VoteReply { pre: false, granted: true });
+        }
         if self.hard_durable == self.hard {
             self.after_persist(now);
         }
@@ -579,7 +583,8 @@ impl Raft {
         let mut index = prev_index;
         for entry in entries {
             index += 1;
-            if index <= self.commit || self.log.term_at(index) == Some(entry.term) {
+            let agrees = self.log.term_at(index) == Some(entry.term) && !planted!(append_truncates);
+            if index <= self.commit || agrees {
                 continue;
             }
             if index <= self.log.last_index() {
@@ -596,7 +601,9 @@ impl Raft {
     fn truncate_from(&mut self, index: u64) {
         assert!(index > self.commit, "I3: a committed entry is never taken back");
         self.log.truncate_from(index);
-        self.truncate = Some(self.truncate.map_or(index, |earlier| earlier.min(index)));
+        if !planted!(truncation_forgotten) {
+            self.truncate = Some(self.truncate.map_or(index, |earlier| earlier.min(index)));
+        }
         self.started = self.started.min(index - 1);
         self.durable = self.durable.min(index - 1);
         if let Some(in_flight) = &mut self.in_flight {
@@ -606,6 +613,9 @@ impl Raft {
 
     /// What an acknowledgement may claim: durable, and known to agree with the leader's log (I4).
     fn matched(&self) -> u64 {
+        if planted!(ack_before_durable) {
+            return self.verified;
+        }
         self.verified.min(self.durable)
     }
 
@@ -785,11 +795,12 @@ impl Raft {
     fn advance_commit(&mut self, _now: Time) {
         let Role::Leader(leading) = &self.role else { return };
         let mut matched: Vec<u64> = leading.peers.values().map(|p| p.matched).collect();
-        matched.push(self.durable);
+        matched.push(if planted!(leader_counts_itself_early) { self.log.last_index() } else { self.durable });
         matched.sort_unstable();
         let index = matched[matched.len() - self.settings.majority()];
         // Only entries of our own term are committed by counting.
-        if index > self.commit && self.log.term_at(index) == Some(self.hard.term) {
+        let own = self.log.term_at(index) == Some(self.hard.term) || planted!(older_terms_committed);
+        if index > self.commit && own {
             self.commit = index;
         }
     }

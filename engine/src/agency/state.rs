@@ -416,6 +416,7 @@ impl State {
         let checksum = fnv(0, transaction.as_bytes());
         if let Some(earlier) = client.and_then(|client| self.clients.get(client))
             && earlier.checksum == checksum
+            && !planted!(client_id_ignored)
         {
             // The same transaction again, from a client that did not hear the answer. (ArangoDB would apply it again
             // and leaves it to the client to inquire first; an id is made for one transaction there, too.)
@@ -463,6 +464,10 @@ impl State {
             self.project();
             match (wanted, &self.lead.leader) {
                 (Some(to), Some(leader)) if to != leader.peer.id && self.is_planned(to) => {
+                    if planted!(foreign_write_elects) {
+                        let server = &self.servers[&to];
+                        self.lead.leader = Some(Leader { peer: server.peer.clone(), boot: server.boot });
+                    }
                     self.says(Severity::Info, format!("{to} was written to {LEADER_KEY}: a request to hand over"));
                     self.request_handover(index, Some(to));
                 }

@@ -238,7 +238,7 @@ fn dead(s: &Situation) -> Option<Verdict> {
 
 fn never_took_over(s: &Situation) -> Option<Verdict> {
     let (leader, elected_at) = (leader(s)?, s.elected_at?);
-    let late = !s.granted && s.now >= elected_at.plus(s.takeover);
+    let late = !s.granted && s.now >= elected_at.plus(s.takeover) && !planted!(chosen_never_deposed);
     late.then(|| depose(s, None, None, Why::NeverTookOver { leader }))?
 }
 
@@ -282,14 +282,27 @@ fn wait_for_reports(s: &Situation) -> Option<Verdict> {
 /// Who may be chosen: a process that has reported in this round, with a complete store that has not missed everything.
 pub fn eligible<'a>(s: &'a Situation) -> impl Iterator<Item = (&'a Candidate, &'a Report)> {
     s.servers.iter().filter(|c| !c.dead && c.staying).filter_map(|candidate| {
-        let report = s.reports.get(&candidate.id).filter(|report| report.boot == candidate.boot)?;
+        let of_this_process = |report: &Report| report.boot == candidate.boot || planted!(report_of_older_process);
+        let report = s.reports.get(&candidate.id).filter(|report| of_this_process(report))?;
         let empty = report.last == Position::ZERO && s.begun;
-        (report.complete && !empty).then_some((candidate, report))
+        let complete = report.complete || planted!(incomplete_elected);
+        (complete && !empty).then_some((candidate, report))
     })
 }
 
+/// By epoch first, then by tick.
+fn furthest(positions: impl Iterator<Item = Position>) -> Option<Position> {
+    if planted!(ticks_as_strings) {
+        return positions.max_by_key(|position| (position.epoch, position.tick.0.to_string()));
+    }
+    if planted!(longest_log_wins) {
+        return positions.max_by_key(|position| position.tick);
+    }
+    positions.max()
+}
+
 fn choose(s: &Situation) -> Option<Verdict> {
-    let last = eligible(s).map(|(_, report)| report.last).max()?;
+    let last = furthest(eligible(s).map(|(_, report)| report.last))?;
     let equals: Vec<_> =
         eligible(s).filter(|(_, report)| report.last == last).map(|(candidate, _)| candidate).collect();
     // Servers come in the order of registration.

@@ -16,6 +16,9 @@ pub fn compare(follow: &Follow, ours: &Reader<'_>) -> StoreResult<Comparison> {
     if !follow.complete {
         return Ok(Comparison::NeedsSnapshot);
     }
+    if planted!(compares_ticks_only) && follow.last.tick <= ours.last()?.tick {
+        return Ok(Comparison::Prefix);
+    }
     let common = common_point(&follow.history, follow.last, &ours.history()?, ours.last()?);
     // Everything after the common point must still be here.
     if common.tick < base.tick {
@@ -48,7 +51,8 @@ pub fn common_point(theirs: &[EpochRow], their_last: Position, ours: &[EpochRow]
 /// The last tick of an epoch in a log.
 fn end_of(row: &EpochRow, history: &[EpochRow], last: Position) -> Tick {
     let next = history.iter().filter(|other| other.epoch > row.epoch).map(|other| other.first).min();
-    next.map_or(last.tick, |next| Tick(next.0.saturating_sub(1)).min(last.tick))
+    let before = if planted!(common_point_too_high) { 0 } else { 1 };
+    next.map_or(last.tick, |next| Tick(next.0.saturating_sub(before)).min(last.tick))
 }
 
 #[cfg(test)]

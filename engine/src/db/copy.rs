@@ -157,12 +157,16 @@ pub fn begin(offer: &SnapshotOffer, rows: &mut Overlay<'_>) -> StoreResult<OpRes
     meta::put(rows, meta::GENERATIONS, &generation);
     let copy = CopyRow { id: offer.id, generation, cursor: Some(Bytes::new()), exact_at: None };
     meta::put(rows, meta::COPY, &copy);
+    if planted!(copy_in_place) {
+        meta::put(rows, meta::GENERATION, &generation);
+    }
 
     let mut data = Data { rows, generation };
     let base = LogBase { position: offer.start, checksum: offer.start_checksum };
     data.put_catalog(kind::LOG_BASE, &[], &base);
     data.put_catalog(kind::COUNTERS, &[], &catalog.counters);
-    for row in &offer.history {
+    let history = if planted!(history_left_behind) { &[] } else { &offer.history[..] };
+    for row in history {
         data.put_catalog(kind::HISTORY, &[&row.epoch.0.to_be_bytes()], row);
     }
     for row in &catalog.databases {
@@ -181,7 +185,8 @@ pub fn take_in(piece: &SnapshotPiece, rows: &mut Overlay<'_>) -> StoreResult<OpR
     if let Err(seen) = meta::hear(rows, piece.id.epoch)? {
         return Ok(OpResult::Stale { seen });
     }
-    let Some(mut copy) = current(rows)?.filter(|copy| copy.id == piece.id) else { return Ok(OpResult::NoCopy) };
+    let expected = |copy: &CopyRow| copy.id == piece.id || planted!(pieces_of_another_copy);
+    let Some(mut copy) = current(rows)?.filter(expected) else { return Ok(OpResult::NoCopy) };
     let generation = copy.generation;
     let applied = Reader::of_generation(rows, generation).last()?;
     if copy.cursor.as_ref() != Some(&piece.cursor) || piece.exact_at < applied {
@@ -189,7 +194,8 @@ pub fn take_in(piece: &SnapshotPiece, rows: &mut Overlay<'_>) -> StoreResult<OpR
     }
     let copied: Vec<CopiedRow> = decode(&piece.rows, "rows of a copy")?;
     let mut data = Data { rows, generation };
-    for (object, revision, value) in copied {
+    let left_out = planted!(copy_without_last_piece) && piece.next.is_none();
+    for (object, revision, value) in copied.into_iter().filter(|_| !left_out) {
         let (key, body) = split_document(&value, object, revision)?;
         if key.is_empty() || key.len() > DOCUMENT_KEY_BYTES_MAX || !body.starts_with(b"{") || !body.ends_with(b"}") {
             return Err(StoreError::Corrupt(format!("row of a copy: object {object}, '{key}'")));
@@ -211,7 +217,8 @@ pub fn finish(id: SnapshotId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
     }
     let Some(copy) = current(rows)?.filter(|copy| copy.id == id) else { return Ok(OpResult::NoCopy) };
     let last = Reader::of_generation(rows, copy.generation).last()?;
-    if copy.cursor.is_some() || copy.exact_at.is_none_or(|exact_at| last < exact_at) {
+    let exact = copy.exact_at.is_some_and(|exact_at| last >= exact_at) || planted!(copy_not_exact);
+    if copy.cursor.is_some() || !exact {
         return Ok(OpResult::NoCopy);
     }
     let history = Reader::of_generation(rows, copy.generation).history()?;

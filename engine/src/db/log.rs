@@ -162,6 +162,7 @@ impl Data<'_, '_> {
             }
             LogOp::Document { object, key, before, after } => match way {
                 Way::Apply => self.document(*object, key, before, after, fit),
+                Way::Undo if planted!(before_image_lost) => self.document(*object, key, after, &None, fit),
                 Way::Undo => self.document(*object, key, after, before, fit),
             },
         }

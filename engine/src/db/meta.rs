@@ -62,10 +62,10 @@ pub fn seen(rows: &dyn Read) -> StoreResult<Epoch> {
 /// seen if that is later (I7).
 pub fn hear(rows: &mut Overlay<'_>, epoch: Epoch) -> StoreResult<Result<(), Epoch>> {
     let seen = seen(rows)?;
-    if seen > epoch {
+    if seen > epoch && !planted!(epoch_unchecked) {
         return Ok(Err(seen));
     }
-    if seen < epoch {
+    if seen < epoch && !planted!(seen_not_kept) {
         put(rows, SEEN, &epoch);
     }
     Ok(Ok(()))

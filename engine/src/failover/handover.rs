@@ -16,13 +16,18 @@ impl Server {
     /// R12: a planned hand-over. The gate stays open until the successor is near, then is closed until it has all.
     pub(super) fn hand_over(&mut self, cx: &mut Cx) {
         let now = cx.now.time;
-        let writing = self.runs.values().any(|run| run.ticket.writes);
+        let writing = self.runs.values().any(|run| run.ticket.writes) && !planted!(release_before_runs_end);
         let Some(successor) = self.lead.successor.filter(|successor| *successor != self.me.id) else {
             if let Some(reign) = &mut self.reign {
                 self.view_old |= reign.closing.take().is_some();
             }
             return;
         };
+        if planted!(release_before_closing) && self.role == Role::Leading {
+            let (epoch, successor) = (self.lead.epoch, Some(successor));
+            self.release = Some(Release { boot: self.boot, epoch, last: self.last, successor });
+            self.send_release(cx);
+        }
         let patience = self.timing.lease / 2;
         let Some(reign) = self.reign.as_mut().filter(|_| self.role == Role::Leading) else { return };
         let Some(shipping) = &reign.shipping else { return };

@@ -36,7 +36,7 @@ impl Server {
                     self.follow(cx, leader);
                 }
             }
-            Some(leader) if leader.boot == self.boot => {
+            Some(leader) if leader.boot == self.boot || planted!(epoch_survives_restart) => {
                 let released = self.release.as_ref().is_some_and(|release| release.epoch == epoch);
                 if !released && self.reign.is_none() {
                     self.following = None;
@@ -114,7 +114,7 @@ impl Server {
 
     pub(super) fn try_open(&mut self, cx: &mut Cx) {
         let Some(reign) = &self.reign else { return };
-        let durable = reign.shipping.is_some();
+        let durable = reign.shipping.is_some() || planted!(gate_opens_before_row);
         if durable && self.role == Role::Promoting && self.lease_lost(reign.epoch, cx.now).is_none() {
             self.on(cx, Cause::Opened);
         }
@@ -136,13 +136,21 @@ impl Server {
             return;
         }
         self.heard_agency(cx, &from);
+        let unread = OpResult::Seen { before: self.seen, last: self.last, complete: self.complete };
+        if planted!(freeze_skipped) {
+            return self.seen(cx, freeze, &from, unread);
+        }
         if self.reign.as_ref().is_some_and(|reign| reign.epoch < freeze.epoch) {
             self.end_reign(cx, "deposed");
         }
-        if self.following.as_ref().is_some_and(|following| following.epoch() < freeze.epoch) {
+        let follows_older = self.following.as_ref().is_some_and(|following| following.epoch() < freeze.epoch);
+        if follows_older && !planted!(epoch_unchecked) {
             self.following = None;
         }
         self.on(cx, Cause::Frozen);
+        if planted!(report_before_durable) {
+            self.seen(cx, freeze, &from, unread);
+        }
         let op = cx.start(Op::See { epoch: freeze.epoch });
         self.pending.insert(op, Pending::See { freeze, from });
     }

@@ -472,6 +472,9 @@ impl Server {
         self.learn(cx, reply.lead);
         if let (Some(grant), Some(reign)) = (&reply.grant, &self.reign) {
             let epoch = reign.epoch;
+            if planted!(lease_from_reply) {
+                self.lease.sent(reply.seq, cx.now);
+            }
             if let Some(until) = self.lease.granted(reply.seq, grant, self.boot, epoch) {
                 self.gate_shut = self.lease_lost(epoch, cx.now).is_some();
                 self.timing = grant.timing;

@@ -182,7 +182,7 @@ impl Follower {
             return News::None;
         }
         if let State::Asking { end } = self.state {
-            if append.prev != end {
+            if append.prev != end && !planted!(append_before_match) {
                 // Not the answer to our question: sent before it, to a log that may have been another.
                 return News::None;
             }
@@ -193,7 +193,8 @@ impl Follower {
         self.quiet_since = cx.now.time;
         self.tries = 0;
         // What overlaps is known already: in an established epoch our log is a prefix of the leader's (I8).
-        let entries: Vec<Entry> = append.entries.into_iter().filter(|e| e.tick > end.tick).collect();
+        let known = |entry: &Entry| entry.tick <= end.tick && !planted!(overlap_not_filtered);
+        let entries: Vec<Entry> = append.entries.into_iter().filter(|entry| !known(entry)).collect();
         let Some(last) = entries.last().map(Entry::position) else {
             self.state = State::Tailing { end };
             if self.ops.is_empty() {
@@ -202,7 +203,7 @@ impl Follower {
             }
             return News::None;
         };
-        if entries[0].tick.0 != end.tick.0 + 1 {
+        if entries[0].tick.0 != end.tick.0 + 1 && !planted!(overlap_not_filtered) {
             cx.note(Event::Says(Severity::Warn, "an append with a gap is left out".into()));
             return News::None;
         }
@@ -262,7 +263,7 @@ impl Follower {
 
     pub fn piece(&mut self, cx: &mut Cx, from: &Peer, piece: SnapshotPiece) {
         let State::Rows { id, cursor } = &self.state else { return };
-        let expected = *id == piece.id && *cursor == piece.cursor;
+        let expected = (*id == piece.id || planted!(pieces_of_another_copy)) && *cursor == piece.cursor;
         if !self.ours(from, piece.id.epoch, piece.id.boot) || !expected || !self.ops.is_empty() {
             return;
         }
@@ -317,7 +318,7 @@ impl Follower {
             OpResult::Undone { last, undone } => {
                 let Doing::Undoing { common } = doing else { panic!("nothing was to be undone") };
                 cx.note(Event::RolledBack { last, undone });
-                if last.tick > common.tick {
+                if last.tick.0 > common.tick.0 + u64::from(planted!(rollback_stops_early)) {
                     self.undo(cx, common)
                 } else {
                     self.locate(cx)
@@ -425,7 +426,8 @@ impl Follower {
     /// Swap a copy in once its log has come to where the rows are exact.
     fn finish_copy(&mut self, cx: &mut Cx) {
         let Target::Copy(id) = self.target else { return };
-        if self.ops.is_empty() && self.exact_at.is_some_and(|at| self.durable.tick >= at.tick) {
+        let exact = self.exact_at.is_some_and(|at| self.durable.tick >= at.tick) || planted!(copy_not_exact);
+        if self.ops.is_empty() && exact {
             self.start(cx, Op::CopyFinish { id }, Doing::Copying);
         }
     }

@@ -1,0 +1,137 @@
+//! Planted bugs: realistic mistakes in the engine, by which the simulator proves that it would notice them.
+//!
+//! Where a bug would be made stands `planted!(name)`: the constant `false`, but under `--cfg tanist_planted`, which is
+//! set by `cargo sim prove` alone, it asks whether this bug is the one switched on in this thread. No release build can
+//! contain it: the engine does not compile under the cfg without debug assertions, the server never does.
+//!
+//! A bug is planted by a line in the table below and by `planted!` at its place, where it must not make the right code
+//! harder to read.
+
+#[cfg(all(tanist_planted, not(debug_assertions)))]
+compile_error!("`--cfg tanist_planted` is for `cargo sim prove`, whose profile has debug assertions");
+
+/// A planted bug, as the catalogue tells of it.
+#[derive(Debug)]
+pub struct Planted {
+    pub bug: Bug,
+    pub name: &'static str,
+    /// The rule or invariant that it attacks.
+    pub breaks: &'static str,
+    pub what: &'static str,
+}
+
+macro_rules! catalogue {
+    ($($name:ident, $breaks:literal, $what:literal;)*) => {
+        #[allow(non_camel_case_types)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bug {
+            $($name,)*
+        }
+
+        pub const CATALOGUE: &[Planted] =
+            &[$(Planted { bug: Bug::$name, name: stringify!($name), breaks: $breaks, what: $what },)*];
+    };
+}
+
+#[rustfmt::skip]
+catalogue! {
+    // The agency's Raft.
+    vote_before_durable, "I4", "a vote is sent before the disk has it";
+    vote_forgotten, "I4", "the hard state is written without the vote";
+    vote_ignores_logs, "I3", "a vote is given to a candidate whose log is behind";
+    ack_before_durable, "I4", "an agent acknowledges entries that its disk does not have yet";
+    leader_counts_itself_early, "I3", "an agency leader counts its own log before its disk has it";
+    older_terms_committed, "I3", "entries of an older term are committed by counting";
+    append_truncates, "I3", "an append cuts the log after it, also where the entries agree";
+    truncation_forgotten, "I2", "what was cut from the log stays on the disk";
+    raft_snapshot_forgotten, "I3", "the log is compacted without its snapshot being written";
+    client_id_ignored, "I3", "an agency transaction with a client id is applied each time that it is sent";
+    ttl_by_own_clock, "I3", "each agent judges what has expired by its own clock";
+    read_without_round, "I3", "an agency read is answered without a round of the agency";
+
+    // Leases.
+    lease_from_reply, "I5", "a lease is counted from the reply instead of from when the renewal was sent";
+    lease_without_margin, "I5", "a server uses its lease for D instead of D·(1 − ε)";
+    agency_waits_too_short, "I5", "the agency takes a lease for over after D·(1 − ε)";
+    grant_without_round, "I5", "a renewal is granted without a round of the agency";
+    renewal_during_depose, "R1", "a renewal is granted between the append of a depose and its end";
+    decides_before_own_entry, "R2", "an agency leader decides before an entry of its own term is applied";
+    elected_in_any_term, "R2", "an election that an earlier agency leader appended counts as this one's own";
+    new_agency_leader_waits_not, "R2", "a new agency leader does not wait for leases that another has granted";
+    foreign_write_elects, "R10", "what a client writes to the leader key makes the leader";
+
+    // Processes and epochs.
+    epoch_survives_restart, "R3", "a process goes on with an epoch that an earlier process began";
+    gate_opens_before_row, "R3", "the gate opens before the epoch's row is durable";
+    death_notice_of_any_boot, "R4", "a death notice counts for the present process, whichever it names";
+    freeze_skipped, "R5", "a frozen server reports and goes on as before";
+    report_before_durable, "R5", "a server reports before the epoch that it has seen is durable";
+    seen_not_kept, "R5", "what epoch was seen is not written";
+    epoch_unchecked, "R5", "neither does a freeze end the following nor does the store refuse an older sender";
+    report_of_older_round, "R5", "a report of an older round is counted";
+    report_of_older_process, "R5", "a report of an earlier process is counted";
+    incomplete_elected, "R5", "an incomplete store may be elected";
+    ticks_as_strings, "I12", "ticks are compared as text";
+    longest_log_wins, "I12", "the highest tick is elected, whatever its epoch";
+    chosen_never_deposed, "I15", "a server that was chosen and never takes a lease is waited for without end";
+
+    // Replication.
+    compares_ticks_only, "R7", "a log that is no longer than the leader's counts as a prefix of it";
+    common_point_too_high, "R7", "the common point lies one entry too high";
+    history_left_behind, "R7", "a snapshot travels without the epoch history";
+    append_before_match, "R7", "a follower takes an append before its log was compared";
+    overlap_not_filtered, "I8", "an append that overlaps with what is there is applied once more";
+    rollback_stops_early, "I10", "a rollback stops one entry early";
+    rollback_goes_too_far, "I10", "a rollback takes one entry too many";
+    before_image_lost, "I10", "undoing a change of a document removes it";
+    rollback_not_recorded, "R8", "what a rollback takes away is not kept";
+    copy_without_last_piece, "R8", "the last piece of a snapshot is left out";
+    copy_not_exact, "R8", "a copy is swapped in before the log has made it exact";
+    copy_in_place, "R8", "a copy is built in the place of the data in use";
+    pieces_of_another_copy, "R8", "pieces of another snapshot are taken in";
+    objects_pruned_early, "R8", "pruning takes the documents that undoing a drop or a truncate needs";
+
+    // The gate.
+    release_before_closing, "R12", "a release is sent before the gate is closed";
+    release_before_runs_end, "R12", "a lease is released while admitted writes are under way";
+    confirm_skipped, "R13", "an answer leaves without a second look at the lease";
+    refused_after_start, "R14", "1495 or 1496 is said of a write that was started";
+    dirty_read_unmarked, "I11", "a dirty read is not marked as such";
+    redirect_names_itself, "I13", "a redirect names the server that it comes from";
+}
+
+#[cfg(not(tanist_planted))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
+#[cfg(tanist_planted)]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::planted::is_on($crate::planted::Bug::$bug)
+    };
+}
+
+#[cfg(tanist_planted)]
+mod switch {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static ON: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    pub fn is_on(bug: Bug) -> bool {
+        ON.get() == Some(bug)
+    }
+
+    /// Which bug the engine has from now on, in this thread.
+    pub fn turn_on(bug: Option<Bug>) {
+        ON.set(bug);
+    }
+}
+
+#[cfg(tanist_planted)]
+pub use switch::{is_on, turn_on};
