@@ -14,6 +14,7 @@ use crate::db::writer::Finished;
 use crate::db::{Reader, Writer, api, compare, copy, meta, prune};
 use crate::http::Response;
 use crate::io::{Located, Op, OpId, OpResult, Ran, Run, Saved, SavedAgent, SavedServer, Target};
+use crate::mark;
 use crate::message::Entry;
 use crate::message::raft::{Persist, SavedRaft};
 use crate::types::*;
@@ -155,14 +156,22 @@ pub fn perform(batch: Vec<(OpId, Op)>, store: &mut dyn Store) -> Vec<(OpId, OpRe
     let (ids, ops): (Vec<OpId>, Vec<Op>) = batch.into_iter().unzip();
     let results = match together(&ops, store) {
         Ok(results) => results,
-        Err(StoreError::Full) if ops.len() > 1 => ops
-            .iter()
-            .map(|op| match together(std::slice::from_ref(op), store) {
-                Ok(mut results) => results.pop().expect("one result for one operation"),
-                Err(error) => OpResult::Failed(error),
-            })
-            .collect(),
-        Err(error) => ops.iter().map(|_| OpResult::Failed(error.clone())).collect(),
+        Err(StoreError::Full) if ops.len() > 1 => {
+            mark!(StoreFull);
+            ops.iter()
+                .map(|op| match together(std::slice::from_ref(op), store) {
+                    Ok(mut results) => results.pop().expect("one result for one operation"),
+                    Err(error) => OpResult::Failed(error),
+                })
+                .collect()
+        }
+        Err(error) => {
+            match error {
+                StoreError::Full => mark!(StoreFull),
+                _ => mark!(StoreFails),
+            }
+            ops.iter().map(|_| OpResult::Failed(error.clone())).collect()
+        }
     };
     ids.into_iter().zip(results).collect()
 }
@@ -231,6 +240,7 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
     let seen = meta::seen(base)?;
     let owned = meta::get::<Epoch>(base, meta::OWNED)?;
     if seen != run.epoch || owned != Some(run.epoch) {
+        mark!(WriterOutdated);
         return Ok((OpResult::Stale { seen }, Batch::default()));
     }
     let mut writer = Writer::new(base, run.epoch, run.now.wall_ms, run.seed)?;
@@ -252,9 +262,11 @@ fn begin_epoch(epoch: Epoch, lineage: Lineage, base: &dyn Read) -> StoreResult<(
     let last = reader.last()?;
     let seen = meta::seen(base)?.max(last.epoch);
     if seen > epoch || (last.epoch == epoch && !planted!(epoch_survives_restart)) {
+        mark!(EpochBeginStale);
         return Ok((OpResult::Stale { seen }, Batch::default()));
     }
     if !is_complete(base)? {
+        mark!(EpochBeginIncomplete);
         return Ok((OpResult::Refused("the first copy of the data is not finished"), Batch::default()));
     }
     // Revisions go on from those that are there, so only a new deployment needs a wall clock here.

@@ -14,6 +14,7 @@ use crate::db::api;
 use crate::errors;
 use crate::http::{Request, Response, header, truthy};
 use crate::io::{Mode, Run, Ticket, View};
+use crate::mark;
 use crate::types::Now;
 use std::sync::Arc;
 
@@ -66,6 +67,9 @@ pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admissi
         Mode::Redirect | Mode::TryAgain => {
             let open = is_open(request.split_database().1, mode);
             let dirty = dirty && !open && mode == Mode::Redirect;
+            if dirty {
+                mark!(DirtyRead);
+            }
             if !open && !dirty {
                 return Admission::Refuse(refusal(view, mode));
             }
@@ -95,8 +99,12 @@ pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Now) -> Res
     }
     // A write was started, and whether it counts will be known only when the next leader is: nothing may be repeated
     // blindly (R14). A read had no effect.
-    let started = ticket.writes && !planted!(refused_after_start);
-    if started { errors::OUTCOME_UNKNOWN.response() } else { refusal(view, mode) }
+    if ticket.writes && !planted!(refused_after_start) {
+        mark!(OutcomeUnknown);
+        return errors::OUTCOME_UNKNOWN.response();
+    }
+    mark!(ReadNotConfirmed);
+    refusal(view, mode)
 }
 
 /// The answer where nothing was started.
@@ -105,15 +113,23 @@ pub fn refuse(view: &View, now: Now) -> Response {
 }
 
 fn refusal(view: &View, mode: Mode) -> Response {
-    let challenged = errors::LEADERSHIP_CHALLENGE.says("leadership challenge is ongoing");
     let response = match mode {
-        Mode::Stopping => errors::SHUTTING_DOWN.response(),
+        Mode::Stopping => {
+            mark!(RefusedStopping);
+            errors::SHUTTING_DOWN.response()
+        }
         Mode::Maintenance => {
             let message = "service unavailable due to startup or maintenance mode";
             errors::HTTP_SERVICE_UNAVAILABLE.says(message).response()
         }
-        Mode::Redirect => errors::NOT_LEADER.response(),
-        Mode::TryAgain | Mode::Default => challenged.response(),
+        Mode::Redirect => {
+            mark!(Refused1496);
+            errors::NOT_LEADER.response()
+        }
+        Mode::TryAgain | Mode::Default => {
+            mark!(Refused1495);
+            errors::LEADERSHIP_CHALLENGE.says("leadership challenge is ongoing").response()
+        }
     };
     marked(response, view, mode, false)
 }

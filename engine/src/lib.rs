@@ -41,6 +41,7 @@ pub mod failover;
 pub mod gate;
 pub mod http;
 pub mod io;
+pub mod mark;
 pub mod message;
 pub mod node;
 pub mod replication;

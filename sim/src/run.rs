@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
+use tanist_engine::mark;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
@@ -23,6 +24,8 @@ pub struct Outcome {
     /// Over everything that happened: equal for two runs of the same scenario under the same driver.
     pub hash: u64,
     pub figures: Figures,
+    /// How often each path was taken that has a mark.
+    pub marks: mark::Counts,
 }
 
 thread_local! {

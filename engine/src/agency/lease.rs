@@ -4,6 +4,7 @@
 //! anybody can have granted is over (R1, R2, R9). Everything here is lost when the agent stops leading, and that is
 //! sound: the next leader waits as if the last grant had been given at the moment of its own election.
 
+use crate::mark;
 use crate::message::{Leadership, Peer};
 use crate::types::*;
 
@@ -74,6 +75,10 @@ impl Leases {
         }
     }
 
+    pub fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Takes out the renewals whose round is confirmed.
     pub fn confirmed(&mut self, round: u64) -> Vec<Renewal> {
         let (ready, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|r| r.round <= round);
@@ -91,8 +96,20 @@ impl Leases {
     pub fn grant(&mut self, renewal: &Renewal, lead: &Leadership, settled: bool, timing: Timing, now: Time) -> bool {
         let owner = lead.leader.as_ref().map(|leader| (leader.peer.id, leader.boot));
         let theirs = Some((renewal.server.id, renewal.boot));
-        let deposing = self.depose_appended && !planted!(renewal_during_depose);
-        if !settled || deposing || renewal.epoch != lead.epoch || owner != theirs {
+        if !settled {
+            mark!(GrantUnsettled);
+            return false;
+        }
+        if self.depose_appended && !planted!(renewal_during_depose) {
+            mark!(GrantWhileDeposing);
+            return false;
+        }
+        if renewal.epoch != lead.epoch {
+            mark!(GrantOtherEpoch);
+            return false;
+        }
+        if owner != theirs {
+            mark!(GrantOtherProcess);
             return false;
         }
         let end = now.plus(if planted!(agency_waits_too_short) { timing.usable() } else { timing.lease });

@@ -17,6 +17,7 @@ mod tests;
 mod tree;
 
 use crate::io::{Cx, Event, Input, Op, OpId, OpResult, Output, SavedAgent, Severity, Wake};
+use crate::mark;
 use crate::message::raft::{Consensus, Persist, SavedRaft};
 use crate::message::{Envelope, Message, Peer};
 use crate::types::*;
@@ -228,6 +229,7 @@ impl Agency {
         let ok = match result {
             OpResult::Persisted => true,
             OpResult::Failed(error) => {
+                mark!(AgencyWriteFailed);
                 cx.note(Event::Says(Severity::Error, format!("the agency can't write: {error}").into()));
                 false
             }
@@ -306,8 +308,15 @@ impl Agency {
         let goes_on = self.shown(now.time);
         match last {
             0 => now.wall_ms,
-            _ if now.wall_ms < last => goes_on,
-            _ => now.wall_ms.min(goes_on + TIME_STEP_MAX_MS),
+            _ if now.wall_ms < last => {
+                mark!(StampedByWallBehind);
+                goes_on
+            }
+            _ if now.wall_ms > goes_on + TIME_STEP_MAX_MS => {
+                mark!(StampHeldBack);
+                goes_on + TIME_STEP_MAX_MS
+            }
+            _ => now.wall_ms,
         }
     }
 

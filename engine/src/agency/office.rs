@@ -10,6 +10,7 @@ use super::supervision::{self, Action, Candidate, Pulse, Situation, Why};
 use super::tree::Tree;
 use super::{Agency, pool::Pool, raft::Raft};
 use crate::io::{Cx, Event};
+use crate::mark;
 use crate::message::*;
 use crate::types::*;
 use serde_json::{Value, json};
@@ -100,6 +101,7 @@ impl Office {
     pub fn leave(mut self, cx: &mut Cx, leader: Option<Peer>) {
         let waiting = self.leases.drain().into_iter().map(|renewal| renewal.server);
         for server in waiting.chain(std::mem::take(&mut self.registering).into_values()) {
+            mark!(WaitedInOffice);
             cx.send(&server, Message::NotLeader { leader: leader.clone() });
         }
     }
@@ -184,6 +186,7 @@ impl Agency {
 
     pub(super) fn on_server_message(&mut self, cx: &mut Cx, from: Peer, message: Message) {
         if self.office.is_none() {
+            mark!(SentElsewhere);
             let leader = self.leader_peer();
             cx.send(&from, Message::NotLeader { leader });
             return;
@@ -203,6 +206,7 @@ impl Agency {
         if let Some(known) = self.state.servers.get(&from.id)
             && known.nonce == register.nonce
         {
+            mark!(RegisteredAgain);
             let (nonce, boot, timing) = (known.nonce, known.boot, self.state.timing);
             cx.send(&from, Message::Registered(Registered { nonce, boot, deployment, timing }));
             return;
@@ -226,11 +230,15 @@ impl Agency {
         let owner = self.state.leader_process() == Some(process);
         let office = self.office.as_mut().expect("checked by the caller");
         if office.dead.contains(&process) {
-            return;
+            return mark!(BeatOfDead);
         }
         if !(present || owner) {
+            mark!(BeatSuperseded);
             cx.send(&from, Message::Superseded { boot: beat.boot, by: server.peer.clone() });
             return;
+        }
+        if !present {
+            mark!(BeatOfOldOwner);
         }
         if present {
             let wall_ms = cx.now.wall_ms;
@@ -262,6 +270,7 @@ impl Agency {
     /// A running server that this agency never registered: the agency's directories were lost, or it is another one. It
     /// is told so, and does not come back by itself: what its data has seen is looked at when it registers (R11).
     fn on_stranger(&mut self, cx: &mut Cx, from: &Peer) {
+        mark!(Stranger);
         let reason = "this agency does not know the server: it has lost its data, or is another deployment's; the server \
                       must be restarted to register again";
         cx.send(from, Message::RegisterRefused { nonce: Nonce(0), reason: reason.into() });
@@ -296,33 +305,51 @@ impl Agency {
         let office = self.office.as_mut().expect("checked by the caller");
         let Some(round) = &mut office.round else { return };
         let Some(server) = self.state.servers.get(&from.id) else { return };
-        let of_this_round =
-            (report.term, report.epoch) == (office.term, round.epoch) || planted!(report_of_older_round);
-        let of_this_process =
-            (report.boot, report.store) == (server.boot, server.store) || planted!(report_of_older_process);
-        if of_this_round && of_this_process {
-            round.reports.insert(from.id, report);
+        let of_this_round = (report.term, report.epoch) == (office.term, round.epoch);
+        if !of_this_round && !planted!(report_of_older_round) {
+            return mark!(ReportOfOtherRound);
         }
+        let of_this_process = (report.boot, report.store) == (server.boot, server.store);
+        if !of_this_process && !planted!(report_of_older_process) {
+            return mark!(ReportOfOtherProcess);
+        }
+        if (report.boot, report.store) != (server.boot, server.store) {
+            return mark!(ReportOfOtherProcess);
+        }
+        round.reports.insert(from.id, report);
     }
 
     fn on_release(&mut self, from: Peer, release: Release) {
         // R12: it names the process and the epoch; anything else is late.
         if self.state.leader_process() == Some((from.id, release.boot)) && release.epoch == self.state.lead.epoch {
+            mark!(ReleaseAccepted);
             self.office.as_mut().expect("checked by the caller").release = Some((from.id, release));
+        } else {
+            mark!(ReleaseLate);
         }
     }
 
     /// R4: whoever has reaped the process says so. Answers why a notice means nothing.
     pub(super) fn on_death_notice(&mut self, server: NodeId, nonce: Nonce) -> Result<(), &'static str> {
-        let Some(record) = self.state.servers.get(&server) else { return Err("no such server is registered") };
+        let Some(record) = self.state.servers.get(&server) else {
+            mark!(NoticeUnknown);
+            return Err("no such server is registered");
+        };
         let boot = if record.nonce == nonce {
+            mark!(NoticeAccepted);
             record.boot
         } else {
             // The process that owns the epoch may have a successor already.
             match self.state.leader_process() {
-                Some((leader, boot)) if leader == server && self.state.lead_nonce == Some(nonce) => boot,
+                Some((leader, boot)) if leader == server && self.state.lead_nonce == Some(nonce) => {
+                    mark!(NoticeOfOwner);
+                    boot
+                }
                 _ if planted!(death_notice_of_any_boot) => record.boot,
-                _ => return Err("the nonce is not that of the registered process"),
+                _ => {
+                    mark!(NoticeOfOther);
+                    return Err("the nonce is not that of the registered process");
+                }
             }
         };
         let office = self.office.as_mut().expect("checked by the caller");
@@ -394,6 +421,7 @@ impl Agency {
         let heard = Heard { at: cx.now.time, wall_ms: cx.now.wall_ms, boot, beat: None, unlisted: false };
         office.heard.insert(server, heard);
         if let Some(round) = &mut office.round {
+            mark!(FreezeLate);
             round.reports.remove(&server);
         }
         if let (Some(peer), Some(deployment)) = (peer, self.state.deployment) {
@@ -443,6 +471,9 @@ impl Agency {
             return;
         }
         let again = (self.state.timing.lease / 8).clamp(Duration::from_millis(20), Duration::from_millis(500));
+        if now > round.freeze_at {
+            mark!(FreezeRepeated);
+        }
         round.freeze_at = now.plus(again);
         let office = self.office.as_ref().expect("in office");
         for server in self.state.listed() {
@@ -468,6 +499,8 @@ impl Agency {
             for renewal in office.leases.confirmed(confirmed) {
                 self.decide_renewal(cx, renewal, settled);
             }
+        } else if office.leases.waits() {
+            mark!(GrantBeforeBegun);
         }
         self.answer_asks(cx, confirmed);
     }
@@ -476,6 +509,11 @@ impl Agency {
         let office = self.office.as_mut().expect("in office");
         let process = (renewal.server.id, renewal.boot);
         let timing = self.state.timing;
+        if office.dead.contains(&process) {
+            mark!(GrantToDead);
+        } else if office.release.is_some() {
+            mark!(GrantReleased);
+        }
         let alive = !office.dead.contains(&process) && office.release.is_none();
         let granted = alive && office.leases.grant(&renewal, &self.state.lead, settled, timing, cx.now.time);
         let grant = granted.then_some(Grant { boot: renewal.boot, epoch: renewal.epoch, timing });
@@ -578,6 +616,9 @@ impl Agency {
         };
         let office = self.office.as_mut().expect("in office");
         let said = (rule, verdict.why);
+        if said != office.said {
+            mark::hit_row("Rule", rule);
+        }
         if said != office.said && verdict.why != Why::Undecided {
             office.said = said;
             cx.note(Event::Supervision { rule, sentence: verdict.why.to_string() });
@@ -671,6 +712,7 @@ impl Agency {
         }
         let back = office.heard.iter().find(|(id, heard)| heard.unlisted && !self.state.is_listed(**id));
         if let Some((server, _)) = back {
+            mark!(ServerListedAgain);
             return Some(Command::List { server: *server });
         }
         if self.state.tree.next_expiry_ms().is_some_and(|at| at <= wall_ms) {
@@ -709,7 +751,7 @@ impl Agency {
                 unheard: office.heard.get(&id).is_none_or(|heard| heard.boot != server.boot),
                 recorded: recorded.unwrap_or(Health::Bad),
             };
-            let (_, health) = supervision::health(&pulse, self.config.ok_threshold, lease);
+            let (rule, health) = supervision::health(&pulse, self.config.ok_threshold, lease);
             let key = format!("/arango/Supervision/Health/{id}");
             let short_name = server.short_name();
             let sync_status = match office.beat(server) {
@@ -738,6 +780,7 @@ impl Agency {
             if !changed {
                 continue;
             }
+            mark::hit_row("Health", rule);
             let mut record = serde_json::Map::new();
             record.extend(fields.map(|(field, value)| (field.to_owned(), json!(value))));
             let wall_ms = cx.now.wall_ms;

@@ -6,6 +6,7 @@
 //! of the agent's disk: an agent that comes back with an empty directory is nobody the others know.
 
 use crate::io::{Cx, Event, Op, OpId, Severity};
+use crate::mark;
 use crate::message::raft::{Gossip, Persist, Raft, SavedRaft, Seat};
 use crate::message::{Message, Peer};
 use crate::types::*;
@@ -173,6 +174,7 @@ impl Pool {
     /// A member may have moved: its address is not part of its identity. True if `from` is a member.
     pub fn recognize(&mut self, cx: &mut Cx, from: &Peer, disk: StoreId) -> bool {
         let Some(seat) = self.seats.iter_mut().find(|s| s.peer.id == from.id && s.disk == disk) else {
+            mark!(AgentNotInPool);
             let text = format!("{} speaks from disk {}, which is not in the pool: ignored", from.id, Uuid(disk.0));
             self.complain(cx, from.id, text);
             return false;

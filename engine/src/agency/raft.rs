@@ -15,6 +15,7 @@
 
 use super::log::Log;
 use crate::io::{Event, Severity};
+use crate::mark;
 use crate::message::raft::{Body, HardState, LogEntry, META_HARD, META_SNAPSHOT, Persist, SavedRaft, Snapshot};
 use crate::types::*;
 use bytes::Bytes;
@@ -322,6 +323,7 @@ impl Raft {
                 let heard =
                     1 + leading.peers.values().filter(|p| now.since(p.heard_at.max(leading.since)) <= window).count();
                 if heard < self.settings.majority() {
+                    mark!(QuorumLost);
                     self.become_follower(now, self.hard.term, None);
                 } else if now >= leading.heartbeat_at {
                     if std::mem::take(&mut leading.round_wanted) {
@@ -453,6 +455,9 @@ impl Raft {
             Body::RequestVote { pre: true, last_index, last_term, .. } => {
                 let granted = term > self.hard.term && !self.is_content(now) && self.up_to_date(last_index, last_term);
                 let answer_term = if granted { term } else { self.hard.term };
+                if !granted {
+                    mark!(PreVoteRefused);
+                }
                 self.outbox.push((from, answer_term, Body::VoteReply { pre: true, granted }));
                 return;
             }
@@ -466,13 +471,16 @@ impl Raft {
                 }
                 return;
             }
-            Body::RequestVote { transfer: false, .. } if term > self.hard.term && self.is_content(now) => return,
+            Body::RequestVote { transfer: false, .. } if term > self.hard.term && self.is_content(now) => {
+                return mark!(VoteIgnored);
+            }
             _ => {}
         }
         if term > self.hard.term {
             self.become_follower(now, term, None);
         }
         if term < self.hard.term {
+            mark!(SenderOfOldTerm);
             // Tell a sender of the past which term it is.
             match body {
                 Body::RequestVote { .. } => self.send(from, Body::VoteReply { pre: false, granted: false }),
@@ -514,6 +522,7 @@ impl Raft {
             Body::AppendReply { matched, conflict, round } => self.on_reply(now, from, matched, conflict, round),
             Body::SnapshotReply { index, offset, round } => self.on_snapshot_reply(now, from, index, offset, round),
             Body::TimeoutNow => {
+                mark!(LeadTakenOver);
                 if self.leader == Some(from) && !self.is_leader() {
                     self.campaign(now, true);
                 }
@@ -529,6 +538,7 @@ impl Raft {
         let free = self.hard.vote.is_none() || self.hard.vote == Some(from);
         let idle = matches!(self.role, Role::Follower | Role::Candidate { pre: true, .. });
         if !free || !self.up_to_date(last_index, last_term) || !idle {
+            mark!(VoteRefused);
             self.send(from, Body::VoteReply { pre: false, granted: false });
             return;
         }
@@ -546,6 +556,7 @@ impl Raft {
 
     /// What an agent that keeps the promises can't have said. It is not acted upon, so nothing here depends on it.
     fn disbelieve(&mut self, from: NodeId, what: &str) {
+        mark!(AgentDisbelieved);
         let text = format!("{from} {what} ({}): ignored", self.hard.term.0);
         self.events.push(Event::Says(Severity::Error, text.into()));
     }
@@ -565,6 +576,7 @@ impl Raft {
             None => prev_index < self.commit,
         };
         if !agrees {
+            mark!(AppendRefused);
             if prev_index <= self.commit {
                 let leader = self.leader.expect("an append comes from a leader");
                 return self.disbelieve(leader, "has another entry than the one committed here (I2)");
@@ -600,6 +612,7 @@ impl Raft {
 
     fn truncate_from(&mut self, index: u64) {
         assert!(index > self.commit, "I3: a committed entry is never taken back");
+        mark!(TailTruncated);
         self.log.truncate_from(index);
         if !planted!(truncation_forgotten) {
             self.truncate = Some(self.truncate.map_or(index, |earlier| earlier.min(index)));
@@ -711,8 +724,10 @@ impl Raft {
         assert!(snapshot.index > self.commit);
         let index = snapshot.index;
         if self.log.term_at(index) == Some(snapshot.term) {
+            mark!(AgencySnapshotKeepsLog);
             self.log.snapshot = snapshot;
         } else {
+            mark!(AgencySnapshotInstalled);
             self.log.reset(snapshot);
             self.truncate = Some(0);
             self.durable = 0;
@@ -774,6 +789,7 @@ impl Raft {
                 Body::Append { prev_index, prev_term, entries, commit: self.commit, round }
             }
             _ => {
+                mark!(AgencySnapshotSent);
                 let sending =
                     peer.sending.get_or_insert_with(|| Sending { snapshot: self.log.snapshot.clone(), offset: 0 });
                 let state = &sending.snapshot.state;
@@ -815,6 +831,7 @@ impl Raft {
             return leading.round;
         }
         if leading.confirmed < leading.round {
+            mark!(RoundWanted);
             leading.round_wanted = true;
             return leading.round + 1;
         }
@@ -850,6 +867,7 @@ impl Raft {
         let Role::Leader(leading) = &self.role else { return };
         let best = leading.peers.iter().max_by_key(|(id, p)| (p.heard_at, p.matched, **id)).map(|(id, _)| *id);
         if let Some(best) = best {
+            mark!(LeadTransferred);
             self.send(best, Body::TimeoutNow);
         }
         self.become_follower(now, self.hard.term, None);
@@ -872,6 +890,7 @@ impl Raft {
         let light = self.log.first_within(index, KEEP_BYTES_MAX) - 1;
         let compact_to = index.saturating_sub(self.settings.compaction_keep).max(light);
         if compact_to >= self.log.first_index() {
+            mark!(AgencyLogCompacted);
             self.log.compact_to(compact_to);
             self.compact = Some(compact_to);
         }

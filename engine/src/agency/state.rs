@@ -6,6 +6,7 @@
 
 use super::tree::{self, Refusal, Tree};
 use crate::io::{Event, Severity};
+use crate::mark;
 use crate::message::{Health, Leader, Leadership, Peer, Register};
 use crate::types::*;
 use bytes::Bytes;
@@ -464,6 +465,7 @@ impl State {
             self.project();
             match (wanted, &self.lead.leader) {
                 (Some(to), Some(leader)) if to != leader.peer.id && self.is_planned(to) => {
+                    mark!(HandoverWritten);
                     if planted!(foreign_write_elects) {
                         let server = &self.servers[&to];
                         self.lead.leader = Some(Leader { peer: server.peer.clone(), boot: server.boot });
@@ -519,6 +521,7 @@ impl State {
         if let Some(theirs) = register.deployment
             && theirs != deployment
         {
+            mark!(RegisterForeign);
             let (theirs, ours) = (Uuid(theirs.0), Uuid(deployment.0));
             let mut reason = format!("its data belongs to deployment {theirs}, this agency to {ours}");
             if self.lead.epoch == Epoch(0) {
@@ -537,6 +540,7 @@ impl State {
             return Ok(known.boot);
         }
         if known.is_some_and(|known| known.earlier.contains(&register.nonce)) {
+            mark!(RegisterReplaced);
             return Err("a later process has registered for this server".into());
         }
         if let Some(known) = known
@@ -544,6 +548,7 @@ impl State {
             && register.seen < known.seen
             && self.is_planned(peer.id)
         {
+            mark!(RegisterRestored);
             return Err(format!(
                 "its data has seen epoch {} but had seen {} before: an old copy of its directory was restored; \
                  to let it in, delete /arango/Plan/Singles/{} from the agency",
@@ -616,6 +621,7 @@ impl State {
     fn depose(&mut self, index: u64, depose: Depose) -> Outcome {
         self.see_time(depose.wall_ms);
         if depose.epoch != self.lead.epoch || depose.leader != self.leader_process() || depose.next <= depose.epoch {
+            mark!(DeposeTooLate);
             return Outcome::LeadershipSettled;
         }
         let from = depose.leader.map(|(server, _)| server);
@@ -645,8 +651,12 @@ impl State {
     fn elect(&mut self, index: u64, elect: Elect) -> Outcome {
         self.see_time(elect.wall_ms);
         let server = self.servers.get(&elect.server).filter(|server| server.boot == elect.boot).cloned();
-        let Some(server) = server else { return Outcome::LeadershipSettled };
+        let Some(server) = server else {
+            mark!(ElectTooLate);
+            return Outcome::LeadershipSettled;
+        };
         if self.lead.leader.is_some() || self.lead.epoch != elect.epoch {
+            mark!(ElectTooLate);
             return Outcome::LeadershipSettled;
         }
         let leader = Leader { peer: server.peer.clone(), boot: server.boot };

@@ -382,6 +382,7 @@ pub fn health(pulse: &Pulse, ok_threshold: Duration, lease: Duration) -> (u32, H
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mark;
 
     /// Operators read these numbers in their logs: a change here is a change of the documentation.
     #[test]
@@ -412,6 +413,8 @@ mod tests {
 250: silent for longer -> FAILED";
         assert_eq!(table.join("\n"), expected);
         assert!(RULES.windows(2).all(|pair| pair[0].number < pair[1].number));
+        assert!(RULES.iter().all(|rule| mark::of_row("Rule", rule.number).is_some()));
+        assert!(HEALTH_RULES.iter().all(|rule| mark::of_row("Health", rule.number).is_some()));
     }
 
     fn server(number: u128) -> NodeId {

@@ -16,6 +16,7 @@ use super::reader::Reader;
 use super::rows::*;
 use super::store::*;
 use crate::io::{OpResult, SavedCopy};
+use crate::mark;
 use crate::message::{SnapshotId, SnapshotOffer, SnapshotPiece};
 use crate::types::*;
 use bytes::Bytes;
@@ -190,6 +191,7 @@ pub fn take_in(piece: &SnapshotPiece, rows: &mut Overlay<'_>) -> StoreResult<OpR
     let generation = copy.generation;
     let applied = Reader::of_generation(rows, generation).last()?;
     if copy.cursor.as_ref() != Some(&piece.cursor) || piece.exact_at < applied {
+        mark!(PieceOutOfDate);
         return Ok(OpResult::Copied { next: copy.cursor });
     }
     let copied: Vec<CopiedRow> = decode(&piece.rows, "rows of a copy")?;
@@ -225,6 +227,7 @@ pub fn finish(id: SnapshotId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
     let old = Reader::new(rows)?;
     let (old_generation, old_last, mut counters) = (old.generation, old.last()?, old.counters()?);
     if common_point(&old.history()?, old_last, &history, last) < old_last {
+        mark!(StoreKept);
         let kept = KeptStore { epoch: id.epoch, generation: old_generation, last: old_last };
         meta::put(rows, &meta::of_generation(meta::KEPT, old_generation), &kept);
     } else {

@@ -3,6 +3,7 @@
 use super::overlay::Overlay;
 use super::rows::{decode, encode};
 use super::store::*;
+use crate::mark;
 use crate::types::Epoch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,6 +64,7 @@ pub fn seen(rows: &dyn Read) -> StoreResult<Epoch> {
 pub fn hear(rows: &mut Overlay<'_>, epoch: Epoch) -> StoreResult<Result<(), Epoch>> {
     let seen = seen(rows)?;
     if seen > epoch && !planted!(epoch_unchecked) {
+        mark!(SenderOutdated);
         return Ok(Err(seen));
     }
     if seen < epoch && !planted!(seen_not_kept) {

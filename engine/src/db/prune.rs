@@ -9,6 +9,7 @@ use super::overlay::Overlay;
 use super::reader::Reader;
 use super::rows::*;
 use super::store::*;
+use crate::mark;
 use crate::types::Tick;
 use std::ops::Bound;
 
@@ -40,6 +41,7 @@ fn prune_log(rows: &mut Overlay<'_>, generation: u32, keep_from: Tick, budget: &
     for key in keys {
         rows.remove(Table::Log, key);
     }
+    mark!(LogPruned);
     Data { rows, generation }.put_catalog(kind::LOG_BASE, &[], &base);
     Ok(())
 }

@@ -9,6 +9,7 @@ use super::role::{Cause, Role};
 use super::{HANDOVER_LAG_TICKS, Leaving, Server};
 use crate::errors;
 use crate::io::*;
+use crate::mark;
 use crate::message::*;
 use crate::types::*;
 
@@ -36,12 +37,14 @@ impl Server {
         match reign.closing {
             None => {
                 if now >= reign.handover_after && durable.tick.0 + HANDOVER_LAG_TICKS >= last.tick.0 {
+                    mark!(HandoverCloses);
                     reign.closing = Some(now.plus(patience));
                     self.view_old = true;
                 }
             }
             Some(_) if durable == last && !writing => self.release_lease(cx, Some(successor)),
             Some(until) if now >= until => {
+                mark!(HandoverFails);
                 reign.closing = None;
                 reign.handover_after = now.plus(patience);
                 self.view_old = true;
@@ -56,6 +59,10 @@ impl Server {
         let Some(reign) = &self.reign else { return };
         let epoch = reign.epoch;
         assert!(self.runs.values().all(|run| !run.ticket.writes), "a lease is released when all runs are done");
+        match successor {
+            Some(_) => mark!(HandoverDone),
+            None => mark!(ReleasedToNobody),
+        }
         self.end_reign(cx, "released");
         self.on(cx, Cause::HandsOver);
         self.release = Some(Release { boot: self.boot, epoch, last: self.last, successor });
@@ -112,6 +119,9 @@ impl Server {
             }
         }
         let heard = self.release.as_ref().is_none_or(|release| self.lead.epoch > release.epoch);
+        if late {
+            mark!(LeavesLate);
+        }
         if heard || late {
             self.answer_the_rest(cx);
             self.stopped = true;
@@ -122,6 +132,9 @@ impl Server {
     /// Everybody is answered before the process goes (I17); a write that was started has an unknown outcome (R14).
     pub(super) fn answer_the_rest(&mut self, cx: &mut Cx) {
         for run in std::mem::take(&mut self.runs).into_values() {
+            if run.ticket.writes {
+                mark!(OutcomeUnknownAtStop);
+            }
             let kind = if run.ticket.writes { errors::OUTCOME_UNKNOWN } else { errors::SHUTTING_DOWN };
             cx.reply(run.id, kind.response());
         }

@@ -6,6 +6,7 @@
 use super::role::{Cause, Role};
 use super::{Pending, Reign, Server, UNFIT};
 use crate::io::*;
+use crate::mark;
 use crate::message::*;
 use crate::replication::follower::{Follower, Terms};
 use crate::replication::leader;
@@ -16,6 +17,9 @@ impl Server {
     pub(super) fn learn(&mut self, cx: &mut Cx, lead: Leadership) {
         let newer = (lead.epoch, lead.index) > (self.lead.epoch, self.lead.index);
         // A record older than what the data have seen tells of the past.
+        if newer && lead.epoch < self.seen {
+            mark!(RecordOfOldEpoch);
+        }
         if !newer || lead.epoch < self.seen || self.role == Role::Joining {
             return;
         }
@@ -98,6 +102,7 @@ impl Server {
                 }
             }
             other => {
+                mark!(EpochNotBegun);
                 let text = format!("epoch {} can't begin: {other:?}", epoch.0);
                 cx.note(Event::Says(Severity::Error, text.into()));
                 if self.reign.as_ref().is_some_and(|reign| reign.epoch == epoch) {
@@ -132,6 +137,9 @@ impl Server {
     pub(super) fn freeze(&mut self, cx: &mut Cx, from: Peer, freeze: Freeze) {
         let outdated = freeze.epoch < self.seen || freeze.epoch < self.lead.epoch;
         let decided = freeze.epoch == self.lead.epoch && self.lead.leader.is_some();
+        if outdated || decided {
+            mark!(FreezeOutdated);
+        }
         if outdated || decided || self.boot == Boot(0) || self.role == Role::Joining {
             return;
         }
@@ -147,6 +155,7 @@ impl Server {
         if follows_older && !planted!(epoch_unchecked) {
             self.following = None;
         }
+        mark!(FreezeReceived);
         self.on(cx, Cause::Frozen);
         if planted!(report_before_durable) {
             self.seen(cx, freeze, &from, unread);
@@ -172,8 +181,12 @@ impl Server {
                 };
                 cx.send(from, Message::Report(report));
             }
-            OpResult::Stale { seen } => self.seen = self.seen.max(seen),
+            OpResult::Stale { seen } => {
+                mark!(FreezeStale);
+                self.seen = self.seen.max(seen);
+            }
             other => {
+                mark!(FreezeFailed);
                 let text = format!("can't freeze for epoch {}: {other:?}", freeze.epoch.0);
                 cx.note(Event::Says(Severity::Error, text.into()));
             }

@@ -4,6 +4,7 @@
 //! it ends at *s + D·(1 − ε)* on this machine's steady clock. No clock is ever compared with another machine's.
 //! Invariant: I5. After a jump of the clock nothing that was held before is trusted.
 
+use crate::mark;
 use crate::message::Grant;
 use crate::types::*;
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ impl Lease {
         self.under_way = self.under_way.split_off(&seq);
         let end = sent.time.plus(grant.timing.usable());
         if self.held(epoch).is_some_and(|held| end <= held.end) {
+            mark!(GrantTooLate);
             return None;
         }
         self.held = Some(Held { epoch, sent, end, slack: grant.timing.slack() });

@@ -6,6 +6,7 @@
 
 use crate::http::{Request, Response};
 use crate::io::{AgencyAnswer, Cx, RequestId, Ticket, Wake};
+use crate::mark;
 use crate::message::{Message, Peer};
 use crate::types::*;
 use std::collections::BTreeMap;
@@ -171,6 +172,7 @@ impl Link {
             })
             .collect();
         for (call, request) in again {
+            mark!(CallRepeated);
             self.send(cx, &Message::Call { call, request });
         }
         over

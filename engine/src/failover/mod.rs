@@ -17,6 +17,7 @@ mod upkeep;
 
 use crate::http::Request;
 use crate::io::*;
+use crate::mark;
 use crate::message::*;
 use crate::replication::follower::Follower;
 use crate::replication::leader;
@@ -253,6 +254,7 @@ impl Server {
     /// Moves along the table, if a row says so.
     fn on(&mut self, cx: &mut Cx, cause: Cause) {
         if let Some(row) = role::next(self.role, cause) {
+            mark::hit_row("Role", row.number);
             let (from, to) = (self.role.name(), row.to.name());
             cx.note(Event::Role { row: row.number, from, to, why: row.sentence.into() });
             self.role = row.to;
@@ -476,6 +478,9 @@ impl Server {
                 self.lease.sent(reply.seq, cx.now);
             }
             if let Some(until) = self.lease.granted(reply.seq, grant, self.boot, epoch) {
+                if self.gate_shut && self.role == Role::Leading {
+                    mark!(LeaseRegained);
+                }
                 self.gate_shut = self.lease_lost(epoch, cx.now).is_some();
                 self.timing = grant.timing;
                 if let Some(link) = &mut self.link {

@@ -10,6 +10,7 @@ use crate::errors;
 use crate::gate::{self, Admission};
 use crate::http::{Request, Response};
 use crate::io::*;
+use crate::mark;
 use crate::message::Entry;
 
 impl Server {
@@ -46,6 +47,7 @@ impl Server {
             }
             // Refused before anything was written: the client may try elsewhere (R14).
             OpResult::Stale { .. } => {
+                mark!(RunStale);
                 let response = gate::refuse(&self.draw_view(), cx.now);
                 cx.reply(run.id, response);
             }

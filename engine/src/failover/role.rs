@@ -123,6 +123,7 @@ mod tests {
     #[test]
     fn the_table_is_well_formed() {
         assert!(TABLE.windows(2).all(|pair| pair[0].number < pair[1].number), "numbers grow");
+        assert!(TABLE.iter().all(|row| crate::mark::of_row("Role", row.number).is_some()), "a mark for each");
         for role in Role::ALL {
             for cause in Cause::ALL {
                 let rows = TABLE.iter().filter(|row| row.cause == cause && row.from.contains(&role)).count();

@@ -4,6 +4,7 @@ use super::role::{Cause, Role};
 use super::{Pending, STUCK, Server};
 use crate::errors;
 use crate::io::*;
+use crate::mark;
 use crate::message::*;
 use crate::replication::follower::News;
 use crate::types::*;
@@ -118,6 +119,7 @@ impl Server {
 
     pub(super) fn watch_clock(&mut self, cx: &mut Cx) {
         let Some(jump) = self.clock.check(cx.now, self.timing.slack()) else { return };
+        mark!(ClockJumped);
         cx.note(Event::ClockJumped { steady_ms: jump.steady_ms, wall_ms: jump.wall_ms });
         // The next renewal is counted from after the jump.
         if let Some(link) = &mut self.link {
@@ -131,6 +133,15 @@ impl Server {
             self.gate_shut = true;
             self.view_old = true;
             cx.note(Event::LeaseLost { epoch, why });
+            match why {
+                "the clocks moved apart" => mark!(LeaseClocksApart),
+                "no renewal was granted in time" => mark!(LeaseNotRenewed),
+                "a later epoch has begun" => mark!(LeaseLaterEpoch),
+                "deposed" => mark!(LeaseDeposed),
+                "released" => mark!(LeaseReleased),
+                "stopping" => mark!(LeaseStopping),
+                _ => {}
+            }
         }
     }
 
@@ -181,6 +192,7 @@ impl Server {
         if link.calls() > 0 {
             let over = link.timer(cx);
             for call in over {
+                mark!(CallGivenUp);
                 cx.reply(call.id, errors::AGENCY_UNREACHABLE.response());
             }
         }
@@ -201,6 +213,9 @@ impl Server {
         } else {
             let stuck =
                 self.runs.values().find(|run| run.ticket.writes).is_some_and(|run| now.since(run.since) > STUCK);
+            if stuck {
+                mark!(RenewalWithheld);
+            }
             let renew = self.reign.as_ref().filter(|_| !stuck).map(|reign| reign.epoch);
             if renew.is_some() {
                 self.lease.sent(seq, cx.now);

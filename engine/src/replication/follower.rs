@@ -7,6 +7,7 @@
 
 use super::Pace;
 use crate::io::{Cx, Event, Located, Op, OpId, OpResult, SavedCopy, Severity, Target, Wake};
+use crate::mark;
 use crate::message::*;
 use crate::types::*;
 use bytes::Bytes;
@@ -105,6 +106,7 @@ impl Follower {
         };
         match copy {
             Some(copy) if (copy.id.epoch, copy.id.boot) == (epoch, follower.leader.boot) => {
+                mark!(CopyGoesOn);
                 follower.exact_at = copy.exact_at;
                 match &copy.cursor {
                     Some(cursor) => follower.ask_rows(cx, copy.id, cursor.clone()),
@@ -115,7 +117,10 @@ impl Follower {
                 }
             }
             // Pieces are bound to the leader's process and epoch (R8).
-            Some(_) => follower.start(cx, Op::CopyDrop, Doing::Copying),
+            Some(_) => {
+                mark!(CopyOfOtherLeader);
+                follower.start(cx, Op::CopyDrop, Doing::Copying);
+            }
             None => follower.locate(cx),
         }
         follower
@@ -179,11 +184,13 @@ impl Follower {
         };
         if append.prev.tick > end.tick {
             // A gap: something before this was lost. The leader goes back by itself when nothing is acknowledged.
+            mark!(AppendAhead);
             return News::None;
         }
         if let State::Asking { end } = self.state {
             if append.prev != end && !planted!(append_before_match) {
                 // Not the answer to our question: sent before it, to a log that may have been another.
+                mark!(AppendOfEarlierQuestion);
                 return News::None;
             }
             let leader = self.leader.peer.id;
@@ -223,7 +230,7 @@ impl Follower {
     pub fn diverged(&mut self, cx: &mut Cx, from: &Peer, diverged: &Diverged) {
         let State::Asking { end } = self.state else { return };
         if !self.ours(from, diverged.epoch, diverged.boot) || diverged.last != end || !self.ops.is_empty() {
-            return;
+            return mark!(DivergedOfEarlierQuestion);
         }
         self.quiet_since = cx.now.time;
         if self.target != Target::Data {
@@ -233,6 +240,7 @@ impl Follower {
         if diverged.common.tick >= end.tick {
             return self.locate(cx);
         }
+        mark!(RollbackBegun);
         cx.note(Event::RollsBack { common: diverged.common, from: end });
         self.undo(cx, diverged.common);
     }
@@ -250,11 +258,15 @@ impl Follower {
         match self.target {
             Target::Data => {}
             // The offer that this copy began with, once more.
-            Target::Copy(id) if id == offer.id => return,
+            Target::Copy(id) if id == offer.id => return mark!(CopyOfferRepeated),
             // The leader's log no longer reaches back to where the copy's ends: begin again.
-            Target::Copy(_) => return self.drop_copy(cx),
+            Target::Copy(_) => {
+                mark!(CopyOutlived);
+                return self.drop_copy(cx);
+            }
         }
         self.quiet_since = cx.now.time;
+        mark!(CopyBegun);
         cx.note(Event::CopyStarted { from: from.id, start: offer.start });
         self.state = State::Rows { id: offer.id, cursor: Bytes::new() };
         let op = cx.start(Op::CopyBegin(offer));
@@ -288,6 +300,7 @@ impl Follower {
     }
 
     fn drop_copy(&mut self, cx: &mut Cx) {
+        mark!(CopyDropped);
         self.target = Target::Data;
         self.exact_at = None;
         self.tries = 0;
@@ -306,10 +319,12 @@ impl Follower {
             }
             OpResult::Appended { last } => self.appended(cx, last),
             OpResult::Mismatch { .. } => {
+                mark!(AppendMismatch);
                 self.locate(cx);
                 News::None
             }
             OpResult::Stale { seen } => {
+                mark!(FollowedOutdated);
                 let text = format!("the data have seen epoch {}, later than {}", seen.0, self.epoch.0);
                 cx.note(Event::Says(Severity::Warn, text.into()));
                 self.rest(cx);
@@ -319,13 +334,16 @@ impl Follower {
                 let Doing::Undoing { common } = doing else { panic!("nothing was to be undone") };
                 cx.note(Event::RolledBack { last, undone });
                 if last.tick.0 > common.tick.0 + u64::from(planted!(rollback_stops_early)) {
+                    mark!(RollbackGoesOn);
                     self.undo(cx, common)
                 } else {
+                    mark!(RollbackDone);
                     self.locate(cx)
                 }
                 News::Durable(last)
             }
             OpResult::CannotUndo => {
+                mark!(RollbackImpossible);
                 self.wants_copy = true;
                 self.locate(cx);
                 News::None
@@ -352,6 +370,7 @@ impl Follower {
                 News::None
             }
             OpResult::CopyFinished { last, .. } => {
+                mark!(CopyDone);
                 cx.note(Event::CopyDone { last });
                 self.complete = true;
                 self.wants_copy = false;
@@ -443,7 +462,12 @@ impl Follower {
             State::Rows { id, cursor } => {
                 let (id, cursor) = (*id, cursor.clone());
                 self.tries += 1;
-                if self.tries > COPY_TRIES_MAX { self.drop_copy(cx) } else { self.ask_rows(cx, id, cursor) }
+                if self.tries > COPY_TRIES_MAX {
+                    mark!(CopyUnanswered);
+                    self.drop_copy(cx);
+                } else {
+                    self.ask_rows(cx, id, cursor);
+                }
             }
             State::Busy | State::Asking { .. } | State::Tailing { .. } => self.locate(cx),
         }

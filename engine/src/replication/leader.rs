@@ -7,6 +7,7 @@
 
 use super::Pace;
 use crate::io::{Comparison, Cx, Event, Op, OpId, OpResult, Severity, Wake};
+use crate::mark;
 use crate::message::*;
 use crate::types::*;
 use bytes::Bytes;
@@ -145,13 +146,14 @@ impl Leader {
         follower.peer = from.clone();
         if follow.boot < follower.boot {
             // Said by a process that is gone.
-            return;
+            return mark!(FollowerOfOldProcess);
         }
         match &follower.work {
             // It asks again because it has not heard the answer: one comparison at a time, for one process.
             Work::Comparing | Work::BeginningSnapshot if follower.boot == follow.boot => return,
             // Its question crossed our offer, or the offer was lost.
             Work::Snapshot { offer, .. } if follow.copy.is_none() && follower.boot == follow.boot => {
+                mark!(OfferRepeated);
                 let offer = offer.clone();
                 cx.send(from, Message::SnapshotOffer(offer));
                 return;
@@ -198,7 +200,10 @@ impl Leader {
                 }
             }
             // We no longer know this copy: it has to begin anew.
-            _ => cx.send(from, Message::NotServing { epoch: request.id.epoch }),
+            _ => {
+                mark!(SnapshotUnknown);
+                cx.send(from, Message::NotServing { epoch: request.id.epoch });
+            }
         }
     }
 
@@ -230,6 +235,7 @@ impl Leader {
                     Work::Comparing | Work::BeginningSnapshot => false,
                 };
                 if needed {
+                    mark!(LogPrunedMeanwhile);
                     self.begin_snapshot(cx, id);
                 }
             }
@@ -276,11 +282,15 @@ impl Leader {
                 self.pump(cx, id);
             }
             Comparison::Diverged { common } => {
+                mark!(ComparedDiverged);
                 let peer = follower.peer.clone();
                 self.followers.remove(&id);
                 cx.send(&peer, Message::Diverged(Diverged { epoch, boot, last: follow.last, common }));
             }
-            Comparison::NeedsSnapshot => self.begin_snapshot(cx, id),
+            Comparison::NeedsSnapshot => {
+                mark!(ComparedTooOld);
+                self.begin_snapshot(cx, id);
+            }
         }
     }
 
@@ -323,12 +333,17 @@ impl Leader {
 
     pub fn timer(&mut self, cx: &mut Cx) {
         let (epoch, boot, last, pace) = (self.epoch, self.boot, self.last, self.pace);
+        let known = self.followers.len();
         self.followers.retain(|_, f| cx.now.time.since(f.heard) < pace.forget);
+        if self.followers.len() < known {
+            mark!(FollowerForgotten);
+        }
         for follower in self.followers.values_mut() {
             let Work::Streaming { reading: false } = follower.work else { continue };
             let quiet = cx.now.time.since(follower.active);
             if !follower.unacknowledged.is_empty() && quiet >= pace.retry {
                 // Something was lost: go back to what is certain.
+                mark!(SentAgain);
                 follower.sent = follower.durable;
                 follower.unacknowledged.clear();
                 follower.active = cx.now.time;
