@@ -14,12 +14,12 @@ use tanist_engine::planted::Planted;
 
 const USAGE: &str = "\
 usage: cargo sim run      --seed N | --scenario FILE [--driver loop|madsim] [--quiet]
-       cargo sim sweep    --from N --count N [--driver loop|madsim] [--jobs N]
+       cargo sim sweep    [--from N] [--count N] [--seconds N] [--driver loop|madsim] [--jobs N]
        cargo sim scenario --seed N
        cargo sim prove    [--bug NAME] [--seeds MAX] [--ranges N] [--jobs N]
 
 run       prints the trace; exit code 1 if an invariant is violated
-sweep     runs many seeds, keeps quiet about those that are fine
+sweep     runs many seeds on all cores, keeps quiet about those that are fine, and tells which marked paths were taken
 scenario  prints a seed's scenario, to be edited and given to `run`
 prove     shows how soon each planted bug is found; `run --bug NAME` runs an engine with one";
 

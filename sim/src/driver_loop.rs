@@ -3,27 +3,49 @@
 use crate::clock::At;
 use crate::world::{Due, Happening, World};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
+
+/// What waits: the heap holds when, in which order, and where in `places` it lies.
+#[derive(Default)]
+struct Waiting {
+    heap: BinaryHeap<Reverse<(At, u64, usize)>>,
+    places: Vec<Option<Happening>>,
+    free: Vec<usize>,
+    number: u64,
+}
+
+impl Waiting {
+    fn push(&mut self, at: At, what: Happening) {
+        self.number += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        self.places[place] = Some(what);
+        self.heap.push(Reverse((at, self.number, place)));
+    }
+
+    /// The earliest; of those at one instant, the one that was put in first.
+    fn pop(&mut self) -> Option<(At, Happening)> {
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.free.push(place);
+        Some((at, self.places[place].take().expect("whatever is in the heap has its place")))
+    }
+}
 
 /// Drives the world until it says that it is over.
 pub fn drive(world: &mut World) {
-    // The heap holds keys only, so that happenings need no order of their own.
-    let mut heap: BinaryHeap<Reverse<(At, u64)>> = BinaryHeap::new();
-    let mut waiting: BTreeMap<u64, Happening> = BTreeMap::new();
-    let mut number = 0;
+    let mut waiting = Waiting::default();
     loop {
         for Due { at, what, .. } in world.take_due() {
-            number += 1;
-            heap.push(Reverse((at, number)));
-            waiting.insert(number, what);
+            waiting.push(at, what);
         }
         // Who is started or stopped matters only to a driver with tasks.
         world.take_effects();
         if world.over() {
             return;
         }
-        let Some(Reverse((at, key))) = heap.pop() else { return };
-        let what = waiting.remove(&key).expect("every key has its happening");
+        let Some((at, what)) = waiting.pop() else { return };
         world.handle(at, what);
     }
 }

@@ -44,7 +44,8 @@ impl Shared {
 
     /// Puts what the world wants to happen where it will happen.
     fn distribute(&mut self) -> Vec<Effect> {
-        for Due { at, place, what } in self.world().take_due() {
+        let due: Vec<Due> = self.world().take_due().collect();
+        for Due { at, place, what } in due {
             self.number += 1;
             let key = (at, self.number);
             self.put(key, place, what);

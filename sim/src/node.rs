@@ -155,13 +155,12 @@ impl Machine {
 
     /// Performs ops that write; durable when it returns. Hands back each op with what came of it.
     pub fn perform(&mut self, batch: Vec<(OpId, Op)>) -> Vec<(OpId, Op, OpResult)> {
-        let ops: BTreeMap<OpId, Op> = batch.iter().cloned().collect();
-        let order: Vec<OpId> = batch.iter().map(|(id, _)| *id).collect();
-        let results = exec::perform(batch, &mut self.store);
+        let results = exec::perform(batch.clone(), &mut self.store);
         self.store.sync();
-        let done: Vec<OpId> = results.iter().map(|(id, _)| *id).collect();
-        assert_eq!(order, done, "every op of a batch ends once, in the order started");
-        results.into_iter().map(|(id, result)| (id, ops[&id].clone(), result)).collect()
+        let ids = |(begun, ended): (&(OpId, Op), &(OpId, OpResult))| begun.0 == ended.0;
+        let complete = batch.len() == results.len() && batch.iter().zip(&results).all(ids);
+        assert!(complete, "every op of a batch ends once, in the order started");
+        batch.into_iter().zip(results).map(|((id, op), (_, result))| (id, op, result)).collect()
     }
 
     pub fn read(&self, op: Op) -> OpResult {

@@ -52,6 +52,7 @@ fn listen() {
 /// Runs a scenario; the trace goes to `sink`, if there is one.
 pub fn run(scenario: &Scenario, driver: Driver, sink: Option<Box<dyn Write + Send>>) -> Outcome {
     listen();
+    mark::take();
     let world = World::new(scenario.clone(), Trace::new(sink));
     RUNNING.set(true);
     let outcome = match driver {
@@ -69,7 +70,7 @@ pub fn run(scenario: &Scenario, driver: Driver, sink: Option<Box<dyn Write + Sen
                 Ok(world) => world.outcome(),
                 Err(_) => {
                     let violation = Violation { invariant: "panic", what: panic_text(), at: At(0) };
-                    Outcome { violation: Some(violation), hash: 0, figures: Figures::default() }
+                    Outcome { violation: Some(violation), hash: 0, figures: Figures::default(), marks: mark::take() }
                 }
             }
         }
@@ -89,6 +90,11 @@ impl World {
 
     fn outcome(mut self) -> Outcome {
         self.trace.flush();
-        Outcome { violation: self.violation.take(), hash: self.trace.hash.0, figures: self.figures.clone() }
+        Outcome {
+            violation: self.violation.take(),
+            hash: self.trace.hash.0,
+            figures: self.figures.clone(),
+            marks: mark::take(),
+        }
     }
 }

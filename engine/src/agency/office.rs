@@ -163,10 +163,10 @@ impl Office {
 
 /// `/arango/Supervision/Maintenance`: a time until when it holds; anything else holds for ever.
 fn in_maintenance(state: &State, wall_ms: u64) -> bool {
-    match state.tree.leaf(MAINTENANCE_KEY, wall_ms) {
-        None => state.tree.has(MAINTENANCE_KEY, wall_ms),
+    let Some(node) = state.tree.node(MAINTENANCE_KEY, wall_ms) else { return false };
+    match node.leaf() {
         Some(Value::String(until)) if until.len() >= 18 => parse_iso_time(until).is_none_or(|until| wall_ms < until),
-        Some(_) => true,
+        _ => true,
     }
 }
 
@@ -246,11 +246,12 @@ impl Agency {
             let status = if beat.staying { "SERVING" } else { "SHUTDOWN" };
             let leader = beat.leader.map_or(String::new(), |leader| leader.to_string());
             let state_key = format!("/arango/Sync/ServerStates/{id}");
-            office.transient.set(&state_key, &json!({"status": status, "time": iso_time(wall_ms)}));
-            let follows =
-                json!({"op": "set", "ttl": BEAT_LIFE_S, "new": {"leader": leader, "lastTick": beat.last.tick.0}});
-            let operations = [(format!("/arango/AsyncReplication/{id}"), follows)].into_iter().collect();
-            office.transient.transact(&operations, &serde_json::Map::new(), stamp).expect("a set can't fail");
+            let fields = [("status", json!(status)), ("time", json!(iso_time(wall_ms)))];
+            office.transient.set_fields(&state_key, fields, None);
+            let follows_key = format!("/arango/AsyncReplication/{id}");
+            let fields = [("leader", json!(leader)), ("lastTick", json!(beat.last.tick.0))];
+            let expires_ms = stamp.saturating_add(BEAT_LIFE_S * 1000);
+            office.transient.set_fields(&follows_key, fields, Some(expires_ms));
             office.look |= beat.last.epoch > self.state.begun;
             let unlisted = !self.state.is_listed(id);
             office.heard.insert(id, Heard { at: now, wall_ms, boot: beat.boot, beat: Some(beat.clone()), unlisted });

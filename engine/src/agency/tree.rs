@@ -78,7 +78,8 @@ impl Node {
         self.expires_ms.is_none_or(|at| at > wall_ms)
     }
 
-    fn leaf(&self) -> Option<&Value> {
+    /// Its value, if it is no object.
+    pub fn leaf(&self) -> Option<&Value> {
         match &self.content {
             Content::Leaf(value) => Some(value),
             Content::Branch(_) => None,
@@ -256,6 +257,13 @@ impl Tree {
     /// Puts a value, without any condition.
     pub fn set(&mut self, path: &str, value: &Value) {
         self.put(path, Some(Node::of(value)));
+    }
+
+    /// Puts an object of plain values.
+    pub fn set_fields<const N: usize>(&mut self, path: &str, fields: [(&str, Value); N], expires_ms: Option<u64>) {
+        let leaf = |value| Node { content: Content::Leaf(value), expires_ms: None };
+        let children = fields.into_iter().map(|(name, value)| (name.to_owned(), leaf(value))).collect();
+        self.put(path, Some(Node { content: Content::Branch(children), expires_ms }));
     }
 
     pub fn remove(&mut self, path: &str) {

@@ -105,7 +105,8 @@ impl History {
         if success && !marked && answer.holds.is_none() {
             broken!("I11", "s{} answered '{action}' with {} without a lease", ctx.node, response.status);
         }
-        if matches!(response.error_num(), Some(1495 | 1496)) && self.written.contains_key(&op) {
+        let error_num = (response.status >= 400).then(|| response.error_num()).flatten();
+        if matches!(error_num, Some(1495 | 1496)) && self.written.contains_key(&op) {
             broken!("R14", "s{} refused '{action}', which it had done", ctx.node);
         }
         if let Some(endpoint) = response.header(header::ENDPOINT) {

@@ -256,8 +256,8 @@ impl World {
 
     // ---- what a driver needs ----------------------------------------------------------------------------------------
 
-    pub fn take_due(&mut self) -> Vec<Due> {
-        std::mem::take(&mut self.due)
+    pub fn take_due(&mut self) -> impl Iterator<Item = Due> + '_ {
+        self.due.drain(..)
     }
 
     pub fn take_effects(&mut self) -> Vec<Effect> {
