@@ -71,6 +71,8 @@ catalogue! {
     report_of_older_round, "R5", "a report of an older round is counted";
     report_of_older_process, "R5", "a report of an earlier process is counted";
     incomplete_elected, "R5", "an incomplete store may be elected";
+    empty_store_elected, "I12", "a store without an entry may be elected where data has been";
+    report_from_memory, "R5", "a report tells what memory knows, not what the disk holds";
     ticks_as_strings, "I12", "ticks are compared as text";
     longest_log_wins, "I12", "the highest tick is elected, whatever its epoch";
     chosen_never_deposed, "I15", "a server that was chosen and never takes a lease is waited for without end";
@@ -85,6 +87,7 @@ catalogue! {
     rollback_goes_too_far, "I10", "a rollback takes one entry too many";
     before_image_lost, "I10", "undoing a change of a document removes it";
     rollback_not_recorded, "R8", "what a rollback takes away is not kept";
+    replaced_store_dropped, "R8", "data that a copy replaces are not kept, whatever they alone hold";
     copy_without_last_piece, "R8", "the last piece of a snapshot is left out";
     copy_not_exact, "R8", "a copy is swapped in before the log has made it exact";
     copy_in_place, "R8", "a copy is built in the place of the data in use";
@@ -92,9 +95,13 @@ catalogue! {
     objects_pruned_early, "R8", "pruning takes the documents that undoing a drop or a truncate needs";
 
     // The gate.
+    revision_without_epoch, "R16", "revisions and ids contain nothing of the epoch";
+    dirty_write_let_through, "I11", "a write that allows dirty reads passes the gate of a follower";
+    release_of_any_epoch, "R12", "a release counts whatever epoch it names";
     release_before_closing, "R12", "a release is sent before the gate is closed";
     release_before_runs_end, "R12", "a lease is released while admitted writes are under way";
     confirm_skipped, "R13", "an answer leaves without a second look at the lease";
+    confirm_ignores_epoch, "R13", "an answer of an earlier epoch leaves under the lease of a later one";
     refused_after_start, "R14", "1495 or 1496 is said of a write that was started";
     dirty_read_unmarked, "I11", "a dirty read is not marked as such";
     redirect_names_itself, "I13", "a redirect names the server that it comes from";

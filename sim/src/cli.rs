@@ -16,7 +16,7 @@ const USAGE: &str = "\
 usage: cargo sim run      --seed N | --scenario FILE [--driver loop|madsim] [--quiet]
        cargo sim sweep    [--from N] [--count N] [--seconds N] [--driver loop|madsim] [--jobs N]
        cargo sim scenario --seed N
-       cargo sim prove    [--bug NAME] [--seeds MAX] [--ranges N] [--jobs N]
+       cargo sim prove    [--bug NAME[,NAME]] [--seeds MAX] [--ranges N] [--jobs N]
 
 run       prints the trace; exit code 1 if an invariant is violated
 sweep     runs many seeds on all cores, keeps quiet about those that are fine, and tells which marked paths were taken

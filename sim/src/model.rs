@@ -114,6 +114,15 @@ impl Action {
                 Request::new(Method::Post, "/_api/agency/read").with_body(format!(r#"[["/sim/n{n}"]]"#))
             }
         };
+        // Some drivers allow dirty reads with everything that they send.
+        let request = match self {
+            Action::Insert(_) | Action::Update(..) | Action::Replace(..) | Action::Remove(..)
+                if op.is_multiple_of(6) =>
+            {
+                request.with_header(header::ALLOW_DIRTY_READ, "true")
+            }
+            _ => request,
+        };
         request.with_header(OP_HEADER, op.to_string())
     }
 }

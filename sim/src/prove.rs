@@ -185,7 +185,10 @@ pub fn build_and_run(words: &[String]) -> Result<ExitCode, String> {
 /// `cargo sim prove`
 pub fn prove(words: &[String]) -> Result<ExitCode, String> {
     let mut options = Options::parse(words)?;
-    let bugs = options.bug()?.map_or_else(|| CATALOGUE.iter().collect(), |bug| vec![bug]);
+    let bugs: Vec<&Planted> = match options.text("bug") {
+        Some(names) => names.split(',').map(planted).collect::<Result<_, _>>()?,
+        None => CATALOGUE.iter().collect(),
+    };
     let usual = Plan::default();
     let plan = Plan {
         seeds_max: options.number("seeds")?.unwrap_or(usual.seeds_max),
@@ -194,6 +197,7 @@ pub fn prove(words: &[String]) -> Result<ExitCode, String> {
         ..usual
     };
     options.finish()?;
+    let named = bugs.len() < CATALOGUE.len();
     let violation_of = |seed| run(&Scenario::draw(seed), Driver::Loop, None).violation;
     turn_on(None);
     let loud = (0..plan.quiet).find_map(|seed| violation_of(seed).map(|violation| (seed, violation)));
@@ -208,7 +212,7 @@ pub fn prove(words: &[String]) -> Result<ExitCode, String> {
     };
     let hunts = hunt_all(&bugs, plan, run_with, |hunt| {
         eprint!("{}", line(hunt));
-        for found in hunt.ranges.iter().flatten().filter(|_| bugs.len() == 1) {
+        for found in hunt.ranges.iter().flatten().filter(|_| named) {
             println!("{}\n  cargo sim run --seed {} --bug {}", found.violation, found.seed, hunt.bug.name);
         }
     });

@@ -340,7 +340,8 @@ impl Workload {
         record.returned = Some(at);
         record.outcome = outcome;
         record.status = status;
-        let answered = status != 0 && outcome != Outcome::Unknown && !record.action.is_agency();
+        // A follower refuses a write that allows dirty reads for good (403).
+        let answered = !matches!(status, 0 | 403) && outcome != Outcome::Unknown && !record.action.is_agency();
         let dirty = matches!(record.action, Action::Read { dirty: true, .. });
         if self.healed.is_some_and(|healed| record.called > healed) && answered && !dirty {
             self.clients[client].done_after_heal += 1;

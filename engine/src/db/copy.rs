@@ -226,7 +226,8 @@ pub fn finish(id: SnapshotId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
     let history = Reader::of_generation(rows, copy.generation).history()?;
     let old = Reader::new(rows)?;
     let (old_generation, old_last, mut counters) = (old.generation, old.last()?, old.counters()?);
-    if common_point(&old.history()?, old_last, &history, last) < old_last {
+    let parted = common_point(&old.history()?, old_last, &history, last) < old_last;
+    if parted && !planted!(replaced_store_dropped) {
         mark!(StoreKept);
         let kept = KeptStore { epoch: id.epoch, generation: old_generation, last: old_last };
         meta::put(rows, &meta::of_generation(meta::KEPT, old_generation), &kept);

@@ -185,7 +185,8 @@ impl Revision {
 /// A counted number with the low bits of the epoch: two epochs that follow each other never make the same one (R16).
 /// `None` if the numbers have run out.
 pub fn with_epoch(counted: u64, epoch: Epoch) -> Option<u64> {
-    Some(counted.checked_mul(256)? | (epoch.0 & 0xff))
+    let of_epoch = if planted!(revision_without_epoch) { 0 } else { epoch.0 & 0xff };
+    Some(counted.checked_mul(256)? | of_epoch)
 }
 
 impl KeyKind {

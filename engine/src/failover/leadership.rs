@@ -168,6 +168,7 @@ impl Server {
         match result {
             OpResult::Seen { before, last, complete } => {
                 self.seen = self.seen.max(freeze.epoch);
+                let last = if planted!(report_from_memory) { self.last } else { last };
                 self.last = last;
                 self.complete = complete;
                 let report = Report {

@@ -59,6 +59,8 @@ pub struct Agency {
     leaders: BTreeMap<Term, usize>,
     /// I3: what was applied at each index.
     applied: BTreeMap<u64, Applied>,
+    /// I3: what the entries up to an index made, and on which agent first.
+    snapshots: BTreeMap<u64, (Bytes, usize)>,
     /// I4: for whom each agent has durably voted, by term.
     votes: BTreeMap<(usize, Term), NodeId>,
     /// The voters whose answers have reached a candidate.
@@ -77,6 +79,7 @@ impl Agency {
             processes: vec![Process::default(); agents],
             leaders: BTreeMap::new(),
             applied: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             votes: BTreeMap::new(),
             told: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -265,6 +268,10 @@ impl Agency {
         if let Some(value) = row(META_SNAPSHOT) {
             let (snapshot, _) = postcard::take_from_bytes::<(u64, Term)>(value).expect("a snapshot");
             disk.snapshot = snapshot;
+            let (first, by) = self.snapshots.entry(snapshot.0).or_insert_with(|| (value.clone(), ctx.node));
+            if first != value {
+                broken!("I3", "a{by} and a{} made different states of the entries up to {}", ctx.node, snapshot.0);
+            }
         }
         if let Some(from) = persist.truncate_from {
             disk.log.split_off(&from);
@@ -411,6 +418,9 @@ mod tests {
         let forget = |compact_to| Persist { compact_to: Some(compact_to), ..Persist::default() };
         agency.persisted(&ctx(2), &forget(9)).unwrap();
         assert_eq!(agency.persisted(&ctx(2), &forget(10)).unwrap_err().0, "I4", "the snapshot does not reach there");
+        agency.persisted(&ctx(1), &row(META_SNAPSHOT, &snapshot)).unwrap();
+        let other = Snapshot { state: Bytes::from_static(b"other"), ..snapshot };
+        assert_eq!(agency.persisted(&ctx(0), &row(META_SNAPSHOT, &other)).unwrap_err().0, "I3", "another state");
     }
 
     #[test]

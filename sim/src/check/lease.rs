@@ -116,7 +116,9 @@ impl Lease {
                 let Some((_, sent)) = seat.sent.get(&reply.seq).filter(|(boot, _)| *boot == grant.boot) else {
                     return Ok(());
                 };
-                let end = sent.plus(grant.timing.usable());
+                // D·(1 − ε), worked out here once more.
+                let nanos = grant.timing.lease.as_nanos() * u128::from(1000 - grant.timing.drift_permille) / 1000;
+                let end = Time(sent.0 + nanos as u64);
                 match seat.lease {
                     Some((epoch, _)) if epoch > grant.epoch => {}
                     Some((epoch, old)) if epoch == grant.epoch => seat.lease = Some((epoch, old.max(end))),
@@ -154,19 +156,21 @@ impl Lease {
     }
 
     /// A node says what has happened.
-    pub fn noted(&mut self, ctx: &Ctx, event: &Event) -> Verdict {
+    pub fn noted(&mut self, event: &Event) -> Verdict {
         match event {
             Event::Elected { epoch, server, boot } => self.owner(*epoch, *server, *boot),
-            Event::EpochBegun { epoch, .. } => {
-                let me = (ctx.node, ctx.incarnation);
-                let owner = *self.begun.entry(*epoch).or_insert(me);
-                if owner != me {
-                    broken!("I6", "epoch {} was begun by s{} and again by s{}", epoch.0, owner.0, me.0);
-                }
-                Ok(())
-            }
             _ => Ok(()),
         }
+    }
+
+    /// The row that begins an epoch is durable.
+    pub fn began(&mut self, ctx: &Ctx, epoch: Epoch) -> Verdict {
+        let me = (ctx.node, ctx.incarnation);
+        let owner = *self.begun.entry(epoch).or_insert(me);
+        if owner != me {
+            broken!("I6", "epoch {} was begun by s{} and again by s{}", epoch.0, owner.0, me.0);
+        }
+        Ok(())
     }
 
     /// An agent has applied the end of all epochs before `epoch`: nobody may hold a lease of one of them any more (R1),
@@ -195,8 +199,11 @@ impl Lease {
         if !open {
             return Ok(());
         }
-        match seat.lease {
-            Some((epoch, end)) if epoch == view.epoch && epoch > seat.released => {
+        if self.begun.get(&view.epoch) != Some(&(ctx.node, ctx.incarnation)) {
+            broken!("I6", "s{} opens its gate for epoch {}, which it has not begun (R3)", ctx.node, view.epoch.0);
+        }
+        match self.seats[ctx.node].lease {
+            Some((epoch, end)) if epoch == view.epoch && epoch > self.seats[ctx.node].released => {
                 if view.lease_end > end {
                     let over = view.lease_end.since(end);
                     broken!("I5", "s{} counts its lease {over:?} longer than it was granted", ctx.node);
@@ -226,6 +233,8 @@ fn list(who: &[(usize, Epoch)]) -> String {
 mod tests {
     use super::*;
     use crate::clock::At;
+    use std::sync::Arc;
+    use tanist_engine::io::ReplicationView;
     use tanist_engine::message::{Beat, BeatReply, Grant, Peer};
     use tanist_engine::types::*;
 
@@ -302,16 +311,46 @@ mod tests {
     }
 
     #[test]
+    fn a_gate_is_open_only_in_an_epoch_that_this_process_began() {
+        let view = |epoch| View {
+            me: envelope(Message::Lead(Leadership::default())).from,
+            advertised: None,
+            standalone: false,
+            mode: Mode::Default,
+            read_only: false,
+            epoch: Epoch(epoch),
+            boot: Boot(1),
+            lease_end: Time(500),
+            lease_sent: Now::default(),
+            lease_slack: Duration::ZERO,
+            leader: None,
+            agents: Vec::new(),
+            members: Vec::new(),
+            deployment: None,
+            replication: ReplicationView::default(),
+            auth: Arc::default(),
+            limits: Limits::default(),
+        };
+        let mut lease = Lease::new(2);
+        lease.sent(&ctx(0, 0), &beat(1)).unwrap();
+        lease.received(&ctx(0, 10), &grant(1), &[Time(10); 2]).unwrap();
+        assert_eq!(lease.viewed(&ctx(0, 20), &view(1), &[Time(20); 2]).unwrap_err().0, "I6");
+        lease.began(&ctx(0, 20), Epoch(1)).unwrap();
+        lease.viewed(&ctx(0, 20), &view(1), &[Time(20); 2]).unwrap();
+        let late = View { lease_end: Time(900), ..view(1) };
+        assert_eq!(lease.viewed(&ctx(0, 20), &late, &[Time(20); 2]).unwrap_err().0, "I5", "longer than granted");
+    }
+
+    #[test]
     fn an_epoch_has_one_owner() {
         let mut lease = Lease::new(2);
         let elected =
             |uuid| Event::Elected { epoch: Epoch(3), server: NodeId { kind: NodeKind::Server, uuid }, boot: Boot(1) };
-        lease.noted(&ctx(0, 0), &elected(1)).unwrap();
-        lease.noted(&ctx(1, 0), &elected(1)).unwrap();
-        assert!(lease.noted(&ctx(1, 0), &elected(2)).is_err());
-        let begun = Event::EpochBegun { epoch: Epoch(3), first: Tick(1) };
-        lease.noted(&ctx(0, 0), &begun).unwrap();
+        lease.noted(&elected(1)).unwrap();
+        lease.noted(&elected(1)).unwrap();
+        assert!(lease.noted(&elected(2)).is_err());
+        lease.began(&ctx(0, 0), Epoch(3)).unwrap();
         let later = Ctx { incarnation: 2, ..ctx(0, 0) };
-        assert!(lease.noted(&later, &begun).is_err(), "another process of the same server is another owner");
+        assert!(lease.began(&later, Epoch(3)).is_err(), "another process of the same server is another owner");
     }
 }

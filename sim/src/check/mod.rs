@@ -73,6 +73,7 @@ pub fn meaning(invariant: &str) -> &'static str {
         "I16" => "in a healed deployment all followers catch up",
         "I17" => "in a healed deployment every request is answered",
         "R14" => "1495 and 1496 only if nothing was started",
+        "R16" => "no _rev is given twice",
         "contract" => "the engine keeps its contract with the shell (io.rs)",
         _ => "the engine never panics",
     }

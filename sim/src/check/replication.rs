@@ -4,8 +4,9 @@
 //! shadow log follows the operations that its store performed, never what the engine says about itself.
 
 use super::{Ctx, Verdict, broken};
-use crate::model::{self, Docs, Effect, Shadow};
+use crate::model::{self, Docs, Effect, Shadow, Slot};
 use std::collections::{BTreeMap, BTreeSet};
+use tanist_engine::db::store::StoreError;
 use tanist_engine::io::{Op, OpResult, Target};
 use tanist_engine::message::{Entry, Envelope, Message, Report, SnapshotId};
 use tanist_engine::types::{Boot, Epoch, Position, Tick};
@@ -69,6 +70,8 @@ pub struct Replication {
     /// The leader's log where a snapshot starts.
     offers: BTreeMap<(u64, u64, u64), Log>,
     reports: Vec<Arrived>,
+    /// R16: which write got which `_rev`.
+    revisions: BTreeMap<String, (Slot, Position)>,
 }
 
 fn number(id: &SnapshotId) -> (u64, u64, u64) {
@@ -83,6 +86,7 @@ impl Replication {
             owners: BTreeMap::new(),
             offers: BTreeMap::new(),
             reports: Vec::new(),
+            revisions: BTreeMap::new(),
         }
     }
 
@@ -129,6 +133,12 @@ impl Replication {
         store.log.insert(entry.tick.0, (entry.epoch, entry.checksum));
         if let Some(effect) = &effect {
             store.shadow.apply(ctx.at, effect);
+        }
+        if let Some(Effect::Put(slot, doc)) = &effect
+            && let Some((first, earlier)) = self.revisions.insert(doc.rev.clone(), (*slot, position))
+            && earlier != position
+        {
+            broken!("R16", "s{} gave {slot} at {position} the _rev of {first} at {earlier}", ctx.node);
         }
         Ok(())
     }
@@ -258,6 +268,10 @@ impl Replication {
                 self.stores[who].copy = Copy::default();
                 Ok(())
             }
+            // The disks of the simulation damage nothing: what does not fit was written wrong.
+            (_, OpResult::Failed(StoreError::Corrupt(what))) => {
+                broken!("I9", "s{who} finds its own data wrong: {what}")
+            }
             _ => Ok(()),
         }
     }
@@ -337,13 +351,31 @@ impl Replication {
     }
 
     /// I12, first half: of those whose report the deciding agent had, nobody had more than the chosen one.
-    /// `boots` are those of the processes that could be chosen: running, and not about to leave.
-    pub fn elected(&self, epoch: Epoch, chosen: usize, by: (usize, u64), boots: &[Option<Boot>]) -> Verdict {
-        let (decider, decided) = by;
-        let in_time = self
-            .reports
-            .iter()
-            .filter(|a| a.report.epoch == epoch && a.agent == decider && a.event <= decided && a.report.complete);
+    /// `boots` are those of the processes that could be chosen: running, and not about to leave. `written`: there are
+    /// acknowledged writes, so that an empty store lacks something.
+    pub fn elected(
+        &self,
+        epoch: Epoch,
+        chosen: (usize, Boot),
+        by: (usize, u64),
+        boots: &[Option<Boot>],
+        written: bool,
+    ) -> Verdict {
+        let ((chosen, boot), (decider, decided)) = (chosen, by);
+        let in_time =
+            self.reports.iter().filter(|a| a.report.epoch == epoch && a.agent == decider && a.event <= decided);
+        let own = in_time.clone().rfind(|a| a.server == chosen && a.report.boot == boot).map(|a| a.report);
+        match own {
+            None => broken!("I12", "s{chosen} was elected for epoch {}, but this process has not reported", epoch.0),
+            Some(own) if !own.complete => {
+                broken!("I12", "s{chosen} was elected for epoch {} with an incomplete store", epoch.0)
+            }
+            Some(own) if own.last == Position::ZERO && written => {
+                broken!("I12", "s{chosen} was elected for epoch {} with an empty store", epoch.0)
+            }
+            Some(_) => {}
+        }
+        let in_time = in_time.filter(|a| a.report.complete);
         let Some(term) = in_time.clone().map(|a| a.report.term).max() else { return Ok(()) };
         let round: Vec<&Arrived> = in_time.filter(|a| a.report.term == term).collect();
         // A process that came back may report again: its latest report counts.
@@ -435,6 +467,9 @@ mod tests {
         assert_eq!(append(&mut r, 1, 1, vec![entry(1, 2)], at(1, 2)).unwrap_err().0, "I8");
         assert_eq!(begin(&mut r, 1, 1, 1).unwrap_err().0, "I6");
         assert_eq!(begin(&mut r, 0, 2, 7).unwrap_err().0, "I8");
+        let corrupt = OpResult::Failed(StoreError::Corrupt("what".into()));
+        let op = Op::Locate { target: Target::Data };
+        assert_eq!(r.performed(&ctx(1, 2), &op, &corrupt, None).unwrap_err().0, "I9");
     }
 
     #[test]
@@ -514,10 +549,20 @@ mod tests {
         r.reported(&ctx(0, 1), 0, &report(9));
         r.reported(&ctx(0, 2), 1, &report(10));
         let here = [Some(Boot(1)); 2];
-        r.elected(Epoch(2), 1, (0, 3), &here).unwrap();
-        assert_eq!(r.elected(Epoch(2), 0, (0, 3), &here).unwrap_err().0, "I12");
-        r.elected(Epoch(2), 0, (0, 1), &here).unwrap(); // the better report came after the decision
-        r.elected(Epoch(2), 0, (0, 3), &[Some(Boot(1)), None]).unwrap(); // the better one is gone
+        r.elected(Epoch(2), (1, Boot(1)), (0, 3), &here, true).unwrap();
+        assert_eq!(r.elected(Epoch(2), (0, Boot(1)), (0, 3), &here, true).unwrap_err().0, "I12");
+        r.elected(Epoch(2), (0, Boot(1)), (0, 1), &here, true).unwrap(); // the better report came after the decision
+        r.elected(Epoch(2), (0, Boot(1)), (0, 3), &[Some(Boot(1)), None], true).unwrap(); // the better one is gone
+        let elected = |r: &Replication, server, boot, written| {
+            r.elected(Epoch(2), (server, Boot(boot)), (0, 9), &here, written).map_err(|(_, what)| what)
+        };
+        assert!(elected(&r, 1, 2, true).unwrap_err().contains("this process has not reported"));
+        r.reported(&ctx(0, 4), 1, &Report { complete: false, ..report(11) });
+        assert!(elected(&r, 1, 1, true).unwrap_err().contains("incomplete store"));
+        let mut r = Replication::new(2);
+        r.reported(&ctx(0, 1), 0, &Report { last: Position::ZERO, ..report(0) });
+        assert!(elected(&r, 0, 1, true).unwrap_err().contains("empty store"));
+        elected(&r, 0, 1, false).unwrap();
     }
 
     #[test]
@@ -528,6 +573,9 @@ mod tests {
         let put = Effect::Put(slot, Doc { v: 1, a: None, b: None, rev: "x".into() });
         r.birth(&ctx(0, 5), &entry(1, 2), Some(1), Some(put)).unwrap();
         assert_eq!(r.stores[0].shadow.docs.documents.len(), 1);
+        let again = Effect::Put(slot, Doc { v: 2, a: None, b: None, rev: "x".into() });
+        assert_eq!(r.birth(&ctx(0, 6), &entry(1, 3), Some(2), Some(again)).unwrap_err().0, "R16");
+        undo(&mut r, 0, 2, at(1, 2), 1).unwrap();
         undo(&mut r, 0, 2, at(1, 1), 1).unwrap();
         assert!(r.stores[0].shadow.docs.documents.is_empty());
     }

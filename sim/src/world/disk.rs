@@ -50,6 +50,10 @@ impl World {
                 }
                 let verdict = self.replication.performed(&ctx, &op, &result, effect);
                 self.hold(verdict);
+                if let (Op::BeginEpoch { epoch, .. }, OpResult::Began { .. }) = (&op, &result) {
+                    let verdict = self.lease.began(&ctx, *epoch);
+                    self.hold(verdict);
+                }
             }
             done.push((id, result));
         }

@@ -1,6 +1,8 @@
 //! The end of a run: everything is healed, must converge within a bound, and is compared row by row.
 
 use super::*;
+use tanist_engine::db::meta;
+use tanist_engine::db::store::{self, Table};
 
 impl World {
     pub(super) fn watch(&mut self) {
@@ -66,6 +68,12 @@ impl World {
             let rolled: Vec<Position> =
                 reader.rolled_back(usize::MAX).map_err(broken)?.iter().map(|(_, e)| e.position()).collect();
             let shadow = &self.replication.stores[server];
+            let kept = meta::KEPT.as_bytes();
+            let kept = store::scan_prefix(&*snapshot, Table::Meta, kept, store::Direction::Forward).count();
+            if kept < shadow.replaced {
+                let replaced = shadow.replaced;
+                return Err(("I10", format!("s{server} replaced its data {replaced} times, but keeps {kept} (R8)")));
+            }
             if let Some(missing) = shadow.undone.iter().find(|p| !rolled.contains(p)) {
                 return Err(("I10", format!("s{server} undid {missing}, but its rollback record does not have it")));
             }

@@ -641,14 +641,14 @@ impl World {
                 let verdict = self.lease.deposed(*epoch, &self.server_times());
                 self.hold(verdict);
             }
-            if let Event::Elected { epoch, server, .. } = event {
-                self.elected(*epoch, *server);
+            if let Event::Elected { epoch, server, boot } = event {
+                self.elected(*epoch, *server, *boot);
             }
             if let Event::Elected { epoch, .. } | Event::Deposed { epoch, .. } = event {
                 self.figures.epochs = self.figures.epochs.max(epoch.0);
             }
         }
-        let verdict = self.lease.noted(&ctx, event);
+        let verdict = self.lease.noted(event);
         self.hold(verdict);
         if let (Event::RegisteredAs { boot }, Some(process)) = (event, &mut self.machines[node].process) {
             process.boot = Some(*boot);
@@ -656,7 +656,7 @@ impl World {
     }
 
     /// The choice is judged by what the agent that decided had heard when it decided.
-    fn elected(&mut self, epoch: Epoch, server: NodeId) {
+    fn elected(&mut self, epoch: Epoch, server: NodeId, boot: Boot) {
         let Some(chosen) = self.machines[self.agents..].iter().position(|m| m.id == Some(server)) else {
             self.hold(Err(("I12", format!("{server} was elected, which is no server"))));
             return;
@@ -669,7 +669,8 @@ impl World {
         let servers = self.machines[self.agents..].iter();
         let boots: Vec<Option<Boot>> =
             servers.map(|m| m.process.as_ref().filter(|p| !p.stopping).and_then(|p| p.boot)).collect();
-        let verdict = self.replication.elected(epoch, chosen, by, &boots);
+        let written = !self.history.acknowledged.is_empty();
+        let verdict = self.replication.elected(epoch, (chosen, boot), by, &boots, written);
         self.hold(verdict);
     }
 }

@@ -467,7 +467,8 @@ impl<'w> Call<'_, 'w> {
     }
 
     fn read_only(&self) -> bool {
-        self.run.view.read_only || self.run.dirty || matches!(self.db, Access::Read(_))
+        let follows = (self.run.view.read_only || self.run.dirty) && !planted!(dirty_write_let_through);
+        follows || matches!(self.db, Access::Read(_))
     }
 
     fn writer(&mut self) -> Result<&mut Writer<'w>, Failure> {
