@@ -43,12 +43,14 @@ pub struct Clock {
     rate_ppm: i64,
     /// What the wall clock says when the steady clock says 0.
     wall_ms: i64,
+    /// The machine has been suspended since then: the steady clock stands still.
+    stopped: Option<At>,
 }
 
 impl Clock {
     pub fn new(uptime: Duration, rate_ppm: i64, wall_ms: i64) -> Clock {
         assert!(rate_ppm.abs() < 900_000, "a clock that runs backwards or nearly stands is no clock");
-        Clock { base: At(0), local: uptime.as_nanos() as u64, rate_ppm, wall_ms }
+        Clock { base: At(0), local: uptime.as_nanos() as u64, rate_ppm, wall_ms, stopped: None }
     }
 
     fn speed(&self) -> u128 {
@@ -56,7 +58,8 @@ impl Clock {
     }
 
     pub fn time(&self, at: At) -> Time {
-        let passed = u128::from(at.0 - self.base.0) * self.speed() / MILLION;
+        let at = self.stopped.map_or(at, |stopped| at.min(stopped));
+        let passed = u128::from(at.0.saturating_sub(self.base.0)) * self.speed() / MILLION;
         Time(self.local + passed as u64)
     }
 
@@ -73,6 +76,10 @@ impl Clock {
         At(self.base.0.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
     }
 
+    pub fn rate_ppm(&self) -> i64 {
+        self.rate_ppm
+    }
+
     pub fn set_rate(&mut self, at: At, rate_ppm: i64) {
         self.local = self.time(at).0;
         self.base = at;
@@ -82,6 +89,26 @@ impl Clock {
     pub fn jump(&mut self, at: At, forward: Duration) {
         self.local = self.time(at).0 + forward.as_nanos() as u64;
         self.base = at;
+    }
+
+    /// The machine is suspended.
+    pub fn stop(&mut self, at: At) {
+        self.stopped = Some(at);
+    }
+
+    /// The machine goes on. If it stood still for more than `told`, its steady clock did, too, and the wall clock is set
+    /// right; a shorter stop is only a pause. Says whether the clock stood still.
+    pub fn go_on(&mut self, at: At, told: Duration) -> bool {
+        let Some(stopped) = self.stopped else { return false };
+        let slept = Duration::from_nanos(at.0 - stopped.0);
+        let stood_still = slept > told;
+        if stood_still {
+            self.local = self.time(at).0;
+            self.base = at;
+            self.wall_ms += slept.as_millis() as i64;
+        }
+        self.stopped = None;
+        stood_still
     }
 
     pub fn step_wall(&mut self, ms: i64) {
@@ -113,5 +140,20 @@ mod tests {
         assert_eq!(clock.time(at).since(before.time), Duration::from_secs(2));
         clock.step_wall(-10_000);
         assert_eq!(clock.now(at).wall_ms, before.wall_ms + 2_000 - 10_000);
+    }
+
+    #[test]
+    fn a_suspended_machine_has_lost_time_that_only_its_wall_clock_knows() {
+        let told = Duration::from_millis(200);
+        for (slept_ms, stands) in [(200, false), (201, true)] {
+            let mut clock = Clock::new(Duration::ZERO, 0, 1_000_000);
+            clock.stop(At::from_ms(50));
+            assert_eq!(clock.time(At::from_ms(90)), Time(50_000_000));
+            assert_eq!(clock.go_on(At::from_ms(50 + slept_ms), told), stands);
+            let now = clock.now(At::from_ms(51 + slept_ms));
+            assert_eq!(now.wall_ms, 1_000_051 + slept_ms, "right in any case");
+            let steady_ms = if stands { 51 } else { 51 + slept_ms };
+            assert_eq!(now.time, Time(steady_ms * 1_000_000));
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! |-------------------|----------------------------------------------------------------------------|
 //! | [`scenario`]      | seed -> everything a run depends on, as text                               |
 //! | [`faults`]        | what goes wrong, when, for how long                                        |
+//! | [`atlas`]         | what each fault may break, and what is refused                             |
 //! | [`world`]         | handles one happening at a time, whoever drives it                         |
 //! | [`node`]          | a machine: the engine's node, its store, its disk queue                    |
 //! | [`net`] [`clock`] | links; true time and each machine's idea of it                             |
@@ -21,6 +22,7 @@
 #[cfg(not(madsim))]
 compile_error!("the simulator needs `--cfg madsim`: build from inside the workspace and leave RUSTFLAGS unset");
 
+pub mod atlas;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -52,11 +52,24 @@ struct Storm {
     weather: Weather,
 }
 
+/// Links that carry only so much.
+struct Narrow {
+    id: usize,
+    around: Places,
+    bytes_per_s: u64,
+}
+
+/// What waits for a narrow link for longer than this is dropped.
+const QUEUE_MAX: Duration = Duration::from_secs(3);
+
 pub struct Net {
     rng: Rng,
     base: Weather,
     cuts: Vec<Cut>,
     storms: Vec<Storm>,
+    narrows: Vec<Narrow>,
+    /// When a narrow link will have sent what waits for it.
+    free: BTreeMap<(usize, usize), At>,
     /// When the last message of each link arrives.
     last: BTreeMap<(usize, usize), At>,
 }
@@ -70,11 +83,19 @@ pub enum Kind {
 
 impl Net {
     pub fn new(seed: u64, base: Weather) -> Net {
-        Net { rng: Rng::new(seed), base, cuts: Vec::new(), storms: Vec::new(), last: BTreeMap::new() }
+        Net {
+            rng: Rng::new(seed),
+            base,
+            cuts: Vec::new(),
+            storms: Vec::new(),
+            narrows: Vec::new(),
+            free: BTreeMap::new(),
+            last: BTreeMap::new(),
+        }
     }
 
-    /// When copies of a message sent now arrive: none, one or two.
-    pub fn carry(&mut self, at: At, from: usize, to: usize, kind: Kind) -> [Option<At>; 2] {
+    /// When copies of a message of so many bytes sent now arrive: none, one or two.
+    pub fn carry(&mut self, at: At, from: usize, to: usize, bytes: usize, kind: Kind) -> [Option<At>; 2] {
         let weather = self.weather(from, to);
         let mut start = at;
         if let Some(until) = self.cut(from, to) {
@@ -86,6 +107,7 @@ impl Net {
         if self.rng.below(1000) < weather.loss_permille {
             return [None, None];
         }
+        let Some(start) = self.queue(start, from, to, bytes) else { return [None, None] };
         let mut first = start.plus(self.delay(&weather));
         let last = self.last.entry((from, to)).or_default();
         if weather.ordered {
@@ -95,6 +117,20 @@ impl Net {
         let again = kind == Kind::Peer && self.rng.below(1000) < weather.duplicate_permille;
         let second = again.then(|| first.plus(self.delay(&weather) * 3));
         [Some(first), second]
+    }
+
+    /// When a narrow link has sent a message that comes to it now; never, if too much waits already.
+    fn queue(&mut self, at: At, from: usize, to: usize, bytes: usize) -> Option<At> {
+        let link = only(from) | only(to);
+        let narrow = self.narrows.iter().filter(|n| n.around & link != 0).map(|n| n.bytes_per_s).min();
+        let Some(bytes_per_s) = narrow else { return Some(at) };
+        let free = self.free.entry((from, to)).or_default();
+        let begins = at.max(*free);
+        if begins > at.plus(QUEUE_MAX) {
+            return None;
+        }
+        *free = begins.plus(Duration::from_micros(bytes as u64 * 1_000_000 / bytes_per_s));
+        Some(*free)
     }
 
     fn weather(&self, from: usize, to: usize) -> Weather {
@@ -124,16 +160,22 @@ impl Net {
         self.storms.push(Storm { id, around, weather });
     }
 
+    pub fn add_narrow(&mut self, id: usize, around: Places, bytes_per_s: u64) {
+        self.narrows.push(Narrow { id, around, bytes_per_s });
+    }
+
     /// Ends what fault `id` began.
     pub fn heal(&mut self, id: usize) {
         self.cuts.retain(|c| c.id != id);
         self.storms.retain(|s| s.id != id);
+        self.narrows.retain(|n| n.id != id);
     }
 
     /// Ends everything, bad weather included.
     pub fn heal_all(&mut self) {
         self.cuts.clear();
         self.storms.clear();
+        self.narrows.clear();
         self.base = Weather::CALM;
     }
 }
@@ -146,30 +188,44 @@ mod tests {
     fn a_cut_works_in_its_direction_only_and_heals() {
         let mut net = Net::new(1, Weather::CALM);
         net.add_cut(7, only(0), only(1), At::from_ms(50));
-        let lost = (0..100).filter(|_| net.carry(At(0), 0, 1, Kind::Peer)[0].is_none()).count();
+        let lost = (0..100).filter(|_| net.carry(At(0), 0, 1, 100, Kind::Peer)[0].is_none()).count();
         assert!((50..100).contains(&lost), "most are lost, some come late: {lost}");
-        let late = (0..100).filter_map(|_| net.carry(At(0), 0, 1, Kind::Peer)[0]).min().unwrap();
+        let late = (0..100).filter_map(|_| net.carry(At(0), 0, 1, 100, Kind::Peer)[0]).min().unwrap();
         assert!(late >= At::from_ms(50));
-        assert!(net.carry(At(0), 0, 1, Kind::Http)[0].is_none());
-        assert!(net.carry(At(0), 1, 0, Kind::Peer)[0].is_some());
+        assert!(net.carry(At(0), 0, 1, 100, Kind::Http)[0].is_none());
+        assert!(net.carry(At(0), 1, 0, 100, Kind::Peer)[0].is_some());
         net.heal(7);
-        assert!(net.carry(At(0), 0, 1, Kind::Http)[0].is_some());
+        assert!(net.carry(At(0), 0, 1, 100, Kind::Http)[0].is_some());
+    }
+
+    #[test]
+    fn a_narrow_link_makes_messages_queue_and_drops_what_waits_too_long() {
+        let mut net = Net::new(4, Weather { delay_us: 0, ..Weather::CALM });
+        net.add_narrow(1, only(0), 1000);
+        let arrivals: Vec<Option<At>> = (0..50).map(|_| net.carry(At(0), 0, 1, 100, Kind::Peer)[0]).collect();
+        assert_eq!(arrivals[0], Some(At::from_ms(100)));
+        assert_eq!(arrivals[30], Some(At::from_ms(3100)));
+        assert!(arrivals[31..].iter().all(Option::is_none), "three seconds of queue are enough");
+        assert_eq!(net.carry(At(0), 1, 2, 100, Kind::Peer)[0], Some(At(0)), "another link");
+        assert_eq!(net.carry(At(0), 1, 0, 100, Kind::Peer)[0], Some(At::from_ms(100)), "each way has its own queue");
+        net.heal(1);
+        assert!(net.carry(At(0), 0, 3, 100, Kind::Peer)[0] < Some(At::from_ms(100)));
     }
 
     #[test]
     fn weather_loses_repeats_and_reorders_but_never_repeats_http() {
         let weather = Weather { loss_permille: 300, duplicate_permille: 300, ordered: false, ..Weather::CALM };
         let mut net = Net::new(2, weather);
-        let arrivals: Vec<_> = (0..1000).map(|i| net.carry(At::from_ms(i / 10), 0, 1, Kind::Peer)).collect();
+        let arrivals: Vec<_> = (0..1000).map(|i| net.carry(At::from_ms(i / 10), 0, 1, 100, Kind::Peer)).collect();
         let lost = arrivals.iter().filter(|a| a[0].is_none()).count();
         let twice = arrivals.iter().filter(|a| a[1].is_some()).count();
         assert!((200..400).contains(&lost), "{lost}");
         assert!((120..300).contains(&twice), "{twice}");
         let times: Vec<At> = arrivals.iter().filter_map(|a| a[0]).collect();
         assert!(times.windows(2).any(|w| w[0] > w[1]), "some overtake others");
-        assert!((0..1000).all(|_| net.carry(At(0), 0, 1, Kind::Http)[1].is_none()));
+        assert!((0..1000).all(|_| net.carry(At(0), 0, 1, 100, Kind::Http)[1].is_none()));
         let mut calm = Net::new(3, Weather::CALM);
-        let times: Vec<At> = (0..100).filter_map(|_| calm.carry(At(0), 0, 1, Kind::Peer)[0]).collect();
+        let times: Vec<At> = (0..100).filter_map(|_| calm.carry(At(0), 0, 1, 100, Kind::Peer)[0]).collect();
         assert!(times.is_sorted());
     }
 }

@@ -34,6 +34,10 @@ pub struct Machine {
     pub paused: bool,
     /// What happens to a paused process happens when it goes on.
     pub held: Vec<Happening>,
+    /// A slow node: each thing that it does takes so long, and what comes meanwhile waits.
+    pub step_extra: Duration,
+    pub busy: bool,
+    pub waiting: VecDeque<Happening>,
     /// Each disk operation takes this much longer.
     pub disk_extra: Duration,
     /// The fault that stopped or paused it, which alone may undo that.
@@ -147,6 +151,9 @@ impl Machine {
             nonce: Nonce(0),
             paused: false,
             held: Vec::new(),
+            step_extra: Duration::ZERO,
+            busy: false,
+            waiting: VecDeque::new(),
             disk_extra: Duration::ZERO,
             down_by: None,
             paused_by: None,

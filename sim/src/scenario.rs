@@ -3,6 +3,7 @@
 //! A seed draws a whole scenario (a swarm: sizes, options, which faults exist, how often). Each concern has a sub-seed
 //! of its own, so that taking one fault out of the text leaves everything else as it was.
 
+use crate::atlas;
 use crate::faults::{self, Fault};
 use std::fmt;
 use tanist_engine::types::Rng;
@@ -112,13 +113,13 @@ impl Scenario {
 
         let mut rng = root.fork(1);
         let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
-        s.agents = pick(&[1, 3, 3, 3, 3, 3, 3, 5]);
-        s.servers = pick(&[2, 3, 3, 3, 3, 4]);
+        s.agents = pick(&[1, 3, 3, 3, 3, 3, 5]);
+        s.servers = pick(&[2, 2, 3, 3, 3, 3, 4, 5]);
         s.clients = pick(&[1, 2, 3, 5]);
-        s.faults_ms = pick(&[8_000, 15_000, 15_000, 25_000, 40_000]);
+        s.faults_ms = pick(&[2_000, 3_000, 4_000, 4_000, 6_000, 6_000, 8_000, 8_000, 12_000, 30_000]);
         s.stagger_ms = pick(&[0, 50, 400]);
-        s.late_server_ms = pick(&[0, 0, 0, 2_000, 6_000]);
-        s.lease_ms = pick(&[600, 1000, 1000, 1500]);
+        s.late_server_ms = pick(&[0, 0, 0, 1_000, 3_000]);
+        s.lease_ms = pick(&[300, 600, 1000, 1500]);
         s.drift_permille = pick(&[100, 200, 200, 300]);
         (s.election_min_ms, s.election_max_ms) = [(150, 300), (200, 500), (400, 900)][pick(&[0, 1, 1, 2]) as usize];
         s.supervision_ms = pick(&[50, 100, 250]);
@@ -169,8 +170,8 @@ impl Scenario {
             let mut read = read;
             read().map_err(|e| format!("line {}: {e}", number + 1))?;
         }
-        scenario.check()?;
         scenario.faults.sort_by_key(|f| f.at_ms);
+        scenario.check()?;
         Ok(scenario)
     }
 
@@ -193,10 +194,7 @@ impl Scenario {
                 self.clock_ppm_max, self.drift_permille
             ));
         }
-        for fault in &self.faults {
-            fault.check(self)?;
-        }
-        Ok(())
+        atlas::check(self)
     }
 }
 
@@ -231,7 +229,6 @@ mod tests {
         assert_eq!(error("agents 2"), "agents is 2, but must be 1, 3 or 5");
         assert_eq!(error("fault 10 fly s0 100"), "line 1: unknown fault 'fly'");
         assert_eq!(error("fault 10 kill z0 100"), "line 1: unknown target 'z0'");
-        assert_eq!(error("fault 10 kill s7 100"), "fault at 10 ms: there is no s7");
         assert!(error("clock_ppm_max 300000").contains("breaks the assumption"));
     }
 }

@@ -2,9 +2,13 @@
 
 use super::*;
 
+/// About what a request or an answer has before its body.
+const HEADER_BYTES: usize = 200;
+
 impl World {
     pub(super) fn send_http(&mut self, from: usize, to: usize, caller: Caller, attempt: u64, request: Request) {
-        if let [Some(at), _] = self.net.carry(self.at, from, to, net::Kind::Http) {
+        let bytes = HEADER_BYTES + request.body.len();
+        if let [Some(at), _] = self.net.carry(self.at, from, to, bytes, net::Kind::Http) {
             self.later(at, Happening::Http { node: to, from, caller, attempt, request });
         }
     }
@@ -94,7 +98,8 @@ impl World {
     pub(super) fn answer(&mut self, node: usize, pending: &Pending, ending: Ending) {
         let Caller::Client(client) = pending.caller else { return };
         let place = self.machines.len() + client;
-        if let [Some(at), _] = self.net.carry(self.at, node, place, net::Kind::Http) {
+        let body = if let Ending::Answer(response) = &ending { response.body.len() } else { 0 };
+        if let [Some(at), _] = self.net.carry(self.at, node, place, HEADER_BYTES + body, net::Kind::Http) {
             self.later(at, Happening::Answer { client, attempt: pending.attempt, ending });
         }
     }

@@ -27,7 +27,7 @@ impl World {
             self.hold(Err(("contract", format!("{} sends to {to}, which is nobody", self.machines[node].name))));
             return;
         };
-        let copies = self.net.carry(self.at, node, target, net::Kind::Peer);
+        let copies = self.net.carry(self.at, node, target, bytes.len(), net::Kind::Peer);
         if self.trace.on() {
             let fate = match copies {
                 [None, _] => " (lost)",

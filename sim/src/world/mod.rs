@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use strikes::Struck;
 use tanist_engine::db::Reader;
 use tanist_engine::db::store::Store as _;
 use tanist_engine::gate::{self, Admission};
@@ -84,6 +85,11 @@ pub enum Happening {
         incarnation: u64,
         reading: u64,
     },
+    /// A slow node has done what it was at.
+    Free {
+        node: usize,
+        incarnation: u64,
+    },
     /// The operator's signal to leave.
     Stop {
         node: usize,
@@ -102,6 +108,10 @@ pub enum Happening {
         attempt: u64,
     },
     Strike {
+        fault: usize,
+    },
+    /// The next round of a fault that goes on in rounds.
+    Again {
         fault: usize,
     },
     Heal {
@@ -140,6 +150,8 @@ pub struct Figures {
     pub lost: usize,
     pub epochs: u64,
     pub simulated: Duration,
+    /// Invariants that the faults of this run may have broken, and why (see the atlas).
+    pub excused: BTreeMap<&'static str, String>,
 }
 
 pub struct World {
@@ -161,7 +173,7 @@ pub struct World {
     effects: Vec<Effect>,
     over: bool,
     healed: Option<At>,
-    struck: BTreeMap<usize, Vec<usize>>,
+    struck: BTreeMap<usize, Struck>,
     agency: Agency,
     grants: Grants,
     lease: Lease,
@@ -286,6 +298,7 @@ impl World {
             | Happening::Http { node, .. }
             | Happening::Synced { node, .. }
             | Happening::Read { node, .. }
+            | Happening::Free { node, .. }
             | Happening::Stop { node, .. } => Place::Node(*node),
             Happening::Answer { client, .. } | Happening::Wake { client } | Happening::Timeout { client, .. } => {
                 Place::Client(*client)
@@ -411,12 +424,17 @@ impl World {
         | Happening::Http { node, .. }
         | Happening::Synced { node, .. }
         | Happening::Read { node, .. }
+        | Happening::Free { node, .. }
         | Happening::Stop { node, .. } = &what
         {
-            self.trace.hash.word(*node as u64);
-            if self.machines[*node].paused {
-                let node = *node;
+            let node = *node;
+            self.trace.hash.word(node as u64);
+            if self.machines[node].paused {
                 self.machines[node].held.push(what);
+                return;
+            }
+            if !matches!(what, Happening::Free { .. }) && self.must_wait(node) {
+                self.machines[node].waiting.push_back(what);
                 return;
             }
         }
@@ -441,6 +459,11 @@ impl World {
                     self.read(node, reading);
                 }
             }
+            Happening::Free { node, incarnation } => {
+                if self.process(node, incarnation).is_some() {
+                    self.free(node);
+                }
+            }
             Happening::Stop { node, incarnation } => {
                 if let Some(process) = self.process(node, incarnation) {
                     process.stopping = true;
@@ -459,6 +482,7 @@ impl World {
                 self.client_next(client, next);
             }
             Happening::Strike { fault } => self.strike(fault),
+            Happening::Again { fault } => self.again(fault),
             Happening::Heal { fault } => self.heal(fault),
             Happening::Notice { node, body } => {
                 self.tell(
@@ -497,6 +521,7 @@ impl World {
         let machine = &mut self.machines[node];
         machine.nonce = nonce;
         machine.down_by = None;
+        machine.busy = false;
         if let Err(error) = machine.boot(config, seed, at) {
             self.hold(Err(("contract", format!("{} can't be opened: {error}", self.machines[node].name))));
             return;
@@ -506,19 +531,25 @@ impl World {
         self.settle(node);
     }
 
-    /// The process is gone; `kept` says how much of the batch under way still reaches the disk.
+    /// The process is gone. A torn batch: nothing of it reaches the disk, or its first operations do, or all of it,
+    /// unreported. (A store with transactions leaves no operation half done.)
     fn end(&mut self, node: usize) {
         let Some(mut process) = self.machines[node].process.take() else { return };
         let batch = process.take_batch();
-        if !batch.is_empty() && self.disk_rng.chance(1, 2) {
-            let keep = self.disk_rng.below(batch.len() as u64 + 1) as usize;
+        // Of its own, so that one crash more or less does not shift what other disks do.
+        let mut rng = Rng::new(self.scenario.seed_disk ^ self.at.0 ^ ((node as u64) << 56));
+        if !batch.is_empty() && rng.chance(1, 2) {
+            let keep = rng.below(batch.len() as u64 + 1) as usize;
             let kept: Vec<_> = batch.into_iter().take(keep).collect();
             if !kept.is_empty() {
                 self.perform(node, kept);
             }
         }
+        self.wake(node);
         let machine = &mut self.machines[node];
         machine.held.clear();
+        machine.waiting.clear();
+        machine.busy = false;
         machine.paused = false;
         machine.paused_by = None;
         if node >= self.agents {

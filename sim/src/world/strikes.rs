@@ -1,6 +1,18 @@
 //! Faults: what each does to the machines and links, and how it is undone.
 
 use super::*;
+use crate::atlas;
+
+/// A fault that has struck and is not healed.
+pub(super) struct Struck {
+    nodes: Vec<usize>,
+    /// How often it has gone on.
+    round: u64,
+}
+
+fn mask(nodes: &[usize]) -> Places {
+    nodes.iter().fold(0, |mask, node| mask | net::only(*node))
+}
 
 impl World {
     pub(super) fn leading_server(&self) -> usize {
@@ -8,7 +20,8 @@ impl World {
         self.agents + serving.unwrap_or(0)
     }
 
-    pub(super) fn resolve(&mut self, target: Target) -> Vec<usize> {
+    /// Whom a fault meets: roles are looked up now.
+    fn resolve(&self, target: Target, rng: &mut Rng) -> Vec<usize> {
         let servers = self.agents..self.machines.len();
         let agency = self.agency.leader().unwrap_or(0);
         match target {
@@ -19,7 +32,7 @@ impl World {
                 if others.is_empty() {
                     return vec![leader];
                 }
-                vec![others[self.chance.below(others.len() as u64) as usize]]
+                vec![others[rng.below(others.len() as u64) as usize]]
             }
             Target::AgencyLeader => vec![agency],
             Target::Leaders => vec![self.leading_server(), agency],
@@ -33,83 +46,51 @@ impl World {
 
     pub(super) fn strike(&mut self, number: usize) {
         let fault: Fault = self.scenario.faults[number].clone();
-        let nodes = self.resolve(fault.target);
+        let mut rng = fault.rng(&self.scenario);
+        let nodes = self.resolve(fault.target, &mut rng);
         let names: Vec<String> = nodes.iter().map(|n| self.machines[*n].name.clone()).collect();
         self.tell("fault", format_args!("{fault} strikes {}", names.join(" ")));
-        let lasts = Duration::from_millis(fault.for_ms);
-        let all: Places = (1 << (self.machines.len() + self.scenario.clients as usize)) - 1;
-        let mask = nodes.iter().fold(0, |mask, node| mask | net::only(*node));
-        let mut struck = Vec::new();
+        for node in &nodes {
+            if let Some((invariant, why)) = atlas::excuse(&fault.kind, &self.scenario, self.machines[*node].kind) {
+                self.excuse(invariant, why);
+            }
+        }
+        self.struck.insert(number, Struck { nodes: nodes.clone(), round: 0 });
         match fault.kind {
             Kind::Kill { notice_ms, notices } => {
                 for node in nodes {
-                    let machine = &mut self.machines[node];
-                    if machine.process.is_none() {
-                        continue;
-                    }
-                    machine.down_by = Some(number);
-                    struck.push(node);
-                    if let (Some(id), NodeKind::Server) = (machine.id, machine.kind) {
-                        let body = format!(r#"{{"server":"{id}","nonce":"{:032x}"}}"#, machine.nonce.0);
-                        for notice in 0..notices {
-                            let wait = Duration::from_millis(notice_ms + notice * (notice_ms + 700));
-                            self.after(wait, Happening::Notice { node, body: body.clone() });
-                        }
-                    }
-                    self.end(node);
-                    self.say(node, "killed");
+                    self.kill(node, number, notice_ms, notices);
                 }
             }
             Kind::Stop => {
                 for node in nodes {
-                    if self.runs(node) && self.machines[node].down_by.is_none() {
-                        self.machines[node].down_by = Some(number);
-                        struck.push(node);
-                        let incarnation = self.machines[node].incarnation;
-                        self.later(self.at, Happening::Stop { node, incarnation });
-                    }
+                    self.ask_to_leave(node, number);
                 }
             }
-            Kind::Pause => {
+            Kind::Pause | Kind::Suspend => {
                 for node in nodes {
-                    let machine = &mut self.machines[node];
-                    if machine.process.is_some() && !machine.paused {
-                        machine.paused = true;
-                        machine.paused_by = Some(number);
-                        self.effects.push(Effect::Paused(node));
-                        struck.push(node);
-                    }
+                    self.pause(node, number, fault.kind == Kind::Suspend);
                 }
             }
-            Kind::Cut { way, whom } => {
-                let agents: Places = (1 << self.agents) - 1;
-                let peers: Places = (1 << self.machines.len()) - 1;
-                let others = !mask
-                    & match whom {
-                        Whom::Everyone => all,
-                        Whom::Peers => peers,
-                        Whom::Agents => agents,
-                        Whom::Servers => peers & !agents,
-                    };
-                let until = self.at.plus(lasts);
-                if way != Way::In {
-                    self.net.add_cut(number, mask, others, until);
-                }
-                if way != Way::Out {
-                    self.net.add_cut(number, others, mask, until);
-                }
-            }
+            Kind::CrashLoop { .. } | Kind::Rolling { .. } | Kind::Flap { .. } => self.again(number),
+            Kind::Cut { way, whom } => self.cut(number, &nodes, way, whom, fault.for_ms),
+            Kind::Ring => self.close_ring(number, &nodes, fault.for_ms),
+            Kind::Bandwidth { bytes_per_s } => self.net.add_narrow(number, mask(&nodes), bytes_per_s),
             Kind::Storm { loss_permille, duplicate_permille, delay_us } => {
                 let (straggler_permille, straggler_ms) = (20, 500);
                 let ordered = self.scenario.net_ordered == 1;
                 let weather =
                     Weather { loss_permille, duplicate_permille, delay_us, straggler_permille, straggler_ms, ordered };
-                self.net.add_storm(number, mask, weather);
+                self.net.add_storm(number, mask(&nodes), weather);
+            }
+            Kind::Busy { step_us } => {
+                for node in nodes {
+                    self.machines[node].step_extra = Duration::from_micros(step_us);
+                }
             }
             Kind::Slow { disk_ms } => {
                 for node in nodes {
                     self.machines[node].disk_extra = Duration::from_millis(disk_ms);
-                    struck.push(node);
                 }
             }
             Kind::Drift { ppm } => {
@@ -138,8 +119,168 @@ impl World {
                 }
             }
         }
-        self.struck.insert(number, struck);
-        self.after(lasts, Happening::Heal { fault: number });
+        self.after(Duration::from_millis(fault.for_ms), Happening::Heal { fault: number });
+    }
+
+    /// What the atlas says that this run may break from here on.
+    fn excuse(&mut self, invariant: &'static str, why: String) {
+        self.tell("fault", format_args!("excuses {invariant} from here on: {why}"));
+        self.figures.excused.entry(invariant).or_insert(why);
+        self.lease.excused |= invariant == "I5";
+    }
+
+    /// The next round of a fault that has several.
+    pub(super) fn again(&mut self, number: usize) {
+        let Some(struck) = self.struck.get_mut(&number) else { return };
+        let (round, nodes) = (struck.round, struck.nodes.clone());
+        struck.round += 1;
+        let kind = self.scenario.faults[number].kind.clone();
+        let wait_ms = match kind {
+            Kind::CrashLoop { up_ms, down_ms } => {
+                for node in nodes {
+                    if round % 2 == 0 {
+                        self.kill(node, number, 1, 1);
+                    } else if self.machines[node].down_by == Some(number) {
+                        self.boot(node);
+                    }
+                }
+                if round % 2 == 0 { down_ms } else { up_ms }
+            }
+            Kind::Rolling { every_ms } => {
+                if let Some(before) = (round as usize).checked_sub(1).and_then(|n| nodes.get(n)) {
+                    self.start_again(*before, number);
+                }
+                let Some(node) = nodes.get(round as usize) else { return };
+                self.ask_to_leave(*node, number);
+                every_ms
+            }
+            Kind::Flap { way, whom, period_ms } => {
+                if round % 2 == 0 {
+                    self.cut(number, &nodes, way, whom, period_ms);
+                } else {
+                    self.net.heal(number);
+                }
+                period_ms
+            }
+            _ => return,
+        };
+        self.after(Duration::from_millis(wait_ms), Happening::Again { fault: number });
+    }
+
+    fn kill(&mut self, node: usize, number: usize, notice_ms: u64, notices: u64) {
+        let machine = &mut self.machines[node];
+        if machine.process.is_none() {
+            return;
+        }
+        machine.down_by = Some(number);
+        if let (Some(id), NodeKind::Server) = (machine.id, machine.kind) {
+            let body = format!(r#"{{"server":"{id}","nonce":"{:032x}"}}"#, machine.nonce.0);
+            for notice in 0..notices {
+                let wait = Duration::from_millis(notice_ms + notice * (notice_ms + 700));
+                self.after(wait, Happening::Notice { node, body: body.clone() });
+            }
+        }
+        self.end(node);
+        self.say(node, "killed");
+    }
+
+    fn ask_to_leave(&mut self, node: usize, number: usize) {
+        if self.runs(node) && self.machines[node].down_by.is_none() {
+            self.machines[node].down_by = Some(number);
+            let incarnation = self.machines[node].incarnation;
+            self.later(self.at, Happening::Stop { node, incarnation });
+        }
+    }
+
+    /// Whom this fault brought down, or asked to leave, starts again.
+    fn start_again(&mut self, node: usize, number: usize) {
+        if self.machines[node].down_by == Some(number) {
+            self.end(node);
+            self.boot(node);
+        }
+    }
+
+    fn pause(&mut self, node: usize, number: usize, suspended: bool) {
+        let machine = &mut self.machines[node];
+        if machine.process.is_none() || machine.paused {
+            return;
+        }
+        machine.paused = true;
+        machine.paused_by = Some(number);
+        if suspended {
+            machine.clock.stop(self.at);
+            if node >= self.agents {
+                self.lease.falls_asleep(node - self.agents);
+            }
+        }
+        self.effects.push(Effect::Paused(node));
+    }
+
+    fn cut(&mut self, number: usize, nodes: &[usize], way: Way, whom: Whom, for_ms: u64) {
+        let all: Places = (1 << (self.machines.len() + self.scenario.clients as usize)) - 1;
+        let agents: Places = (1 << self.agents) - 1;
+        let peers: Places = (1 << self.machines.len()) - 1;
+        let inside = mask(nodes);
+        let others = !inside
+            & match whom {
+                Whom::Everyone => all,
+                Whom::Peers => peers,
+                Whom::Agents => agents,
+                Whom::Servers => peers & !agents,
+            };
+        let until = self.at.plus(Duration::from_millis(for_ms));
+        if way != Way::In {
+            self.net.add_cut(number, inside, others, until);
+        }
+        if way != Way::Out {
+            self.net.add_cut(number, others, inside, until);
+        }
+    }
+
+    fn close_ring(&mut self, number: usize, nodes: &[usize], for_ms: u64) {
+        let until = self.at.plus(Duration::from_millis(for_ms));
+        let ring = nodes.len();
+        for (place, node) in nodes.iter().enumerate() {
+            let near = [nodes[(place + 1) % ring], nodes[(place + ring - 1) % ring], *node];
+            self.net.add_cut(number, net::only(*node), mask(nodes) & !mask(&near), until);
+        }
+    }
+
+    // ---- a slow node ------------------------------------------------------------------------------------------------
+
+    /// Whether what comes now has to wait until a slow node is through with what it is at. If not, it is at it now.
+    pub(super) fn must_wait(&mut self, node: usize) -> bool {
+        let machine = &mut self.machines[node];
+        if machine.busy {
+            return true;
+        }
+        if machine.step_extra > Duration::ZERO {
+            machine.busy = true;
+            let (wait, incarnation) = (machine.step_extra, machine.incarnation);
+            self.after(wait, Happening::Free { node, incarnation });
+        }
+        false
+    }
+
+    pub(super) fn free(&mut self, node: usize) {
+        self.machines[node].busy = false;
+        // One, if it is still slow; otherwise all that has come meanwhile.
+        while let Some(next) = self.machines[node].waiting.pop_front() {
+            self.handle(self.at, next);
+            if self.machines[node].busy {
+                return;
+            }
+        }
+    }
+
+    /// Rates beyond what the lease allows for are put right; others stay as they are.
+    fn clock_heals(&mut self, node: usize) {
+        let most = (self.scenario.drift_permille * 490) as i64;
+        let clock = &mut self.machines[node].clock;
+        if clock.rate_ppm().abs() > most {
+            clock.set_rate(self.at, 0);
+            self.clock_changed(node);
+        }
     }
 
     /// A timer that was set by the old clock is due at another time by the new one.
@@ -153,18 +294,30 @@ impl World {
     pub(super) fn heal(&mut self, number: usize) {
         let Some(struck) = self.struck.remove(&number) else { return };
         self.net.heal(number);
-        for node in struck {
+        for node in struck.nodes {
             let machine = &mut self.machines[node];
             match self.scenario.faults[number].kind {
-                Kind::Kill { .. } if machine.down_by == Some(number) => self.boot(node),
-                Kind::Stop if machine.down_by == Some(number) => {
-                    self.end(node);
-                    self.boot(node);
+                Kind::Kill { .. } | Kind::CrashLoop { .. } | Kind::Stop | Kind::Rolling { .. } => {
+                    self.start_again(node, number);
                 }
-                Kind::Pause if machine.paused_by == Some(number) => self.resume(node),
+                Kind::Pause | Kind::Suspend if machine.paused_by == Some(number) => self.resume(node),
                 Kind::Slow { .. } => machine.disk_extra = Duration::ZERO,
+                Kind::Busy { .. } => machine.step_extra = Duration::ZERO,
                 _ => {}
             }
+        }
+    }
+
+    /// A suspended machine's clock goes on.
+    pub(super) fn wake(&mut self, node: usize) {
+        let s = &self.scenario;
+        let told = Duration::from_millis(s.lease_ms * s.drift_permille / 1000 + 2);
+        let stood_still = self.machines[node].clock.go_on(self.at, told);
+        if node >= self.agents {
+            self.lease.wakes(node - self.agents, stood_still);
+        }
+        if stood_still {
+            self.clock_changed(node);
         }
     }
 
@@ -178,6 +331,7 @@ impl World {
         let held = std::mem::take(&mut machine.held);
         self.effects.push(Effect::Resumed(node));
         self.say(node, "goes on");
+        self.wake(node);
         for what in held {
             self.later(self.at, what);
         }
@@ -191,6 +345,8 @@ impl World {
         for node in 0..self.machines.len() {
             self.resume(node);
             self.machines[node].disk_extra = Duration::ZERO;
+            self.machines[node].step_extra = Duration::ZERO;
+            self.clock_heals(node);
             self.boot(node);
         }
         self.healed = Some(self.at);

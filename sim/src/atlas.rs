@@ -1,0 +1,162 @@
+//! The fault atlas: what each kind of fault is, what it may break, and what is refused because no design could survive
+//! it.
+//!
+//! A fault breaks nothing unless its row says so. What a row names is excused only from the moment that the fault has
+//! struck, only there, and the verdict tells of it.
+
+use crate::faults::{Fault, Kind, Target};
+use crate::scenario::Scenario;
+use tanist_engine::types::NodeKind;
+
+pub struct Row {
+    /// As in the text form.
+    pub kind: &'static str,
+    pub what: &'static str,
+    pub may_break: &'static str,
+    pub refused: &'static str,
+}
+
+const fn row(kind: &'static str, what: &'static str, may_break: &'static str, refused: &'static str) -> Row {
+    Row { kind, what, may_break, refused }
+}
+
+const NOTHING: &str = "nothing";
+const NEVER: &str = "never";
+
+#[rustfmt::skip]
+pub const ATLAS: &[Row] = &[
+    row("kill", "a process dies; its starter may report it, late, twice, or after its successor has begun", NOTHING, NEVER),
+    row("crash-loop", "a process dies again and again shortly after its start", NOTHING, NEVER),
+    row("stop", "a process is asked to leave", NOTHING, NEVER),
+    row("rolling", "one process after the other is asked to leave and started again", NOTHING, NEVER),
+    row("pause", "a process stands still while its clocks go on", NOTHING, NEVER),
+    row("suspend", "a machine stands still with its steady clock; its wall clock is right afterwards", NOTHING,
+        "on servers, if too short to be told from drift, or if a step of the wall clock hides it"),
+    row("cut", "links carry nothing, one way or both", NOTHING, NEVER),
+    row("flap", "links carry nothing every now and then", NOTHING, NEVER),
+    row("ring", "each node reaches only its two neighbours", NOTHING, NEVER),
+    row("bandwidth", "links carry only so much", NOTHING, NEVER),
+    row("storm", "links lose, repeat and delay", NOTHING, NEVER),
+    row("busy", "all that a node does takes longer", NOTHING, NEVER),
+    row("slow", "disk operations take longer", NOTHING, NEVER),
+    row("drift", "a steady clock runs fast or slow",
+        "I5, on a server that runs slow or an agent that runs fast by more than half of ε", "if the clock nearly stands"),
+    row("jump", "a steady clock jumps forward", "I5, on an agent: time that did not pass has passed for the lease", NEVER),
+    row("wall", "a wall clock is stepped", NOTHING, "if it hides a suspension"),
+    row("handover", "an operator asks for another leader", NOTHING, "on an agent"),
+];
+
+/// What a fault excuses once it has struck a node of this kind: the invariant, and why.
+pub fn excuse(kind: &Kind, s: &Scenario, node: NodeKind) -> Option<(&'static str, String)> {
+    let limit_ppm = (s.drift_permille * 490) as i64;
+    match (kind, node) {
+        (Kind::Drift { ppm }, NodeKind::Server) if *ppm < -limit_ppm => {
+            Some(("I5", format!("a server's clock runs slow by {} ppm, more than half of ε", -ppm)))
+        }
+        (Kind::Drift { ppm }, NodeKind::Agent) if *ppm > limit_ppm => {
+            Some(("I5", format!("an agent's clock runs fast by {ppm} ppm, more than half of ε")))
+        }
+        (Kind::Jump { ms }, NodeKind::Agent) => Some(("I5", format!("an agent's clock jumped by {ms} ms"))),
+        _ => None,
+    }
+}
+
+impl Target {
+    fn may_be(self, kind: NodeKind) -> bool {
+        match self {
+            Target::Leaders | Target::All => true,
+            Target::Leader | Target::Follower | Target::Servers | Target::Server(_) => kind == NodeKind::Server,
+            Target::AgencyLeader | Target::Agents | Target::Agent(_) => kind == NodeKind::Agent,
+        }
+    }
+}
+
+/// Refuses what does not exist, and what no design could survive, with the reason.
+pub fn check(s: &Scenario) -> Result<(), String> {
+    for fault in &s.faults {
+        alone(fault, s).or_else(|what| Err(format!("fault at {} ms: {what}", fault.at_ms)))?;
+    }
+    Ok(())
+}
+
+fn alone(fault: &Fault, s: &Scenario) -> Result<(), String> {
+    match fault.target {
+        Target::Agent(n) if n as u64 >= s.agents => return Err(format!("there is no a{n}")),
+        Target::Server(n) if n as u64 >= s.servers => return Err(format!("there is no s{n}")),
+        _ if fault.at_ms > s.faults_ms => return Err(format!("later than faults_ms {}", s.faults_ms)),
+        _ => {}
+    }
+    match fault.kind {
+        Kind::Handover if fault.target.may_be(NodeKind::Agent) => {
+            Err("only a server can be handed the leadership".into())
+        }
+        Kind::Drift { ppm } if ppm.unsigned_abs() >= 900_000 => Err(format!("{ppm} ppm: a clock that nearly stands")),
+        Kind::Suspend if fault.target.may_be(NodeKind::Server) => suspended(fault, s),
+        _ => Ok(()),
+    }
+}
+
+/// A server notices that its steady clock stood still only by the wall clock, and only beyond what drift may be.
+fn suspended(fault: &Fault, s: &Scenario) -> Result<(), String> {
+    let slack_ms = s.lease_ms * s.drift_permille / 1000;
+    if fault.for_ms <= slack_ms {
+        return Err(format!(
+            "a suspension of {} ms can't be told from drift, which may be {slack_ms} ms",
+            fault.for_ms
+        ));
+    }
+    let near = fault.at_ms.saturating_sub(2 * s.lease_ms)..=fault.at_ms + fault.for_ms + 2 * s.lease_ms;
+    let hides = |f: &&Fault| matches!(f.kind, Kind::Wall { .. }) && near.contains(&f.at_ms);
+    match s.faults.iter().find(hides) {
+        Some(wall) => Err(format!("the step of a wall clock at {} ms may hide this suspension", wall.at_ms)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        Scenario::parse(text).expect_err(text)
+    }
+
+    #[test]
+    fn every_kind_that_is_drawn_has_a_row_and_every_row_is_drawn() {
+        let mut drawn: Vec<&str> = Vec::new();
+        for seed in 0..600 {
+            drawn.extend(Scenario::draw(seed).faults.iter().map(|f| f.kind.name()));
+        }
+        drawn.sort_unstable();
+        drawn.dedup();
+        let mut rows: Vec<&str> = ATLAS.iter().map(|row| row.kind).collect();
+        rows.sort_unstable();
+        assert_eq!(drawn, rows);
+    }
+
+    #[test]
+    fn what_nobody_could_survive_is_refused_with_the_reason() {
+        assert_eq!(refusal("fault 10 kill s7 100"), "fault at 10 ms: there is no s7");
+        assert_eq!(refusal("faults_ms 5\nfault 10 kill s0 100"), "fault at 10 ms: later than faults_ms 5");
+        assert!(refusal("fault 10 handover a0 9").ends_with("only a server can be handed the leadership"));
+        assert!(refusal("fault 10 drift s0 9 ppm=-950000").ends_with("a clock that nearly stands"));
+        assert!(refusal("fault 10 suspend s0 200").ends_with("can't be told from drift, which may be 200 ms"));
+        let hidden = refusal("fault 9 wall s1 5 ms=-900\nfault 1000 suspend leader 900");
+        assert_eq!(hidden, "fault at 1000 ms: the step of a wall clock at 9 ms may hide this suspension");
+        Scenario::parse("fault 9 wall s1 5 ms=-900\nfault 5000 suspend leader 900").unwrap();
+        Scenario::parse("fault 10 suspend a0 200").unwrap();
+    }
+
+    #[test]
+    fn only_clocks_that_the_lease_rests_on_are_excused() {
+        let s = Scenario { drift_permille: 200, ..Scenario::default() };
+        let of = |kind: Kind, node| excuse(&kind, &s, node).map(|(invariant, _)| invariant);
+        assert_eq!(of(Kind::Drift { ppm: -98_001 }, NodeKind::Server), Some("I5"));
+        assert_eq!(of(Kind::Drift { ppm: -98_000 }, NodeKind::Server), None);
+        assert_eq!(of(Kind::Drift { ppm: 300_000 }, NodeKind::Server), None, "its lease is only shorter");
+        assert_eq!(of(Kind::Drift { ppm: -300_000 }, NodeKind::Agent), None, "it only waits longer");
+        assert_eq!(of(Kind::Drift { ppm: 300_000 }, NodeKind::Agent), Some("I5"));
+        assert_eq!(of(Kind::Jump { ms: 5 }, NodeKind::Agent), Some("I5"));
+        assert_eq!(of(Kind::Jump { ms: 5 }, NodeKind::Server), None);
+    }
+}
