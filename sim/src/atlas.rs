@@ -74,7 +74,7 @@ impl Target {
 /// Refuses what does not exist, and what no design could survive, with the reason.
 pub fn check(s: &Scenario) -> Result<(), String> {
     for fault in &s.faults {
-        alone(fault, s).or_else(|what| Err(format!("fault at {} ms: {what}", fault.at_ms)))?;
+        alone(fault, s).map_err(|what| format!("fault at {} ms: {what}", fault.at_ms))?;
     }
     Ok(())
 }

@@ -152,6 +152,9 @@ fn run_one(words: &[String]) -> Result<ExitCode, String> {
         figures.epochs,
         outcome.hash
     );
+    for (invariant, why) in &figures.excused {
+        eprintln!("{invariant} was excused: {why}");
+    }
     let bug_flag = bug.map_or(String::new(), |bug| format!(" --bug {}", bug.name));
     Ok(verdict(&outcome, &format!("cargo sim run {source}{}{bug_flag}", driver_flag(driver))))
 }

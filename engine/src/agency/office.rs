@@ -52,6 +52,8 @@ pub struct Office {
     /// What `/.agency` should hold; null until it is asked for.
     record: Value,
     registering: BTreeMap<Nonce, Peer>,
+    /// What was asked last of somebody who registers in the place of a known process.
+    questions: BTreeMap<NodeId, (Nonce, u64)>,
     /// The entry that will change the leadership record, and the one that keeps house.
     undecided: Option<u64>,
     housekeeping: Option<u64>,
@@ -85,6 +87,7 @@ impl Office {
             transient: Tree::default(),
             record: Value::Null,
             registering: BTreeMap::new(),
+            questions: BTreeMap::new(),
             undecided: None,
             housekeeping: None,
             handover: None,
@@ -192,7 +195,8 @@ impl Agency {
             return;
         }
         match message {
-            Message::Register(register) => self.on_register(cx, from, register),
+            Message::Register(register) => self.on_register(cx, from, register, None),
+            Message::IAmThere { question, register } => self.on_register(cx, from, register, Some(question)),
             Message::Beat(beat) => self.on_beat(cx, from, beat),
             Message::Report(report) => self.on_report(from, report),
             Message::Release(release) => self.on_release(from, release),
@@ -200,7 +204,7 @@ impl Agency {
         }
     }
 
-    fn on_register(&mut self, cx: &mut Cx, from: Peer, register: Register) {
+    fn on_register(&mut self, cx: &mut Cx, from: Peer, register: Register, answers: Option<u64>) {
         // Until the deployment is founded the server has to ask again.
         let Some(deployment) = self.state.deployment.filter(|_| self.is_settled()) else { return };
         if let Some(known) = self.state.servers.get(&from.id)
@@ -211,13 +215,33 @@ impl Agency {
             cx.send(&from, Message::Registered(Registered { nonce, boot, deployment, timing }));
             return;
         }
+        let nonce = register.nonce;
+        if self.state.servers.contains_key(&from.id) && !self.lives(cx, &from, nonce, answers) {
+            return;
+        }
         let wall_ms = self.stamp(cx.now);
         let office = self.office.as_mut().expect("checked by the caller");
-        let nonce = register.nonce;
         if office.registering.len() >= REGISTERING_MAX || office.registering.insert(nonce, from.clone()).is_some() {
             return;
         }
         self.propose(&Command::Register { peer: from, register, wall_ms });
+    }
+
+    /// R3: a registration that was on its way when its process died must not take the place of the successor's. Whoever
+    /// registers in the place of a known process is asked back, and is let in only by the answer to the latest question.
+    fn lives(&mut self, cx: &mut Cx, from: &Peer, nonce: Nonce, answers: Option<u64>) -> bool {
+        let office = self.office.as_mut().expect("checked by the caller");
+        let question = match office.questions.get(&from.id) {
+            Some((asked, question)) if *asked == nonce => *question,
+            _ => cx.rng.next_u64(),
+        };
+        if answers == Some(question) {
+            office.questions.remove(&from.id);
+            return true;
+        }
+        office.questions.insert(from.id, (nonce, question));
+        cx.send(from, Message::AreYouThere { nonce, question });
+        false
     }
 
     fn on_beat(&mut self, cx: &mut Cx, from: Peer, beat: Beat) {

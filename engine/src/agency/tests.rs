@@ -92,6 +92,17 @@ struct Fake {
 }
 
 impl Fake {
+    fn introduction(&self) -> Register {
+        Register {
+            nonce: self.nonce,
+            store: self.store,
+            deployment: self.deployment,
+            seen: self.seen,
+            advertised: None,
+            host: "host".into(),
+        }
+    }
+
     fn leads(&self) -> bool {
         self.lead.leader.as_ref().is_some_and(|l| l.peer.id == self.peer.id && Some(l.boot) == self.boot)
             && self.released != Some(self.lead.epoch)
@@ -400,14 +411,7 @@ impl World {
         }
         let Some(boot) = server.boot else {
             if server.refused.is_none() {
-                let register = Register {
-                    nonce: server.nonce,
-                    store: server.store,
-                    deployment: server.deployment,
-                    seen: server.seen,
-                    advertised: None,
-                    host: "host".into(),
-                };
+                let register = server.introduction();
                 self.tell(s, Message::Register(register));
             }
             return;
@@ -442,6 +446,10 @@ impl World {
         let agent = self.machines.iter().position(|m| m.config.endpoint == envelope.from.endpoint);
         let server = &mut self.servers[s];
         match envelope.message {
+            Message::AreYouThere { nonce, question } if nonce == server.nonce && server.up => {
+                let register = server.introduction();
+                self.tell(s, Message::IAmThere { question, register });
+            }
             Message::Registered(registered) if registered.nonce == server.nonce => {
                 server.boot = Some(registered.boot);
                 server.deployment = Some(registered.deployment);
@@ -888,6 +896,21 @@ fn a_change_of_the_timing_is_answered_when_it_is_made() {
     let leader = world.agency_leader().unwrap();
     let agency = &world.machines[leader].agent.as_ref().unwrap().agency;
     assert_eq!(agency.state.timing.lease, Duration::from_millis(700));
+}
+
+#[test]
+fn a_registration_that_outlived_its_process_changes_nothing() {
+    let mut world = World::new(1, 2, 22);
+    world.wait_for_leader(5_000);
+    let boots = |w: &World| w.machines[0].agent.as_ref().unwrap().agency.state.servers.clone();
+    let before = boots(&world);
+    let late = Register { nonce: Nonce(77), ..world.servers[1].introduction() };
+    let from = world.servers[1].peer.clone();
+    for message in [Message::Register(late.clone()), Message::IAmThere { question: 1, register: late }] {
+        world.step_agent(0, Input::Message(Envelope { from: from.clone(), to: None, message }));
+        world.run(1_000);
+    }
+    assert_eq!(boots(&world), before);
 }
 
 #[test]

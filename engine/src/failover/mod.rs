@@ -331,6 +331,11 @@ impl Server {
         }
         let from_agent = from.id.kind == NodeKind::Agent;
         match message {
+            Message::AreYouThere { nonce, question } if from_agent => {
+                if nonce == self.config.nonce && self.boot == Boot(0) {
+                    cx.send(&from, Message::IAmThere { question, register: self.introduction() });
+                }
+            }
             Message::Registered(registered) if from_agent => self.registered(cx, &from, registered),
             Message::RegisterRefused { nonce, reason } if from_agent => self.register_refused(cx, nonce, reason),
             Message::Superseded { boot, by } if from_agent => self.superseded(cx, boot, &by),

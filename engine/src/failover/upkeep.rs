@@ -202,14 +202,7 @@ impl Server {
         }
         let seq = link.next_seq(now);
         let message = if self.boot == Boot(0) {
-            Message::Register(Register {
-                nonce: self.config.nonce,
-                store: self.store,
-                deployment: self.deployment,
-                seen: self.seen,
-                advertised: self.config.advertised.clone(),
-                host: self.config.host.clone(),
-            })
+            Message::Register(self.introduction())
         } else {
             let stuck =
                 self.runs.values().find(|run| run.ticket.writes).is_some_and(|run| now.since(run.since) > STUCK);
@@ -232,10 +225,22 @@ impl Server {
                 staying: self.leaving.is_none() && now >= self.unfit_until,
             })
         };
-        link.send(cx, &message);
+        self.link.as_ref().expect("looked at above").send(cx, &message);
         self.send_release(cx);
         if self.release.as_ref().is_some_and(|release| self.lead.epoch > release.epoch) {
             self.release = None;
+        }
+    }
+
+    /// How this process introduces itself to the agency.
+    pub(super) fn introduction(&self) -> Register {
+        Register {
+            nonce: self.config.nonce,
+            store: self.store,
+            deployment: self.deployment,
+            seen: self.seen,
+            advertised: self.config.advertised.clone(),
+            host: self.config.host.clone(),
         }
     }
 }

@@ -64,6 +64,11 @@ pub enum Message {
 
     // Servers to the agency. An agent that does not lead answers `NotLeader`.
     Register(Register),
+    /// Answers `AreYouThere`.
+    IAmThere {
+        question: u64,
+        register: Register,
+    },
     Beat(Beat),
     Report(Report),
     Release(Release),
@@ -74,6 +79,11 @@ pub enum Message {
     },
 
     // The agency to servers.
+    /// A known server registers as a new process: only one that lives answers.
+    AreYouThere {
+        nonce: Nonce,
+        question: u64,
+    },
     Registered(Registered),
     /// This process can't be a member: another deployment, a lower epoch than the data has seen, … (R11). With nonce 0
     /// it answers a beat of a server that the agency does not know.
@@ -126,13 +136,13 @@ impl Message {
         match self {
             Message::Raft(raft::Raft::Gossip(_)) => 0,
             Message::Raft(raft::Raft::Consensus(consensus)) => consensus.term.0.max(consensus.body.largest_number()),
-            Message::Register(m) => m.seen.0,
+            Message::Register(m) | Message::IAmThere { register: m, .. } => m.seen.0,
             Message::Beat(m) => largest(&[m.boot.0, m.seq, m.renew.unwrap_or_default().0, position(&m.last), m.seen.0]),
             Message::Report(m) => largest(&[m.term.0, m.epoch.0, m.boot.0, position(&m.last), m.seen.0]),
             Message::Release(m) => largest(&[m.boot.0, m.epoch.0, position(&m.last)]),
             Message::Call { call, .. } | Message::Answer { call, .. } => *call,
             Message::Registered(Registered { boot, .. }) | Message::Superseded { boot, .. } => boot.0,
-            Message::RegisterRefused { .. } | Message::NotLeader { .. } => 0,
+            Message::AreYouThere { .. } | Message::RegisterRefused { .. } | Message::NotLeader { .. } => 0,
             Message::BeatReply(m) => {
                 let grant = m.grant.map_or(0, |grant| grant.boot.0.max(grant.epoch.0));
                 largest(&[m.seq, lead(&m.lead), grant])

@@ -329,6 +329,9 @@ mod tests {
         lease.deposed(Epoch(2), &[Time(0); 2]).unwrap();
         lease.sent(&ctx(0, 0), &beat(1)).unwrap();
         assert!(lease.received(&ctx(0, 10), &grant(1), &[Time(10); 2]).is_err(), "granted afterwards");
+    }
+
+    #[test]
     fn a_suspended_server_holds_nothing_and_must_ask_anew() {
         let mut lease = Lease::new(2);
         lease.sent(&ctx(0, 0), &beat(1)).unwrap();
