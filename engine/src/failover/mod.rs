@@ -331,10 +331,10 @@ impl Server {
         }
         let from_agent = from.id.kind == NodeKind::Agent;
         match message {
-            Message::AreYouThere { nonce, question } if from_agent => {
-                if nonce == self.config.nonce && self.boot == Boot(0) {
-                    cx.send(&from, Message::IAmThere { question, register: self.introduction() });
-                }
+            Message::AreYouThere { nonce, question }
+                if from_agent && nonce == self.config.nonce && self.boot == Boot(0) =>
+            {
+                cx.send(&from, Message::IAmThere { question, register: self.introduction() });
             }
             Message::Registered(registered) if from_agent => self.registered(cx, &from, registered),
             Message::RegisterRefused { nonce, reason } if from_agent => self.register_refused(cx, nonce, reason),
