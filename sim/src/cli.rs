@@ -2,6 +2,7 @@
 //!
 //! Exit code 1: an invariant is violated; 2: the input is wrong, told in one line. No file that exists is overwritten.
 
+use crate::explore::command;
 use crate::prove;
 use crate::run::{Driver, Outcome, run};
 use crate::scenario::Scenario;
@@ -17,11 +18,13 @@ usage: cargo sim run      --seed N | --scenario FILE [--driver loop|madsim] [--q
        cargo sim sweep    [--from N] [--count N] [--seconds N] [--driver loop|madsim] [--jobs N]
        cargo sim scenario --seed N
        cargo sim prove    [--bug NAME[,NAME]] [--seeds MAX] [--ranges N] [--jobs N]
+       cargo sim explore  [--agents N] [--time-ms N] [--crashes N] [--bug NAME] [and more: `cargo sim explore help`]
 
 run       prints the trace; exit code 1 if an invariant is violated
 sweep     runs many seeds on all cores, keeps quiet about those that are fine, and tells which marked paths were taken
 scenario  prints a seed's scenario, to be edited and given to `run`
-prove     shows how soon each planted bug is found; `run --bug NAME` runs an engine with one";
+prove     shows how soon each planted bug is found; `run --bug NAME` runs an engine with one
+explore   goes through every history of a small deployment within bounds";
 
 /// What stands on the command line after the verb; every option has a value but [`FLAGS`].
 #[derive(Debug)]
@@ -99,11 +102,14 @@ pub fn driver_flag(driver: Driver) -> &'static str {
 
 pub fn main(words: &[String]) -> ExitCode {
     let result = match words.first().map(String::as_str) {
-        Some("prove" | "run") if prove::is_needed(words) && !prove::BUILT_IN => prove::build_and_run(words),
+        Some("prove" | "run" | "explore") if prove::is_needed(words) && !prove::BUILT_IN => prove::build_and_run(words),
         Some("prove") => prove::prove(&words[1..]),
         Some("run") => run_one(&words[1..]),
         Some("sweep") => sweep(&words[1..]),
         Some("scenario") => print_scenario(&words[1..]),
+        Some("explore") => {
+            command::run(&words[1..]).map(|fine| if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -13,6 +13,7 @@
 //! | [`trace`]         | one line for each thing that happens, and a running hash                   |
 //! | [`driver_loop`]   | a plain event loop: fast, for sweeps                                       |
 //! | [`driver_madsim`] | the same world as a madsim cluster, each node with a task of its own       |
+//! | [`explore`]       | every history of a small deployment, within bounds                         |
 //! | [`run`]           | a run from scenario to outcome                                             |
 //! | [`cli`] [`sweep`] | `cargo sim`                                                                |
 //! | [`prove`]         | how soon the simulator finds each planted bug                              |
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod clock;
 pub mod driver_loop;
 pub mod driver_madsim;
+pub mod explore;
 pub mod faults;
 pub mod model;
 pub mod net;

@@ -79,6 +79,15 @@ pub fn run(scenario: &Scenario, driver: Driver, sink: Option<Box<dyn Write + Sen
     outcome
 }
 
+/// Does something that may panic; what the panic said, if it did.
+pub(crate) fn caught<R>(act: impl FnOnce() -> R) -> Result<R, String> {
+    listen();
+    RUNNING.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(act));
+    RUNNING.set(false);
+    result.map_err(|_| panic_text())
+}
+
 fn panic_text() -> String {
     PANIC.take().unwrap_or_else(|| "a panic without words".into())
 }
