@@ -124,7 +124,7 @@ impl Cluster {
         let (nodes, servers) = (setup.names.len(), setup.names.len() - setup.agents);
         let mut cluster = Cluster {
             at: At(0),
-            machines: vec![Part::new(Machine::new()); nodes],
+            machines: vec![Part::new(Machine::bare()); nodes],
             ready: VecDeque::new(),
             held: Vec::new(),
             actor: None,
@@ -388,7 +388,7 @@ impl Cluster {
             }
             Deed::Begins(item) => self.ready.push_back(item.clone()),
             Deed::Notes(event) => self.notes(node, event),
-            Deed::Performs(op, result) => self.performs(node, op, result),
+            Deed::Performs(what) => self.performs(node, &what.0, &what.1),
             Deed::Replies { operation, status, error } => self.replies(node, *operation, *status, *error),
             Deed::Ends => {
                 let internal = |item: &Part<Item>| item.is_internal() && item.target() == node;
@@ -523,6 +523,7 @@ impl Cluster {
 }
 
 /// Equal parts of different states are kept once.
+#[derive(Default)]
 pub struct Pools {
     machines: Pool<Machine>,
     items: Pool<Item>,
@@ -534,18 +535,6 @@ pub struct Pools {
 }
 
 impl Pools {
-    pub fn new() -> Pools {
-        Pools {
-            machines: Pool::new(),
-            items: Pool::new(),
-            agencies: Pool::new(),
-            grants: Pool::new(),
-            leases: Pool::new(),
-            replications: Pool::new(),
-            clients: Pool::new(),
-        }
-    }
-
     pub fn share(&mut self, cluster: &mut Cluster) {
         cluster.machines.iter_mut().for_each(|part| self.machines.share(part));
         cluster.ready.iter_mut().chain(&mut cluster.held).for_each(|part| self.items.share(part));
@@ -554,11 +543,5 @@ impl Pools {
         self.leases.share(&mut cluster.lease);
         self.replications.share(&mut cluster.replication);
         self.clients.share(&mut cluster.clients);
-    }
-}
-
-impl Default for Pools {
-    fn default() -> Pools {
-        Pools::new()
     }
 }

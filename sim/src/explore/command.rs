@@ -37,12 +37,12 @@ pub fn run(words: &[String]) -> Result<bool, String> {
 fn parse(words: &[String]) -> Result<(Settings, Option<&'static Planted>), String> {
     let mut options = Options::parse(words)?;
     let bug = options.bug()?;
-    let mut settings = Settings::default();
-    settings.start = match options.text("from").as_deref() {
+    let start = match options.text("from").as_deref() {
         None | Some("formed") => Start::Formed,
         Some("boot") => Start::Boot,
         Some(other) => return Err(format!("--from is '{other}', but must be formed or boot")),
     };
+    let mut settings = Settings { start, ..Settings::default() };
     let mut number = |name: &str, low: u64, high: u64| match options.number(name)? {
         Some(number) if !(low..=high).contains(&number) => {
             Err(format!("--{name} is {number}, but must lie in {low}..={high}"))
@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn options_are_read_and_mistakes_named() {
-        let (settings, _) = parse(&words("--agents 3 --from boot --time-ms 50 --crashes 2 --faults 2 --seconds 7")).unwrap();
+        let (settings, _) =
+            parse(&words("--agents 3 --from boot --time-ms 50 --crashes 2 --faults 2 --seconds 7")).unwrap();
         assert_eq!((settings.agents, settings.start), (3, Start::Boot));
         assert_eq!(settings.bounds.of(Kind::Crashes), 2);
         assert_eq!((settings.span, settings.time_max), (Duration::from_millis(50), Duration::from_secs(7)));

@@ -109,7 +109,7 @@ pub enum Deed {
     /// Something of its own that takes its time.
     Begins(Part<Item>),
     Notes(Event),
-    Performs(Op, OpResult),
+    Performs(Box<(Op, OpResult)>),
     Replies {
         operation: Option<u64>,
         status: u16,
@@ -120,7 +120,8 @@ pub enum Deed {
 }
 
 impl Machine {
-    pub fn new() -> Machine {
+    /// With an empty disk.
+    pub fn bare() -> Machine {
         Machine {
             id: None,
             store: Part::new(MemStore::new()),
@@ -194,7 +195,7 @@ impl Machine {
                     Ok(snapshot) => exec::read(what.clone(), &*snapshot),
                     Err(error) => OpResult::Failed(error),
                 };
-                deeds.push(Deed::Performs(what.clone(), result.clone()));
+                deeds.push(Deed::Performs(Box::new((what.clone(), result.clone()))));
                 self.step(setup, node, now, Input::Done { op: *op, result }, deeds);
             }
         }
@@ -211,7 +212,9 @@ impl Machine {
             store.sync();
             results
         });
-        deeds.extend(ops.into_iter().zip(&results).map(|(op, (_, result))| Deed::Performs(op, result.clone())));
+        deeds.extend(
+            ops.into_iter().zip(&results).map(|(op, (_, result))| Deed::Performs(Box::new((op, result.clone())))),
+        );
         results
     }
 

@@ -153,21 +153,22 @@ pub struct Pool<T> {
     sweep_at: usize,
 }
 
-impl<T: Hash> Pool<T> {
-    pub fn new() -> Pool<T> {
-        Pool { parts: ByPrint::default(), sweep_at: 10_000 }
-    }
+/// Below this many, unused parts are not looked for.
+const SWEEP_MIN: usize = 10_000;
 
+impl<T> Default for Pool<T> {
+    fn default() -> Pool<T> {
+        Pool { parts: ByPrint::default(), sweep_at: SWEEP_MIN }
+    }
+}
+
+impl<T: Hash> Pool<T> {
     pub fn share(&mut self, part: &mut Part<T>) {
         *part = self.parts.entry(part.print()).or_insert_with(|| part.clone()).clone();
         if self.parts.len() >= self.sweep_at {
             self.parts.retain(|_, part| Arc::strong_count(&part.0) > 1);
-            self.sweep_at = (self.parts.len() * 2).max(10_000);
+            self.sweep_at = (self.parts.len() * 2).max(SWEEP_MIN);
         }
-    }
-
-    pub fn len(&self) -> usize {
-        self.parts.len()
     }
 }
 
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn equal_parts_are_shared_and_unused_ones_forgotten() {
-        let mut pool = Pool::new();
+        let mut pool = Pool::default();
         let (mut one, mut other) = (Part::new(7u64), Part::new(7u64));
         pool.share(&mut one);
         pool.share(&mut other);
@@ -199,6 +200,6 @@ mod tests {
         for n in 0..20_000u64 {
             pool.share(&mut Part::new(n));
         }
-        assert!(pool.len() <= 10_000, "{}", pool.len());
+        assert!(pool.parts.len() <= SWEEP_MIN, "{}", pool.parts.len());
     }
 }

@@ -134,7 +134,7 @@ pub fn explore(settings: &Settings, mut progress: impl FnMut(&Report)) -> Result
     let began = Instant::now();
     let mut memo = Memo::default();
     let (start, limits) = start(settings, &mut memo)?;
-    let mut pools = Pools::new();
+    let mut pools = Pools::default();
     let mut seen = Seen::default();
     let mut ways: Vec<(u32, Choice)> = vec![(0, Choice::Next)];
     let mut frontier = VecDeque::new();
@@ -286,5 +286,5 @@ fn replay(settings: &Settings, steps: &[Choice]) -> Result<Vec<String>, String> 
 fn resident_mb() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let resident = pages.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok());
-    resident.map_or(0, |pages| pages * 4096 >> 20)
+    resident.map_or(0, |pages| pages / 256)
 }
