@@ -438,23 +438,22 @@ impl Cluster {
             let verdict = self.lease.change(|lease| lease.deposed(*epoch, &locals));
             self.hold(verdict);
         }
-        if let Event::Elected { epoch, server, .. } = event {
-            self.elected(*epoch, *server);
-        }
-        if matches!(event, Event::Elected { .. } | Event::EpochBegun { .. }) {
-            let verdict = self.lease.change(|lease| lease.noted(&ctx, event));
+        if let Event::Elected { epoch, server, boot } = event {
+            self.elected(*epoch, *server, *boot);
+            let verdict = self.lease.change(|lease| lease.noted(event));
             self.hold(verdict);
         }
     }
 
     /// The choice is judged by what the agent that decided had heard when it decided.
-    fn elected(&mut self, epoch: Epoch, server: NodeId) {
+    fn elected(&mut self, epoch: Epoch, server: NodeId, boot: Boot) {
         let servers = &self.machines[self.setup.agents..];
         let Some(chosen) = servers.iter().position(|m| m.id == Some(server)) else { return };
         let Some(by) = self.agency.chose(epoch, server) else { return };
         if self.lease.leader_of(epoch).is_none() {
             let boots: Vec<Option<Boot>> = servers.iter().map(|m| m.process.as_ref().and_then(|p| p.boot)).collect();
-            let verdict = self.replication.elected(epoch, chosen, by, &boots);
+            let written = !self.clients.acknowledged.is_empty();
+            let verdict = self.replication.elected(epoch, (chosen, boot), by, &boots, written);
             self.hold(verdict);
         }
     }
@@ -464,12 +463,17 @@ impl Cluster {
             self.tell(node, format_args!("disk {}", cut(&format!("{:?}", Brief(op, result)))));
         }
         let ctx = self.ctx(node);
-        let verdict = match op {
-            Op::Persist(persist) => self.agency.change(|agency| agency.persisted(&ctx, persist)),
-            Op::Locate { .. } | Op::Compare(_) | Op::ReadLog { .. } => Ok(()),
+        let verdict = match (op, result) {
+            (Op::Persist(persist), _) => self.agency.change(|agency| agency.persisted(&ctx, persist)),
+            // They tell the checkers nothing.
+            (_, OpResult::Located(_) | OpResult::Compared { .. } | OpResult::Log { .. }) => Ok(()),
             _ => self.replication.change(|replication| replication.performed(&ctx, op, result, None)),
         };
         self.hold(verdict);
+        if let (Op::BeginEpoch { epoch, .. }, OpResult::Began { .. }) = (op, result) {
+            let verdict = self.lease.change(|lease| lease.began(&ctx, *epoch));
+            self.hold(verdict);
+        }
         if let Op::Undo { .. } = op {
             let verdict = self.is_kept(node);
             self.hold(verdict);
