@@ -7,7 +7,7 @@
 use super::{Ctx, Verdict, broken};
 use std::collections::BTreeMap;
 use tanist_engine::io::Event;
-use tanist_engine::message::raft::{Body, Raft};
+use tanist_engine::message::raft::{Body, Consensus, Raft};
 use tanist_engine::message::{Envelope, Message};
 use tanist_engine::types::{Boot, Epoch, NodeId, Term};
 
@@ -32,6 +32,8 @@ struct Desk {
     /// It has applied an entry of the term that it leads.
     settled: bool,
     applied: u64,
+    /// The end of the snapshot that was last offered to it.
+    offered: u64,
     lead: Lead,
     /// In which event each renewal first arrived, by process and number.
     renewals: BTreeMap<(NodeId, Boot), BTreeMap<u64, u64>>,
@@ -83,7 +85,8 @@ impl Grants {
             }
             Event::FollowsAgent { .. } | Event::Campaigns { .. } => desk.leads = None,
             Event::Applied { index, term, .. } => {
-                if *index != desk.applied + 1 {
+                // A snapshot that is a single entry further may hold an election, too.
+                if *index != desk.applied + 1 || *index == desk.offered {
                     desk.lead = Lead::Unknown;
                 }
                 desk.applied = *index;
@@ -107,6 +110,9 @@ impl Grants {
                 if renewals.len() > RENEWALS_MAX {
                     renewals.pop_first();
                 }
+            }
+            (Message::Raft(Raft::Consensus(Consensus { body: Body::Snapshot { index, .. }, .. })), _) => {
+                desk.offered = *index;
             }
             (_, Some((term, event))) if desk.leads == Some(term) => {
                 let latest = desk.answered.entry(from).or_default();
@@ -148,7 +154,6 @@ impl Grants {
 mod tests {
     use super::*;
     use crate::clock::At;
-    use tanist_engine::message::raft::Consensus;
     use tanist_engine::message::*;
     use tanist_engine::types::*;
 
@@ -204,6 +209,16 @@ mod tests {
         grants.received(&ctx(arrived, 0), &reply(1, term, 7));
     }
 
+    /// Agent 0 takes in a snapshot of one entry.
+    fn told_snapshot(grants: &mut Grants) {
+        applied(grants, 1);
+        let (index, index_term, piece) = (2, Term(1), Default::default());
+        let body = Body::Snapshot { index, index_term, total: 0, offset: 0, piece, round: 1 };
+        let message = Message::Raft(Raft::Consensus(Consensus { disk: StoreId(1), term: Term(1), body }));
+        grants.received(&ctx(3, 0), &envelope(id(NodeKind::Agent, 1), id(NodeKind::Agent, 0), message));
+        grants.noted(&ctx(3, 0), &Event::Applied { index: 2, term: Term(1), digest: 0 });
+    }
+
     #[test]
     fn a_grant_needs_a_renewal_a_majority_since_and_an_entry_of_its_own_term() {
         let told = |own_term: u64, sent: u64, answer_term: u64| {
@@ -228,6 +243,13 @@ mod tests {
         };
         assert!(granted(deposed, 1).unwrap_err().1.contains("does not own"));
         assert!(granted(|grants| applied(grants, 2), 2).unwrap_err().1.contains("does not own"), "another process");
+        // What a snapshot holds is not known, not even if it is only one entry further.
+        let snapshot = |grants: &mut Grants| {
+            told_snapshot(grants);
+            grants.noted(&ctx(4, 0), &Event::LeadsAgency { term: Term(2) });
+            grants.noted(&ctx(5, 0), &Event::Applied { index: 3, term: Term(2), digest: 0 });
+        };
+        assert!(granted(snapshot, 2).unwrap_err().1.contains("did not ask"));
         let follows = |grants: &mut Grants| grants.noted(&ctx(3, 0), &Event::Campaigns { term: Term(3), pre: false });
         assert!(granted(follows, 1).unwrap_err().1.contains("without leading"));
     }
