@@ -1,5 +1,6 @@
 //! A small HTTP client for the commands that talk to nodes: one request, one connection, bounded in time and size.
 
+use crate::net::{Network, Tcp};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
@@ -7,7 +8,6 @@ use serde_json::Value;
 use std::time::Duration;
 use tanist_engine::auth;
 use tanist_engine::types::{Auth, Endpoint};
-use tokio::net::TcpStream;
 
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -36,14 +36,21 @@ impl Answer {
 
 /// Talks to nodes with the deployment's token, if there is a secret.
 #[derive(Clone, Debug, Default)]
-pub struct Client {
+pub struct Client<N = Tcp> {
+    network: N,
     authorization: Option<String>,
 }
 
 impl Client {
     pub fn new(secrets: Vec<Vec<u8>>) -> Client {
+        Client::over(Tcp, secrets)
+    }
+}
+
+impl<N: Network> Client<N> {
+    pub fn over(network: N, secrets: Vec<Vec<u8>>) -> Client<N> {
         let auth = Auth { enabled: !secrets.is_empty(), secrets, ..Auth::default() };
-        Client { authorization: auth::superuser_token(&auth).map(|token| format!("bearer {token}")) }
+        Client { network, authorization: auth::superuser_token(&auth).map(|token| format!("bearer {token}")) }
     }
 
     pub async fn get(&self, to: &Endpoint, path: &str, patience: Duration) -> Result<Answer, String> {
@@ -104,8 +111,7 @@ impl Client {
 
     async fn exchange(&self, method: &str, to: &Endpoint, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         let text = |e: hyper::Error| e.to_string();
-        let stream = TcpStream::connect(to.authority()).await.map_err(|e| e.to_string())?;
-        let _ = stream.set_nodelay(true);
+        let stream = self.network.connect(to.authority()).await.map_err(|e| e.to_string())?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
         let connection = tokio::spawn(connection);

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tanist_engine::types::{Now, Time};
 
+/// How whoever needs the time comes by it; a simulated network has a clock of its own.
+pub type Clock = fn() -> Now;
+
 static LATEST: AtomicU64 = AtomicU64::new(0);
 
 /// The steady clock.

@@ -5,18 +5,22 @@
 //! Contract with the engine: see `tanist_engine::io`. The view is published before the outputs of a step are carried
 //! out, so that whoever learns of a release finds the gate closed already (R12).
 
+use crate::clock::Clock;
+use crate::log;
+use crate::net::{Network, Tcp};
 use crate::peer::{Peers, Permit};
-use crate::{clock, log};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tanist_engine::http::{Request, Response};
 use tanist_engine::io::{Input, Op, OpId, OpResult, Output, RequestId, View};
 use tanist_engine::message::Envelope;
 use tanist_engine::node::Node;
+use tanist_engine::types::Now;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// What reaches the loop.
 pub enum Event {
@@ -49,61 +53,90 @@ impl Views {
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 
 /// See the module's documentation.
-pub struct Driver {
+pub struct Driver<N = Tcp> {
     pub node: Node,
     pub inbox: Receiver<Event>,
     pub writer: Sender<(OpId, Op)>,
     pub readers: Sender<(OpId, Op)>,
-    pub peers: Peers,
+    pub peers: Peers<N>,
     pub views: Arc<Views>,
     /// How long the latest request waited for the loop, in microseconds.
     pub queue_time_us: Arc<AtomicU64>,
+    pub clock: Clock,
+    pub state: State,
 }
 
-impl Driver {
+/// What the loop keeps from one turn to the next.
+#[derive(Default)]
+pub struct State {
+    waiting: HashMap<u64, oneshot::Sender<Response>>,
+    requests: u64,
+    published: Option<Arc<View>>,
+    out: Vec<Output>,
+}
+
+impl<N: Network> Driver<N> {
     /// Until the node has stopped.
     pub fn run(mut self) {
-        let mut waiting: HashMap<u64, oneshot::Sender<Response>> = HashMap::new();
-        let mut requests = 0_u64;
-        let mut out = Vec::new();
-        let mut published: Option<Arc<View>> = None;
-        self.publish(&mut published);
+        self.publish();
         loop {
-            let now = clock::now();
-            if self.node.deadline().is_some_and(|wake| wake.at <= now.time) {
-                self.node.step(now, Input::Timer, &mut out);
-                self.publish(&mut published);
-                if self.carry_out(&mut out, &mut waiting) {
-                    return;
-                }
+            if self.timer() {
+                return;
             }
             // After a timer, one event: neither can starve the other.
-            let wait = match self.node.deadline() {
-                Some(wake) => wake.at.since(clock::time()).min(SLEEP_MAX),
-                None => SLEEP_MAX,
+            let stopped = match self.inbox.recv_timeout(self.patience()) {
+                Ok(event) => self.take(event),
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
             };
-            let input = match self.inbox.recv_timeout(wait) {
-                Ok(Event::Peer(envelope, _permit)) => Input::Message(envelope),
-                Ok(Event::Done(op, result)) => Input::Done { op, result },
-                Ok(Event::Stop) => Input::Stop,
-                Ok(Event::Request { request, reply, since }) => {
-                    self.queue_time_us.store(since.elapsed().as_micros() as u64, Ordering::Relaxed);
-                    requests += 1;
-                    waiting.insert(requests, reply);
-                    Input::Request { id: RequestId(requests), request }
-                }
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            self.node.step(clock::now(), input, &mut out);
-            self.publish(&mut published);
-            if self.carry_out(&mut out, &mut waiting) {
+            if stopped {
                 return;
             }
         }
     }
 
-    fn publish(&self, published: &mut Option<Arc<View>>) {
+    /// Steps the node if its deadline has come; true once it has stopped.
+    pub fn timer(&mut self) -> bool {
+        let now = (self.clock)();
+        let due = self.node.deadline().is_some_and(|wake| wake.at <= now.time);
+        due && self.step(now, Input::Timer)
+    }
+
+    /// How long the next event may be waited for.
+    pub fn patience(&self) -> Duration {
+        match self.node.deadline() {
+            Some(wake) => wake.at.since((self.clock)().time).min(SLEEP_MAX),
+            None => SLEEP_MAX,
+        }
+    }
+
+    /// Steps the node with what has come; true once it has stopped.
+    pub fn take(&mut self, event: Event) -> bool {
+        let input = match event {
+            Event::Peer(envelope, _permit) => Input::Message(envelope),
+            Event::Done(op, result) => Input::Done { op, result },
+            Event::Stop => Input::Stop,
+            Event::Request { request, reply, since } => {
+                self.queue_time_us.store(since.elapsed().as_micros() as u64, Ordering::Relaxed);
+                self.state.requests += 1;
+                self.state.waiting.insert(self.state.requests, reply);
+                Input::Request { id: RequestId(self.state.requests), request }
+            }
+        };
+        self.step((self.clock)(), input)
+    }
+
+    fn step(&mut self, now: Now, input: Input) -> bool {
+        let mut out = std::mem::take(&mut self.state.out);
+        self.node.step(now, input, &mut out);
+        self.publish();
+        let stopped = self.carry_out(&mut out);
+        self.state.out = out;
+        stopped
+    }
+
+    pub fn publish(&mut self) {
+        let published = &mut self.state.published;
         if let Some(view) = self.node.view()
             && !published.as_ref().is_some_and(|p| Arc::ptr_eq(p, view))
         {
@@ -113,14 +146,14 @@ impl Driver {
     }
 
     /// True once the node has stopped.
-    fn carry_out(&self, out: &mut Vec<Output>, waiting: &mut HashMap<u64, oneshot::Sender<Response>>) -> bool {
+    fn carry_out(&mut self, out: &mut Vec<Output>) -> bool {
         let mut stopped = false;
         for output in out.drain(..) {
             match output {
                 Output::Send { to, envelope } => self.peers.send(&to, &envelope),
                 Output::Reply { id, response } => {
                     // A client that has gone away is no longer interested.
-                    let reply = waiting.remove(&id.0).expect("each request is answered once");
+                    let reply = self.state.waiting.remove(&id.0).expect("each request is answered once");
                     let _ = reply.send(response);
                 }
                 Output::Start { op, what } => {

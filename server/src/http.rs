@@ -6,11 +6,13 @@
 
 mod progress;
 
+use crate::clock::Clock;
 use crate::driver::{Event, Views};
+use crate::exit;
 use crate::log::Seldom;
+use crate::net::Network;
 use crate::peer::{self, Receiving};
 use crate::storage::HeedStore;
-use crate::{clock, exit};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -23,7 +25,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tanist_engine::auth;
 use tanist_engine::db::store::{Store, StoreError};
 use tanist_engine::errors;
@@ -32,9 +34,9 @@ use tanist_engine::gate::{self, Admission};
 use tanist_engine::http::{ContentType, Method, Request, Response};
 use tanist_engine::io::{Op, OpResult, Ran, Run};
 use tanist_engine::types::{Auth, Limits, Rng};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 type WireResponse = hyper::Response<Full<Bytes>>;
 
@@ -83,14 +85,15 @@ pub struct Port {
     pub queue_time_us: Arc<AtomicU64>,
     /// Seeds for the requests: unlike one another, and unlike another process's.
     pub seed: AtomicU64,
+    pub clock: Clock,
 }
 
 /// Accepts until `stop` says so, then lets open connections end.
-pub async fn serve(port: Arc<Port>, listeners: Vec<TcpListener>, stop: watch::Receiver<bool>) {
+pub async fn serve<N: Network>(port: Arc<Port>, listeners: Vec<N::Listener>, stop: watch::Receiver<bool>) {
     // Every task holds a sender; when the last is gone, so is the last connection.
     let (open, mut all_closed) = tokio::sync::mpsc::channel::<Infallible>(1);
     for listener in listeners {
-        tokio::spawn(accept(port.clone(), listener, stop.clone(), open.clone()));
+        tokio::spawn(accept::<N>(port.clone(), listener, stop.clone(), open.clone()));
     }
     drop(open);
     let mut stopping = stop;
@@ -106,15 +109,16 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 
 type Open = tokio::sync::mpsc::Sender<Infallible>;
 
-async fn accept(port: Arc<Port>, listener: TcpListener, mut stop: watch::Receiver<bool>, open: Open) {
+async fn accept<N: Network>(port: Arc<Port>, mut listener: N::Listener, mut stop: watch::Receiver<bool>, open: Open) {
     let (crowded, refused) = (Seldom::default(), Seldom::default());
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = told(&mut stop) => return,
+            accepted = N::accept(&mut listener) => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let place = Place::take(port.clone());
                 if place.before >= port.connections_max && crowded.due() {
                     let max = port.connections_max;
@@ -125,7 +129,7 @@ async fn accept(port: Arc<Port>, listener: TcpListener, mut stop: watch::Receive
                 }
                 let (stop, open) = (stop.clone(), open.clone());
                 tokio::spawn(async move {
-                    connection(place, stream, stop).await;
+                    connection::<N>(place, stream, stop).await;
                     drop(open);
                 });
             }
@@ -159,7 +163,7 @@ impl Drop for Place {
     }
 }
 
-async fn connection(place: Place, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+async fn connection<N: Network>(place: Place, mut stream: N::Stream, mut stop: watch::Receiver<bool>) {
     let port = place.port.clone();
     let mut patience = port.patience;
     let crowded = place.before >= port.connections_max;
@@ -167,13 +171,11 @@ async fn connection(place: Place, stream: TcpStream, mut stop: watch::Receiver<b
         patience.head = patience.head.min(CROWDED_PATIENCE);
         patience.piece = patience.piece.min(CROWDED_PATIENCE);
     }
-    let _ = stream.set_nodelay(true);
-    let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
-    let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, Duration::from_secs(30));
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, patience.piece.as_millis() as u32);
+    let _ = N::set_user_timeout(&stream, patience.piece);
     let begun = tokio::select! {
-        begun = timeout(patience.piece, speaks_http2(&stream)) => begun,
+        biased;
         () = told(&mut stop) => return,
+        begun = timeout(patience.piece, speaks_http2::<N>(&mut stream)) => begun,
     };
     let Ok(Some(http2)) = begun else { return };
     let progress = Progress::begun();
@@ -200,6 +202,7 @@ async fn connection(place: Place, stream: TcpStream, mut stop: watch::Receiver<b
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         tokio::select! {
+            biased;
             ended = connection.as_mut() => ended,
             () = told(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
@@ -215,6 +218,7 @@ async fn connection(place: Place, stream: TcpStream, mut stop: watch::Receiver<b
             .with_upgrades();
         let mut connection = pin!(connection);
         tokio::select! {
+            biased;
             ended = connection.as_mut() => ended,
             () = progress.too_slow(patience.head) => return tracing::debug!("a header came too slowly"),
             () = told(&mut stop) => {
@@ -229,11 +233,11 @@ async fn connection(place: Place, stream: TcpStream, mut stop: watch::Receiver<b
 }
 
 /// Whether the connection begins with HTTP/2's preface; `None` if it ends before it has begun.
-async fn speaks_http2(stream: &TcpStream) -> Option<bool> {
+async fn speaks_http2<N: Network>(stream: &mut N::Stream) -> Option<bool> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
     let mut begin = [0_u8; PREFACE.len()];
     loop {
-        let seen = stream.peek(&mut begin).await.ok()?;
+        let seen = N::peek(stream, &mut begin).await.ok()?;
         match &begin[..seen] {
             [] => return None,
             whole if whole == PREFACE => return Some(true),
@@ -321,7 +325,7 @@ impl Port {
         }
         let Some(view) = self.views.load() else { return self.through_loop(request).await };
         let seed = Rng::new(self.seed.fetch_add(1, Ordering::Relaxed)).next_u64();
-        match gate::admit(&view, request, clock::now(), seed) {
+        match gate::admit(&view, request, (self.clock)(), seed) {
             Admission::Refuse(response) => response,
             Admission::Run(run) if run.writes => self.through_loop(run.request).await,
             Admission::Run(run) => self.read(run).await,
@@ -338,7 +342,7 @@ impl Port {
             Err(e) => OpResult::Failed(e),
         };
         let small = request.raw_path().contains("/_api/document/") || request.raw_path().ends_with("/_api/version");
-        let response = match if small { perform() } else { tokio::task::block_in_place(perform) } {
+        let response = match if small { perform() } else { aside(perform) } {
             // What the store alone can't answer is the loop's.
             OpResult::Ran(Ran { then: Some(_), .. }) => return self.through_loop(request).await,
             OpResult::Ran(ran) => ran.response,
@@ -351,7 +355,7 @@ impl Port {
             other => unreachable!("a run ends as a run, not as {other:?}"),
         };
         let view = self.views.load().expect("a view, once published, stays");
-        gate::confirm(ticket, response, &view, clock::now())
+        gate::confirm(ticket, response, &view, (self.clock)())
     }
 
     async fn through_loop(&self, request: Request) -> Response {
@@ -367,7 +371,7 @@ impl Port {
     fn upgrade(&self, wire: &mut hyper::Request<Incoming>) -> WireResponse {
         let text = |name: HeaderName| wire.headers().get(name).and_then(|value| value.to_str().ok());
         let authorization = text(hyper::header::AUTHORIZATION);
-        if !auth::verify_superuser(&self.auth, authorization, clock::now().wall_ms) {
+        if !auth::verify_superuser(&self.auth, authorization, (self.clock)().wall_ms) {
             return self.to_wire(Response::error(401, 401, "only the deployment's own nodes may speak here"), false);
         }
         if text(UPGRADE) != Some(peer::PROTOCOL) {
@@ -421,6 +425,14 @@ pub fn to_wire(response: Response, head: bool, queue_time_us: u64) -> WireRespon
         }
     }
     wire
+}
+
+/// Does what takes long without holding up other connections, where the runtime has more than one thread.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => tokio::task::block_in_place(work),
+    }
 }
 
 /// Counts the requests that are not answered yet.

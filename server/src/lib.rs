@@ -1,7 +1,7 @@
 //! The server: what surrounds the engine on a real machine. Clocks, sockets, threads, the disk; no rules.
 //!
 //! `cli` → `options` → `process` starts one node: the loop (`driver`) owns it, `http` and `peer` bring it requests and
-//! messages, `writer` performs its operations on the `storage`. `starter` starts several of them.
+//! messages over the `net`, `writer` performs its operations on the `storage`. `starter` starts several of them.
 
 #[cfg(tanist_planted)]
 compile_error!("`--cfg tanist_planted` is for `cargo sim prove`; no server is built with planted bugs");
@@ -14,6 +14,7 @@ pub mod exit;
 pub mod http;
 pub mod known;
 pub mod log;
+pub mod net;
 pub mod options;
 pub mod peer;
 pub mod process;

@@ -8,6 +8,7 @@
 //! what was queued, and the loop never waits. Whoever needs an answer asks again.
 
 use crate::driver::Event;
+use crate::net::{Network, Tcp};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::mpsc::Sender;
@@ -15,8 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tanist_engine::message::{ENVELOPE_BYTES_MAX, Envelope};
 use tanist_engine::types::Endpoint;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -38,15 +38,16 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// A connection that nobody has used for so long is given up.
 const IDLE_MAX: Duration = Duration::from_secs(600);
 /// Unacknowledged data breaks a connection after so long: after a partition a new one is quicker than a retransmission.
-const USER_TIMEOUT_MS: u32 = 3000;
+const USER_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub type Permit = OwnedSemaphorePermit;
 
 /// Our side's connections to other nodes.
 #[derive(Clone)]
-pub struct Peers(Arc<Inner>);
+pub struct Peers<N = Tcp>(Arc<Inner<N>>);
 
-struct Inner {
+struct Inner<N> {
+    network: N,
     links: Mutex<HashMap<Endpoint, Arc<Link>>>,
     /// The `Authorization` header that opens the other side.
     token: Option<String>,
@@ -81,9 +82,9 @@ impl Queue {
     }
 }
 
-impl Peers {
-    pub fn new(token: Option<String>, runtime: Handle) -> Peers {
-        Peers(Arc::new(Inner { links: Mutex::default(), token, runtime }))
+impl<N: Network> Peers<N> {
+    pub fn new(network: N, token: Option<String>, runtime: Handle) -> Peers<N> {
+        Peers(Arc::new(Inner { network, links: Mutex::default(), token, runtime }))
     }
 
     /// Queues a message; never waits.
@@ -133,7 +134,7 @@ impl Link {
 }
 
 /// One peer's connection: made when there is something to say, made again when it breaks.
-async fn keep(peers: Peers, to: Endpoint, link: Arc<Link>) {
+async fn keep<N: Network>(peers: Peers<N>, to: Endpoint, link: Arc<Link>) {
     let mut backoff = BACKOFF_MIN;
     let mut reachable = true;
     loop {
@@ -144,7 +145,7 @@ async fn keep(peers: Peers, to: Endpoint, link: Arc<Link>) {
             }
             continue;
         }
-        let connected = timeout(CONNECT_TIMEOUT, connect(&to, peers.0.token.as_deref())).await;
+        let connected = timeout(CONNECT_TIMEOUT, connect(&peers.0.network, &to, peers.0.token.as_deref())).await;
         let problem = match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 if !reachable {
@@ -174,10 +175,9 @@ async fn keep(peers: Peers, to: Endpoint, link: Arc<Link>) {
 }
 
 /// Opens a connection and turns it from HTTP to frames.
-async fn connect(to: &Endpoint, token: Option<&str>) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(to.authority()).await?;
-    stream.set_nodelay(true)?;
-    rustix::net::sockopt::set_tcp_user_timeout(&stream, USER_TIMEOUT_MS)?;
+async fn connect<N: Network>(network: &N, to: &Endpoint, token: Option<&str>) -> io::Result<N::Stream> {
+    let mut stream = network.connect(to.authority()).await?;
+    N::set_user_timeout(&stream, USER_TIMEOUT)?;
     let authorization = token.map(|token| format!("Authorization: bearer {token}\r\n")).unwrap_or_default();
     let request = format!(
         "GET {PATH} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n{authorization}\r\n",
@@ -202,8 +202,8 @@ async fn connect(to: &Endpoint, token: Option<&str>) -> io::Result<TcpStream> {
 }
 
 /// Sends frames until the connection breaks or nothing is to be said for a long while.
-async fn pump(mut stream: TcpStream, first: VecDeque<Vec<u8>>, link: &Link) -> io::Result<()> {
-    let (mut reading, mut writing) = stream.split();
+async fn pump(stream: impl AsyncRead + AsyncWrite + Unpin, first: VecDeque<Vec<u8>>, link: &Link) -> io::Result<()> {
+    let (mut reading, mut writing) = tokio::io::split(stream);
     let mut frames = first;
     let mut answer = [0_u8; 1];
     loop {
@@ -211,12 +211,14 @@ async fn pump(mut stream: TcpStream, first: VecDeque<Vec<u8>>, link: &Link) -> i
         timeout(WRITE_TIMEOUT, writing.write_all(&buffer)).await.map_err(|_| io::ErrorKind::TimedOut)??;
         drop(buffer);
         tokio::select! {
-            next = link.next() => frames = next,
+            // The end comes first: what is queued then goes out on the next connection.
+            biased;
             // Nothing is ever sent back: whatever comes is the end.
             read = reading.read(&mut answer) => {
                 read?;
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
+            next = link.next() => frames = next,
         }
         if frames.is_empty() {
             return Ok(());

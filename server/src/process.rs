@@ -1,8 +1,9 @@
 //! One node, from start to stop: takes the port and the directory, starts the threads, waits for the end.
 
-use crate::driver::{Driver, Event, Views};
+use crate::driver::{Driver, Event, State, Views};
 use crate::exit::{Code, Exit};
 use crate::http::{Patience, Port};
+use crate::net::Tcp;
 use crate::options::{self, Kind};
 use crate::peer::{Peers, Receiving};
 use crate::storage::{self, HeedStore, OpenFailure};
@@ -83,9 +84,11 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         inbox: events,
         writer: writes,
         readers: reads,
-        peers: Peers::new(token, runtime.handle().clone()),
+        peers: Peers::new(Tcp, token, runtime.handle().clone()),
         views: views.clone(),
         queue_time_us: queue_time_us.clone(),
+        clock: clock::now,
+        state: State::default(),
     };
     let (stopped_sender, mut stopped) = watch::channel(false);
     let looping = spawn("loop", move || {
@@ -110,11 +113,12 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         pending: AtomicUsize::new(0),
         queue_time_us,
         seed: AtomicU64::new(seed()),
+        clock: clock::now,
     });
     runtime.block_on(async {
         let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<Result<Vec<_>, _>>();
         let listeners = listeners.map_err(|e| Exit::failed(format!("can't listen: {e}")))?;
-        let serving = tokio::spawn(http::serve(port, listeners, stopped.clone()));
+        let serving = tokio::spawn(http::serve::<Tcp>(port, listeners, stopped.clone()));
         wait_for_stop(&inbox, &mut stopped).await?;
         let _ = serving.await;
         Ok::<_, Exit>(())

@@ -19,18 +19,7 @@ const BATCH_BYTES_MAX: usize = 32 << 20;
 /// Performs ops that write until the loop is gone.
 pub fn write(ops: Receiver<(OpId, Op)>, mut store: HeedStore, inbox: Sender<Event>) {
     while let Ok(first) = ops.recv() {
-        let mut bytes = size(&first.1);
-        let mut batch = vec![first];
-        while batch.len() < BATCH_OPS_MAX && bytes < BATCH_BYTES_MAX {
-            let Ok(next) = ops.try_recv() else { break };
-            bytes += size(&next.1);
-            batch.push(next);
-        }
-        let started = batch.len();
-        let results = exec::perform(batch, &mut store);
-        assert_eq!(results.len(), started, "each op ends once");
-        for (op, result) in results {
-            leave_if_broken(&result);
+        for (op, result) in commit(first, &ops, &mut store) {
             if inbox.send(Event::Done(op, result)).is_err() {
                 return;
             }
@@ -38,18 +27,38 @@ pub fn write(ops: Receiver<(OpId, Op)>, mut store: HeedStore, inbox: Sender<Even
     }
 }
 
+/// Performs an op and those that are queued behind it, by one commit; returns what each came to once it is durable.
+pub fn commit(first: (OpId, Op), ops: &Receiver<(OpId, Op)>, store: &mut HeedStore) -> Vec<(OpId, OpResult)> {
+    let mut bytes = size(&first.1);
+    let mut batch = vec![first];
+    while batch.len() < BATCH_OPS_MAX && bytes < BATCH_BYTES_MAX {
+        let Ok(next) = ops.try_recv() else { break };
+        bytes += size(&next.1);
+        batch.push(next);
+    }
+    let started = batch.len();
+    let results = exec::perform(batch, store);
+    assert_eq!(results.len(), started, "each op ends once");
+    results.iter().for_each(|(_, result)| leave_if_broken(result));
+    results
+}
+
 /// Performs ops that only read, each on a snapshot of its own.
 pub fn read(ops: Arc<Mutex<Receiver<(OpId, Op)>>>, store: HeedStore, inbox: Sender<Event>) {
     loop {
         let next = ops.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((op, what)) = next else { return };
-        let result = match store.snapshot() {
-            Ok(snapshot) => exec::read(what, &*snapshot),
-            Err(e) => OpResult::Failed(e),
-        };
-        if inbox.send(Event::Done(op, result)).is_err() {
+        if inbox.send(Event::Done(op, look(what, &store))).is_err() {
             return;
         }
+    }
+}
+
+/// What an op that only reads comes to.
+pub fn look(op: Op, store: &HeedStore) -> OpResult {
+    match store.snapshot() {
+        Ok(snapshot) => exec::read(op, &*snapshot),
+        Err(e) => OpResult::Failed(e),
     }
 }
 

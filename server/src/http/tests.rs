@@ -2,11 +2,14 @@
 //! side of the inbox is what these tests look at.
 
 use super::*;
+use crate::clock;
+use crate::net::Tcp;
 use crate::storage::MAP_BYTES_DEFAULT;
 use crate::storage::check::Extent;
 use std::sync::mpsc::{Receiver, channel};
 use tanist_engine::types::Auth;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 struct Served {
     address: std::net::SocketAddr,
@@ -38,11 +41,12 @@ async fn serve_with(auth: Auth, patience: Patience, connections_max: usize) -> S
         pending: AtomicUsize::new(0),
         queue_time_us: Arc::default(),
         seed: AtomicU64::new(1),
+        clock: clock::now,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);
-    let serving = tokio::spawn(super::serve(Arc::new(port), vec![listener], stopping));
+    let serving = tokio::spawn(super::serve::<Tcp>(Arc::new(port), vec![listener], stopping));
     Served { address, stop, serving, _directory: directory }
 }
 
