@@ -26,7 +26,7 @@ use tanist_server::storage::{HeedStore, MAP_BYTES_DEFAULT};
 use workload::{Plan, digest, open};
 
 const CHILD: &str = env!("CARGO_BIN_EXE_tanist-store-child");
-const ROUNDS_DEFAULT: u64 = 150;
+const ROUNDS_DEFAULT: u64 = 120;
 /// Children that have one directory, one after the other.
 const LIVES: u64 = 25;
 
