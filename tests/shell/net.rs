@@ -2,9 +2,9 @@
 //!
 //! What turmoil leaves out is added here. Bytes arrive and leave in pieces of any size, so that frames and headers are
 //! cut everywhere. A connection whose data went into a cut breaks after its user timeout, as a kernel would break it;
-//! without one it stays half-open. A process that is killed leaves its connections in the order in which they were made:
-//! the runtime would drop them in one that depends on what ran before. Everything that happens on a connection goes into
-//! the history's digest.
+//! without one it stays half-open. A process that is killed leaves its connections in the order in which they were
+//! made: the runtime would drop them in one that depends on what ran before. Everything that happens on a connection
+//! goes into the history's digest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
