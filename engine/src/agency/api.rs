@@ -431,13 +431,13 @@ impl Agency {
             if is_paths(item) {
                 let paths: Vec<String> =
                     item.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-                results.push(office.transient.read(&paths, wall_ms));
+                results.push(office.transient.tree().read(&paths, wall_ms));
                 continue;
             }
             check_transaction(item)?;
             let operations = item.get(0).and_then(Value::as_object).unwrap_or(&none);
             let preconditions = item.get(1).and_then(Value::as_object).unwrap_or(&none);
-            let applied = office.transient.transact(operations, preconditions, wall_ms).is_ok();
+            let applied = office.transient.tree().transact(operations, preconditions, wall_ms).is_ok();
             failed |= !applied;
             results.push(json!(applied));
         }
@@ -676,10 +676,10 @@ impl Agency {
     }
 
     /// There is no spearhead: transactions are evaluated once, when they are applied.
-    fn agency_stores(&self, cx: &Cx) -> Response {
+    fn agency_stores(&mut self, cx: &Cx) -> Response {
         let tree = self.state.tree.dump(self.stamp(cx.now));
         let wall_ms = self.stamp(cx.now);
-        let transient = self.office.as_ref().map_or_else(|| json!({}), |o| o.transient.dump(wall_ms));
+        let transient = self.office.as_mut().map_or_else(|| json!({}), |o| o.transient.tree().dump(wall_ms));
         Response::json(200, &json!({"spearhead": [tree], "read_db": [tree], "transient": [transient]}))
     }
 

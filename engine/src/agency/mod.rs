@@ -14,6 +14,7 @@ mod state;
 mod supervision;
 #[cfg(test)]
 mod tests;
+mod transient;
 mod tree;
 
 use crate::io::{Cx, Event, Input, Op, OpId, OpResult, Output, SavedAgent, Severity, Wake};

@@ -7,7 +7,7 @@
 use super::lease::{Leases, Renewal};
 use super::state::*;
 use super::supervision::{self, Action, Candidate, Pulse, Situation, Why};
-use super::tree::Tree;
+use super::transient::Transient;
 use super::{Agency, pool::Pool, raft::Raft};
 use crate::io::{Cx, Event};
 use crate::mark;
@@ -15,9 +15,6 @@ use crate::message::*;
 use crate::types::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Entries of `AsyncReplication/<id>` live this long without a beat.
-const BEAT_LIFE_S: u64 = 5;
 
 /// The latest sign of life of a server's present process.
 #[derive(Clone, Hash)]
@@ -48,7 +45,7 @@ pub struct Office {
     dead: BTreeSet<(NodeId, Boot)>,
     release: Option<(NodeId, Release)>,
     round: Option<Round>,
-    pub transient: Tree,
+    pub transient: Transient,
     /// What `/.agency` should hold; null until it is asked for.
     record: Value,
     registering: BTreeMap<Nonce, Peer>,
@@ -84,7 +81,7 @@ impl Office {
             dead: BTreeSet::new(),
             release: None,
             round: None,
-            transient: Tree::default(),
+            transient: Transient::default(),
             record: Value::Null,
             registering: BTreeMap::new(),
             questions: BTreeMap::new(),
@@ -166,6 +163,9 @@ impl Office {
 
 /// `/arango/Supervision/Maintenance`: a time until when it holds; anything else holds for ever.
 fn in_maintenance(state: &State, wall_ms: u64) -> bool {
+    if !state.maintenance {
+        return false;
+    }
     let Some(node) = state.tree.node(MAINTENANCE_KEY, wall_ms) else { return false };
     match node.leaf() {
         Some(Value::String(until)) if until.len() >= 18 => parse_iso_time(until).is_none_or(|until| wall_ms < until),
@@ -265,17 +265,8 @@ impl Agency {
             mark!(BeatOfOldOwner);
         }
         if present {
-            let wall_ms = cx.now.wall_ms;
-            let id = from.id;
-            let status = if beat.staying { "SERVING" } else { "SHUTDOWN" };
-            let leader = beat.leader.map_or(String::new(), |leader| leader.to_string());
-            let state_key = format!("/arango/Sync/ServerStates/{id}");
-            let fields = [("status", json!(status)), ("time", json!(iso_time(wall_ms)))];
-            office.transient.set_fields(&state_key, fields, None);
-            let follows_key = format!("/arango/AsyncReplication/{id}");
-            let fields = [("leader", json!(leader)), ("lastTick", json!(beat.last.tick.0))];
-            let expires_ms = stamp.saturating_add(BEAT_LIFE_S * 1000);
-            office.transient.set_fields(&follows_key, fields, Some(expires_ms));
+            let (id, wall_ms) = (from.id, cx.now.wall_ms);
+            office.transient.beaten(id, &beat, wall_ms, stamp);
             office.look |= beat.last.epoch > self.state.begun;
             let unlisted = !self.state.is_listed(id);
             office.heard.insert(id, Heard { at: now, wall_ms, boot: beat.boot, beat: Some(beat.clone()), unlisted });
@@ -323,7 +314,7 @@ impl Agency {
             health: self.state.recorded_health(server.peer.id).unwrap_or(Health::Bad),
             last: self.office.as_ref().and_then(|o| o.last_position(server)).unwrap_or_default(),
         };
-        self.state.listed().into_iter().map(member).collect()
+        self.state.listed().map(member).collect()
     }
 
     fn on_report(&mut self, from: Peer, report: Report) {
@@ -570,7 +561,7 @@ impl Agency {
                 awaited: !dead && staying && !expired && silence <= self.config.ok_threshold,
             }
         };
-        self.state.listed().into_iter().map(candidate).collect()
+        self.state.listed().map(candidate).collect()
     }
 
     /// True if an entry was appended.
@@ -849,6 +840,6 @@ impl Agency {
                 "complete": beat.map(|beat| beat.complete),
             })
         };
-        self.state.listed().into_iter().map(describe).collect()
+        self.state.listed().map(describe).collect()
     }
 }

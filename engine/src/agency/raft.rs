@@ -810,6 +810,9 @@ impl Raft {
 
     fn advance_commit(&mut self, _now: Time) {
         let Role::Leader(leading) = &self.role else { return };
+        if self.commit == self.log.last_index() {
+            return;
+        }
         let mut matched: Vec<u64> = leading.peers.values().map(|p| p.matched).collect();
         matched.push(if planted!(leader_counts_itself_early) { self.log.last_index() } else { self.durable });
         matched.sort_unstable();

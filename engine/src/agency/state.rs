@@ -219,6 +219,12 @@ pub struct State {
     /// Of each known server, as of the last entry.
     #[serde(skip)]
     standings: BTreeMap<NodeId, Standing>,
+    /// Those that are listed, in the order of their first registration.
+    #[serde(skip)]
+    members: Vec<NodeId>,
+    /// Something is at [`MAINTENANCE_KEY`], be it expired.
+    #[serde(skip)]
+    pub maintenance: bool,
     #[serde(skip)]
     query: Map<String, Value>,
     #[serde(skip)]
@@ -247,6 +253,10 @@ impl State {
         let standing =
             |server: &NodeId| Standing { listed: self.is_planned(*server), health: self.health_in_tree(*server) };
         self.standings = self.servers.keys().map(|server| (*server, standing(server))).collect();
+        let mut listed: Vec<_> = self.servers.values().filter(|server| self.is_listed(server.peer.id)).collect();
+        listed.sort_by_key(|server| server.number);
+        self.members = listed.into_iter().map(|server| server.peer.id).collect();
+        self.maintenance = self.tree.has(MAINTENANCE_KEY, 0);
     }
 
     /// The server has not been taken out of the plan; while an entry is applied, what it has made of it so far.
@@ -269,10 +279,8 @@ impl State {
     }
 
     /// Members in the order of their first registration.
-    pub fn listed(&self) -> Vec<&ServerRecord> {
-        let mut listed: Vec<_> = self.servers.values().filter(|s| self.is_listed(s.peer.id)).collect();
-        listed.sort_by_key(|server| server.number);
-        listed
+    pub fn listed(&self) -> impl Iterator<Item = &ServerRecord> {
+        self.members.iter().map(|server| &self.servers[server])
     }
 
     /// R11: this agency never had a leader, but there is data that has, and no operator has said what to do.

@@ -325,7 +325,7 @@ mod json_text {
 }
 
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("a row can be encoded")
+    postcard::to_extend(value, Vec::with_capacity(64)).expect("a row can be encoded")
 }
 
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> StoreResult<T> {

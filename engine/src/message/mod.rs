@@ -38,7 +38,10 @@ pub struct Envelope {
 
 impl Envelope {
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![VERSION]).expect("an envelope can be encoded")
+        // Most fit into this, so that they need not move while they grow.
+        let mut bytes = Vec::with_capacity(512);
+        bytes.push(VERSION);
+        postcard::to_extend(self, bytes).expect("an envelope can be encoded")
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Envelope, String> {
