@@ -8,7 +8,7 @@
 //! | [`world`]         | handles one happening at a time, whoever drives it                         |
 //! | [`node`]          | a machine: the engine's node, its store, its disk queue                    |
 //! | [`net`] [`clock`] | links; true time and each machine's idea of it                             |
-//! | [`workload`] [`model`] | the clients; what each document may be                                |
+//! | [`workload`] [`action`] [`model`] | the clients; what they ask for; what each document may be   |
 //! | [`check`]         | a checker for every invariant I1..I17                                      |
 //! | [`trace`]         | one line for each thing that happens, and a running hash                   |
 //! | [`driver_loop`]   | a plain event loop: fast, for sweeps                                       |
@@ -23,6 +23,7 @@
 #[cfg(not(madsim))]
 compile_error!("the simulator needs `--cfg madsim`: build from inside the workspace and leave RUSTFLAGS unset");
 
+pub mod action;
 pub mod atlas;
 pub mod check;
 pub mod cli;

@@ -1,42 +1,37 @@
 //! The truth about documents: what each may be, given the log entries that a server has applied.
 //!
 //! Written from the HTTP API's description, with nothing of the engine in it. A server's *shadow* holds what its
-//! documents must be after the entries that the checkers saw it apply, and when each changed, so that a read can be
-//! judged by the instants between its start and its end.
+//! documents, users and databases must be after the entries that the checkers saw it apply, and when each changed, so
+//! that a read can be judged by the instants between its start and its end.
 
+use crate::action::{Action, OnDuplicate, Slot, USERS, database_of};
 use crate::clock::At;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use tanist_engine::http::{Method, Request, header};
 
-/// A document's place: collection and key number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot {
-    pub collection: u8,
-    pub key: u8,
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "c{}/k{}", self.collection, self.key)
-    }
-}
-
-/// A document of the workload. `v` names the operation that wrote it last; `a` and `b` tell replace from update.
+/// A document of the workload. `v` names the operation that wrote it last; `a` and `b` tell replace from update. Of a
+/// user, `v` stands in `extra`, and `a` is the level that it was granted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Doc {
     pub v: u64,
     pub a: Option<u64>,
     pub b: Option<u64>,
+    /// Empty where no client is told of it.
     pub rev: String,
 }
 
 impl Doc {
-    /// Takes a document apart as a client sees it; `None` if it is not of this shape.
-    pub fn from_json(value: &serde_json::Value) -> Option<Doc> {
+    /// Takes a document apart as a client sees it; `None` if it is not of this shape, or another one.
+    pub fn from_json(slot: Slot, value: &Value) -> Option<Doc> {
         let object = value.as_object()?;
+        if slot.is_user() {
+            let named = object.get("user")? == slot.key().as_str() && object.get("active")? == true;
+            let v = object.get("extra")?.get("v")?.as_u64()?;
+            return named.then_some(Doc { v, a: None, b: None, rev: String::new() });
+        }
         let known = ["_key", "_id", "_rev", "v", "a", "b"];
-        if object.keys().any(|k| !known.contains(&k.as_str())) {
+        let id = format!("c{}/{}", slot.collection, slot.key());
+        if object.keys().any(|k| !known.contains(&k.as_str())) || object.get("_id")? != id.as_str() {
             return None;
         }
         let number = |name: &str| object.get(name).map(|v| v.as_u64());
@@ -47,108 +42,13 @@ impl Doc {
             rev: object.get("_rev")?.as_str()?.to_owned(),
         })
     }
-}
 
-/// What a client asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    Insert(Slot),
-    /// Merges `b`.
-    Update(Slot, Option<String>),
-    /// Leaves nothing but `v`.
-    Replace(Slot, Option<String>),
-    Remove(Slot, Option<String>),
-    Read {
-        slot: Slot,
-        dirty: bool,
-    },
-    Create(u8),
-    Truncate(u8),
-    Drop(u8),
-    /// Adds one to a counter in the agency, with a client id: applied once however often it is sent.
-    Count(u8),
-    ReadCount(u8),
-}
-
-impl Action {
-    pub fn is_agency(&self) -> bool {
-        matches!(self, Action::Count(_) | Action::ReadCount(_))
-    }
-
-    pub fn is_read(&self) -> bool {
-        matches!(self, Action::Read { .. } | Action::ReadCount(_))
-    }
-
-    /// The request, marked with the operation's number in a header that nobody but the checkers looks at.
-    pub fn request(&self, op: u64) -> Request {
-        let document = |method: Method, slot: &Slot, rest: &str| {
-            Request::new(method, format!("/_api/document/c{}/k{}{rest}", slot.collection, slot.key))
-        };
-        let matching = |request: Request, rev: &Option<String>| match rev {
-            Some(rev) => request.with_header(header::IF_MATCH, format!("\"{rev}\"")),
-            None => request,
-        };
-        let request = match self {
-            Action::Insert(slot) => {
-                Request::new(Method::Post, format!("/_api/document/c{}?returnNew=true", slot.collection))
-                    .with_body(format!(r#"{{"_key":"k{}","v":{op},"a":{op}}}"#, slot.key))
-            }
-            Action::Update(slot, rev) => matching(document(Method::Patch, slot, "?returnNew=true"), rev)
-                .with_body(format!(r#"{{"v":{op},"b":{op}}}"#)),
-            Action::Replace(slot, rev) => {
-                matching(document(Method::Put, slot, "?returnNew=true"), rev).with_body(format!(r#"{{"v":{op}}}"#))
-            }
-            Action::Remove(slot, rev) => matching(document(Method::Delete, slot, ""), rev),
-            Action::Read { slot, dirty: false } => document(Method::Get, slot, ""),
-            Action::Read { slot, dirty: true } => {
-                document(Method::Get, slot, "").with_header(header::ALLOW_DIRTY_READ, "true")
-            }
-            Action::Create(c) => {
-                Request::new(Method::Post, "/_api/collection").with_body(format!(r#"{{"name":"c{c}"}}"#))
-            }
-            Action::Truncate(c) => Request::new(Method::Put, format!("/_api/collection/c{c}/truncate")),
-            Action::Drop(c) => Request::new(Method::Delete, format!("/_api/collection/c{c}")),
-            Action::Count(n) => Request::new(Method::Post, "/_api/agency/write")
-                .with_body(format!(r#"[[{{"/sim/n{n}":{{"op":"increment"}}}},{{}},"sim-{op}"]]"#)),
-            Action::ReadCount(n) => {
-                Request::new(Method::Post, "/_api/agency/read").with_body(format!(r#"[["/sim/n{n}"]]"#))
-            }
-        };
-        // Some drivers allow dirty reads with everything that they send.
-        let request = match self {
-            Action::Insert(_) | Action::Update(..) | Action::Replace(..) | Action::Remove(..)
-                if op.is_multiple_of(6) =>
-            {
-                request.with_header(header::ALLOW_DIRTY_READ, "true")
-            }
-            _ => request,
-        };
-        request.with_header(OP_HEADER, op.to_string())
-    }
-}
-
-/// Carries the operation's number through the engine, which ignores it.
-pub const OP_HEADER: &str = "x-sim-op";
-
-pub fn op_of(request: &Request) -> Option<u64> {
-    request.header(OP_HEADER)?.parse().ok()
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cond = |rev: &Option<String>| rev.as_ref().map_or(String::new(), |r| format!(" if {r}"));
-        match self {
-            Action::Insert(slot) => write!(f, "insert {slot}"),
-            Action::Update(slot, rev) => write!(f, "update {slot}{}", cond(rev)),
-            Action::Replace(slot, rev) => write!(f, "replace {slot}{}", cond(rev)),
-            Action::Remove(slot, rev) => write!(f, "remove {slot}{}", cond(rev)),
-            Action::Read { slot, dirty } => write!(f, "{}read {slot}", if *dirty { "dirty " } else { "" }),
-            Action::Create(c) => write!(f, "create c{c}"),
-            Action::Truncate(c) => write!(f, "truncate c{c}"),
-            Action::Drop(c) => write!(f, "drop c{c}"),
-            Action::Count(n) => write!(f, "count n{n}"),
-            Action::ReadCount(n) => write!(f, "read n{n}"),
+    /// Whether a client may see this document as `seen`.
+    pub fn shows_as(&self, slot: Slot, seen: &Doc) -> bool {
+        if slot.is_user() {
+            return self.v == seen.v;
         }
+        (self.v, self.a, self.b) == (seen.v, seen.a, seen.b) && (self.rev.is_empty() || self.rev == seen.rev)
     }
 }
 
@@ -160,11 +60,55 @@ pub enum Effect {
     Created(u8),
     Emptied(u8),
     Dropped(u8),
+    DatabaseMade(u8),
+    DatabaseGone(u8),
+    /// One after the other.
+    All(Vec<Effect>),
 }
 
-/// Collections and their documents at one point of a log.
+impl Effect {
+    /// The documents that it wrote.
+    pub fn puts(&self) -> Vec<(Slot, &Doc)> {
+        match self {
+            Effect::Put(slot, doc) => vec![(*slot, doc)],
+            Effect::All(effects) => effects.iter().flat_map(Effect::puts).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What must become of one document that a request speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub slot: Slot,
+    pub before: Option<Doc>,
+    pub result: Result<Effect, u32>,
+}
+
+/// What a write must come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub status: u16,
+    /// 0 for a success.
+    pub error: u32,
+    pub parts: Vec<Part>,
+    /// What it does beside that to its parts.
+    pub whole: Option<Effect>,
+}
+
+const NO_DOCUMENT: (u16, u32) = (404, 1202);
+const NO_COLLECTION: (u16, u32) = (404, 1203);
+const NO_DATABASE: (u16, u32) = (404, 1228);
+const NO_USER: (u16, u32) = (404, 1703);
+const CONFLICT: (u16, u32) = (412, 1200);
+const SAME_KEY: (u16, u32) = (409, 1210);
+const SAME_NAME: (u16, u32) = (409, 1207);
+const SAME_USER: (u16, u32) = (409, 1702);
+
+/// Databases, collections, documents and users at one point of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Docs {
+    pub databases: BTreeSet<u8>,
     pub collections: BTreeSet<u8>,
     pub documents: BTreeMap<Slot, Doc>,
 }
@@ -186,49 +130,256 @@ impl Docs {
                 self.documents.retain(|slot, _| slot.collection != *c);
                 self.collections.remove(c);
             }
+            Effect::DatabaseMade(d) => {
+                self.databases.insert(*d);
+            }
+            Effect::DatabaseGone(d) => {
+                self.documents.retain(|slot, _| database_of(slot.collection) != Some(*d));
+                self.collections.retain(|c| database_of(*c) != Some(*d));
+                self.databases.remove(d);
+            }
+            Effect::All(effects) => effects.iter().for_each(|effect| self.apply(effect)),
         }
     }
 
-    /// The status that a write must get here, and the document it must leave (its `_rev` is not known before).
-    pub fn expect(&self, op: u64, action: &Action) -> (u16, Option<Doc>) {
-        let new = |a, b| Some(Doc { v: op, a, b, rev: String::new() });
-        let old = |slot: &Slot, rev: &Option<String>| -> Result<&Doc, u16> {
-            let doc = self.documents.get(slot).ok_or(404u16)?;
-            match rev {
-                Some(rev) if *rev != doc.rev => Err(412),
-                _ => Ok(doc),
-            }
-        };
-        let outcome = match action {
-            Action::Insert(slot) if !self.collections.contains(&slot.collection) => Err(404),
-            Action::Insert(slot) if self.documents.contains_key(slot) => Err(409),
-            Action::Insert(_) => Ok(new(Some(op), None)),
-            Action::Update(slot, rev) => old(slot, rev).map(|doc| new(doc.a, Some(op))),
-            Action::Replace(slot, rev) => old(slot, rev).map(|_| new(None, None)),
-            Action::Remove(slot, rev) => old(slot, rev).map(|_| None),
-            Action::Create(c) if self.collections.contains(c) => Err(409),
-            Action::Truncate(c) | Action::Drop(c) if !self.collections.contains(c) => Err(404),
-            _ => Ok(None),
-        };
-        match outcome {
-            Ok(doc) => (200, doc),
-            Err(status) => (status, None),
+    fn has_database(&self, collection: u8) -> Result<(), (u16, u32)> {
+        let there = database_of(collection).is_none_or(|d| self.databases.contains(&d));
+        if there { Ok(()) } else { Err(NO_DATABASE) }
+    }
+
+    fn has_collection(&self, collection: u8) -> Result<(), (u16, u32)> {
+        self.has_database(collection)?;
+        let there = collection == USERS || self.collections.contains(&collection);
+        if there { Ok(()) } else { Err(NO_COLLECTION) }
+    }
+
+    fn found(&self, slot: Slot, rev: &Option<String>) -> Result<&Doc, (u16, u32)> {
+        let doc = self.documents.get(&slot).ok_or(if slot.is_user() { NO_USER } else { NO_DOCUMENT })?;
+        match rev {
+            Some(rev) if *rev != doc.rev => Err(CONFLICT),
+            _ => Ok(doc),
         }
     }
 
-    /// What a write that succeeded did. `rev` is the new document's.
-    pub fn effect(&self, op: u64, action: &Action, rev: String) -> Option<Effect> {
-        let (_, doc) = self.expect(op, action);
-        Some(match action {
-            Action::Insert(slot) | Action::Update(slot, _) | Action::Replace(slot, _) => {
-                Effect::Put(*slot, Doc { rev, ..doc? })
+    /// What becomes of one document, whose collection is there.
+    fn one(&self, op: u64, action: &Action) -> Result<Effect, (u16, u32)> {
+        let put = |slot: &Slot, v, a, b| Ok(Effect::Put(*slot, Doc { v, a, b, rev: String::new() }));
+        match action {
+            Action::Insert(slot) if self.documents.contains_key(slot) => {
+                Err(if slot.is_user() { SAME_USER } else { SAME_KEY })
             }
-            Action::Remove(slot, _) => Effect::Gone(*slot),
-            Action::Create(c) => Effect::Created(*c),
-            Action::Truncate(c) => Effect::Emptied(*c),
-            Action::Drop(c) => Effect::Dropped(*c),
-            Action::Read { .. } | Action::Count(_) | Action::ReadCount(_) => return None,
+            Action::Insert(slot) if slot.is_user() => put(slot, op, None, None),
+            Action::Insert(slot) => put(slot, op, Some(op), None),
+            Action::Update(slot, rev) => {
+                let old = self.found(*slot, rev)?;
+                put(slot, op, old.a, if slot.is_user() { None } else { Some(op) })
+            }
+            Action::Replace(slot, rev) => {
+                let old = self.found(*slot, rev)?;
+                put(slot, op, old.a.filter(|_| slot.is_user()), None)
+            }
+            Action::Grant(slot, level) => put(slot, self.found(*slot, &None)?.v, Some(u64::from(*level)), None),
+            Action::Remove(slot, rev) => self.found(*slot, rev).map(|_| Effect::Gone(*slot)),
+            _ => unreachable!("'{action}' is not about one document"),
+        }
+    }
+
+    /// One after the other, each with the effects of those before it.
+    fn each(&self, op: u64, actions: impl Iterator<Item = (Slot, Action)>) -> Vec<Part> {
+        let mut now = self.clone();
+        let part = |(slot, action): (Slot, Action)| {
+            let before = now.documents.get(&slot).cloned();
+            let result = now.one(op, &action).map_err(|(_, error)| error);
+            if let Ok(effect) = &result {
+                now.apply(effect);
+            }
+            Part { slot, before, result }
+        };
+        actions.map(part).collect()
+    }
+
+    fn import(&self, op: u64, slots: &[Slot], on_duplicate: OnDuplicate) -> Vec<Part> {
+        let mut now = self.clone();
+        let mut parts = Vec::new();
+        for slot in slots {
+            let before = now.documents.get(slot).cloned();
+            let new = |b| Effect::Put(*slot, Doc { v: op, a: Some(op), b, rev: String::new() });
+            let result = match (&before, on_duplicate) {
+                (None, _) | (Some(_), OnDuplicate::Replace) => Ok(new(None)),
+                (Some(old), OnDuplicate::Update) => Ok(new(old.b)),
+                (Some(_), OnDuplicate::Ignore | OnDuplicate::Error) => Err(SAME_KEY.1),
+            };
+            if let Ok(effect) = &result {
+                now.apply(effect);
+            }
+            parts.push(Part { slot: *slot, before, result });
+        }
+        parts
+    }
+
+    /// What a write must come to here. (The revisions of new documents are not known before.)
+    pub fn expect(&self, op: u64, action: &Action) -> Expected {
+        let outcome = || -> Result<Expected, (u16, u32)> {
+            let success = |status| Expected { status, error: 0, parts: Vec::new(), whole: None };
+            let parts = |collection: u8, parts: &dyn Fn() -> Vec<Part>| {
+                self.has_collection(collection)?;
+                Ok(Expected { parts: parts(), ..success(202) })
+            };
+            let whole = |status, effect| Ok(Expected { whole: Some(effect), ..success(status) });
+            match action {
+                Action::Insert(slot)
+                | Action::Update(slot, _)
+                | Action::Replace(slot, _)
+                | Action::Remove(slot, _)
+                | Action::Grant(slot, _) => {
+                    self.has_collection(slot.collection)?;
+                    let status = match action {
+                        Action::Insert(_) if slot.is_user() => 201,
+                        Action::Remove(..) => 202,
+                        _ if slot.is_user() => 200,
+                        _ => 202,
+                    };
+                    let result = self.one(op, action);
+                    let (status, error) = result.as_ref().err().copied().unwrap_or((status, 0));
+                    let (before, result) = (self.documents.get(slot).cloned(), result.map_err(|(_, error)| error));
+                    Ok(Expected { status, error, parts: vec![Part { slot: *slot, before, result }], whole: None })
+                }
+                Action::InsertMany(slots) => parts(slots[0].collection, &|| {
+                    self.each(op, slots.iter().map(|slot| (*slot, Action::Insert(*slot))))
+                }),
+                Action::UpdateMany(slots) => parts(slots[0].0.collection, &|| {
+                    self.each(op, slots.iter().map(|(slot, rev)| (*slot, Action::Update(*slot, rev.clone()))))
+                }),
+                Action::RemoveMany(slots) => parts(slots[0].collection, &|| {
+                    self.each(op, slots.iter().map(|slot| (*slot, Action::Remove(*slot, None))))
+                }),
+                Action::Import { slots, on_duplicate } => {
+                    let expected = parts(slots[0].collection, &|| self.import(op, slots, *on_duplicate))?;
+                    Ok(Expected { status: 201, ..expected })
+                }
+                Action::Create(c) => {
+                    self.has_database(*c)?;
+                    if self.collections.contains(c) { Err(SAME_NAME) } else { whole(200, Effect::Created(*c)) }
+                }
+                Action::Truncate(c) => {
+                    self.has_collection(*c)?;
+                    whole(200, Effect::Emptied(*c))
+                }
+                Action::Drop(c) => {
+                    self.has_collection(*c)?;
+                    whole(200, Effect::Dropped(*c))
+                }
+                Action::CreateDatabase(d) if self.databases.contains(d) => Err(SAME_NAME),
+                Action::CreateDatabase(d) => whole(201, Effect::DatabaseMade(*d)),
+                Action::DropDatabase(d) if !self.databases.contains(d) => Err(NO_DATABASE),
+                Action::DropDatabase(d) => whole(200, Effect::DatabaseGone(*d)),
+                _ => unreachable!("'{action}' writes no data"),
+            }
+        };
+        outcome().unwrap_or_else(|(status, error)| Expected { status, error, parts: Vec::new(), whole: None })
+    }
+}
+
+impl Expected {
+    /// How often each error occurs among the parts of a request that succeeds; `None` if none does.
+    pub fn failures(&self) -> Option<Value> {
+        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+        for error in self.parts.iter().filter_map(|part| part.result.as_ref().err()) {
+            *counts.entry(*error).or_default() += 1;
+        }
+        let counts = counts.into_iter().map(|(error, count)| (error.to_string(), count.into()));
+        Some(Value::Object(counts.collect())).filter(|counts| counts != &Value::Object(Default::default()))
+    }
+
+    /// Holds what a client is told against it. On success: what was done, with the revisions that were told.
+    pub fn judge(&self, action: &Action, status: u16, body: &Value) -> Result<Option<Effect>, String> {
+        let error = body.get("errorNum").and_then(Value::as_u64).unwrap_or(0);
+        if (status, error) != (self.status, u64::from(self.error)) {
+            return Err(format!("got {status} ({error}), the model says {} ({})", self.status, self.error));
+        }
+        let effects: Vec<Effect> = match action {
+            Action::InsertMany(_) | Action::UpdateMany(_) | Action::RemoveMany(_) if self.error == 0 => {
+                let told = body.as_array().filter(|told| told.len() == self.parts.len());
+                let told = told.ok_or("the answer has not one element for each of the request's")?;
+                let parts = self.parts.iter().zip(told).map(|(part, told)| part.judge(action, told));
+                parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
+            }
+            Action::Import { on_duplicate, .. } if self.error == 0 => {
+                let tally = |wanted: &dyn Fn(&Part) -> bool| self.parts.iter().filter(|part| wanted(part)).count();
+                let ignores = *on_duplicate == OnDuplicate::Ignore;
+                let counts = [
+                    ("created", tally(&|part| part.result.is_ok() && part.before.is_none())),
+                    ("updated", tally(&|part| part.result.is_ok() && part.before.is_some())),
+                    ("ignored", tally(&|part| part.result.is_err() && ignores)),
+                    ("errors", tally(&|part| part.result.is_err() && !ignores)),
+                    ("empty", 0),
+                ];
+                if let Some((name, count)) =
+                    counts.iter().find(|(name, count)| body.get(name) != Some(&(*count).into()))
+                {
+                    return Err(format!("the answer should count {count} as {name}: {body}"));
+                }
+                self.parts.iter().filter_map(|part| part.result.clone().ok()).collect()
+            }
+            _ => {
+                let parts = self.parts.iter().map(|part| part.judge(action, body));
+                let parts = parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
+                parts.chain(self.whole.clone()).collect()
+            }
+        };
+        Ok(match effects.len() {
+            0 => None,
+            1 => effects.into_iter().next(),
+            _ => Some(Effect::All(effects)),
         })
+    }
+}
+
+impl Part {
+    fn judge(&self, action: &Action, told: &Value) -> Result<Option<Effect>, String> {
+        let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default();
+        let old = self.before.as_ref().map_or("", |doc| &doc.rev);
+        let wrong = |what: String| Err(format!("{}: {what}: {told}", self.slot));
+        match &self.result {
+            Err(error) => {
+                if told.get("errorNum").and_then(Value::as_u64) != Some(u64::from(*error)) {
+                    return wrong(format!("the model says {error}"));
+                }
+                if *error == CONFLICT.1 && !old.is_empty() && text("_rev") != old {
+                    return wrong(format!("it has the revision {old}"));
+                }
+                Ok(None)
+            }
+            Ok(Effect::Put(slot, doc)) if slot.is_user() => {
+                let right = match action {
+                    Action::Grant(_, level) => {
+                        told.get("_system") == Some(&crate::action::LEVELS[usize::from(*level)].into())
+                    }
+                    _ => Doc::from_json(*slot, told).is_some_and(|seen| doc.shows_as(*slot, &seen)),
+                };
+                if right { Ok(Some(Effect::Put(*slot, doc.clone()))) } else { wrong(format!("it is {doc:?} now")) }
+            }
+            Ok(Effect::Put(slot, doc)) => {
+                let doc = Doc { rev: text("_rev").to_owned(), ..doc.clone() };
+                if doc.rev.is_empty() || text("_key") != slot.key() {
+                    return wrong("no key, or no revision".into());
+                }
+                if !old.is_empty() && text("_oldRev") != old {
+                    return wrong(format!("it had the revision {old}"));
+                }
+                match told.get("new").and_then(|new| Doc::from_json(*slot, new)) {
+                    Some(new) if new == doc => Ok(Some(Effect::Put(*slot, doc))),
+                    _ => wrong(format!("it is {doc:?} now")),
+                }
+            }
+            Ok(effect @ Effect::Gone(slot)) => {
+                if !slot.is_user() && !old.is_empty() && text("_rev") != old {
+                    return wrong(format!("it had the revision {old}"));
+                }
+                Ok(Some(effect.clone()))
+            }
+            Ok(effect) => Ok(Some(effect.clone())),
+        }
     }
 }
 
@@ -241,15 +392,18 @@ pub struct Shadow {
 
 impl Shadow {
     pub fn apply(&mut self, at: At, effect: &Effect) {
+        let mut gone = |lost: &dyn Fn(&Slot) -> bool| {
+            for slot in self.docs.documents.keys().filter(|slot| lost(slot)) {
+                self.changes.entry(*slot).or_default().push((at, None));
+            }
+        };
         match effect {
             Effect::Put(slot, doc) => self.changes.entry(*slot).or_default().push((at, Some(doc.clone()))),
             Effect::Gone(slot) => self.changes.entry(*slot).or_default().push((at, None)),
-            Effect::Created(_) => {}
-            Effect::Emptied(c) | Effect::Dropped(c) => {
-                for slot in self.docs.documents.keys().filter(|slot| slot.collection == *c) {
-                    self.changes.entry(*slot).or_default().push((at, None));
-                }
-            }
+            Effect::Created(_) | Effect::DatabaseMade(_) => {}
+            Effect::Emptied(c) | Effect::Dropped(c) => gone(&|slot| slot.collection == *c),
+            Effect::DatabaseGone(d) => gone(&|slot| database_of(slot.collection) == Some(*d)),
+            Effect::All(effects) => return effects.iter().for_each(|effect| self.apply(at, effect)),
         }
         self.docs.apply(effect);
     }
@@ -275,13 +429,19 @@ impl Shadow {
         // Version 0 is "never written"; version n is what the nth change left.
         let version = |n: usize| if n == 0 { None } else { changes[n - 1].1.as_ref() };
         let last = changes.iter().take_while(|(at, _)| *at <= to).count();
-        (before..=last).find(|n| version(*n) == read)
+        let fits = |n: usize| match (version(n), read) {
+            (Some(doc), Some(seen)) => doc.shows_as(slot, seen),
+            (doc, seen) => doc.is_none() && seen.is_none(),
+        };
+        (before..=last).find(|n| fits(*n))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::INNER;
+    use serde_json::json;
 
     const SLOT: Slot = Slot { collection: 0, key: 1 };
 
@@ -289,21 +449,116 @@ mod tests {
         Doc { v, a: None, b: None, rev: format!("r{v}") }
     }
 
+    fn put(v: u64, a: Option<u64>, b: Option<u64>) -> Effect {
+        Effect::Put(SLOT, Doc { v, a, b, rev: format!("r{v}") })
+    }
+
+    /// The status and error that a write must get.
+    fn told(docs: &Docs, action: Action) -> (u16, u32) {
+        let expected = docs.expect(9, &action);
+        (expected.status, expected.error)
+    }
+
     #[test]
     fn the_model_knows_the_api() {
         let mut docs = Docs::default();
-        assert_eq!(docs.expect(1, &Action::Insert(SLOT)).0, 404);
-        docs.apply(&docs.effect(1, &Action::Create(0), String::new()).unwrap());
-        assert_eq!(docs.expect(1, &Action::Create(0)).0, 409);
-        docs.apply(&docs.effect(2, &Action::Insert(SLOT), "r2".into()).unwrap());
-        assert_eq!(docs.expect(3, &Action::Insert(SLOT)).0, 409);
-        assert_eq!(docs.expect(3, &Action::Update(SLOT, Some("r1".into()))).0, 412);
-        docs.apply(&docs.effect(3, &Action::Update(SLOT, Some("r2".into())), "r3".into()).unwrap());
-        assert_eq!(docs.documents[&SLOT], Doc { v: 3, a: Some(2), b: Some(3), rev: "r3".into() });
-        docs.apply(&docs.effect(4, &Action::Replace(SLOT, None), "r4".into()).unwrap());
-        assert_eq!(docs.documents[&SLOT], doc(4));
-        docs.apply(&docs.effect(5, &Action::Truncate(0), String::new()).unwrap());
-        assert_eq!(docs.expect(6, &Action::Remove(SLOT, None)).0, 404);
+        assert_eq!(told(&docs, Action::Insert(SLOT)), NO_COLLECTION);
+        docs.apply(&Effect::Created(0));
+        assert_eq!(told(&docs, Action::Create(0)), SAME_NAME);
+        assert_eq!(told(&docs, Action::Insert(SLOT)), (202, 0));
+        docs.apply(&put(2, Some(2), None));
+        assert_eq!(told(&docs, Action::Insert(SLOT)), SAME_KEY);
+        let conflict = Action::Update(SLOT, Some("r1".into()));
+        assert_eq!(told(&docs, conflict.clone()), CONFLICT);
+        let names = |rev| docs.expect(9, &conflict).judge(&conflict, 412, &json!({"errorNum": 1200, "_rev": rev}));
+        assert_eq!(names("r2"), Ok(None));
+        assert!(names("r1").is_err(), "the revision that it has is another");
+        let after = |docs: &Docs, action: Action| match &docs.expect(3, &action).parts[0].result {
+            Ok(Effect::Put(_, doc)) => (doc.v, doc.a, doc.b),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(after(&docs, Action::Update(SLOT, Some("r2".into()))), (3, Some(2), Some(3)));
+        assert_eq!(after(&docs, Action::Replace(SLOT, None)), (3, None, None));
+        docs.apply(&Effect::Emptied(0));
+        assert_eq!(told(&docs, Action::Remove(SLOT, None)), NO_DOCUMENT);
+    }
+
+    #[test]
+    fn the_model_knows_databases_and_users() {
+        let mut docs = Docs::default();
+        let inner = Slot { collection: INNER, key: 0 };
+        assert_eq!(told(&docs, Action::Insert(inner)), NO_DATABASE);
+        assert_eq!(told(&docs, Action::Create(INNER)), NO_DATABASE);
+        docs.apply(&Effect::DatabaseMade(0));
+        assert_eq!(told(&docs, Action::CreateDatabase(0)), SAME_NAME);
+        assert_eq!(told(&docs, Action::Insert(inner)), NO_COLLECTION);
+        docs.apply(&Effect::All(vec![Effect::Created(INNER), Effect::Put(inner, doc(1))]));
+        docs.apply(&Effect::DatabaseGone(0));
+        assert_eq!(docs, Docs::default(), "all that was in it is gone");
+
+        let user = Slot { collection: USERS, key: 0 };
+        assert_eq!(told(&docs, Action::Update(user, None)), NO_USER);
+        assert_eq!(told(&docs, Action::Insert(user)), (201, 0));
+        docs.apply(&Effect::Put(user, Doc { rev: String::new(), ..doc(1) }));
+        assert_eq!(told(&docs, Action::Insert(user)), SAME_USER);
+        let granted = docs.expect(2, &Action::Grant(user, 2));
+        let told = |level: &str| granted.judge(&Action::Grant(user, 2), 200, &json!({"_system": level}));
+        assert!(told("rw").is_ok());
+        assert!(told("ro").is_err());
+    }
+
+    #[test]
+    fn each_element_of_an_array_is_judged() {
+        let mut docs = Docs::default();
+        docs.apply(&Effect::All(vec![Effect::Created(0), put(2, Some(2), None)]));
+        let action = Action::UpdateMany(vec![
+            (SLOT, Some("r2".into())),
+            (SLOT, Some("r2".into())),
+            (Slot { key: 5, ..SLOT }, None),
+        ]);
+        let expected = docs.expect(7, &action);
+        let new = json!({"_key": "k1", "_id": "c0/k1", "_rev": "x", "v": 7, "a": 2, "b": 7});
+        let good = json!([
+            {"_key": "k1", "_id": "c0/k1", "_rev": "x", "_oldRev": "r2", "new": new},
+            {"error": true, "errorNum": 1200, "_rev": "x"},
+            {"error": true, "errorNum": 1202},
+        ]);
+        let doc = Doc { v: 7, a: Some(2), b: Some(7), rev: "x".into() };
+        assert_eq!(expected.judge(&action, 202, &good), Ok(Some(Effect::Put(SLOT, doc))));
+        assert!(expected.judge(&action, 200, &good).is_err(), "another status");
+        let wrong = |pointer: &str, value: Value| {
+            let mut told = good.clone();
+            *told.pointer_mut(pointer).unwrap() = value;
+            expected.judge(&action, 202, &told).is_err()
+        };
+        assert!(wrong("/0/_oldRev", json!("r1")), "it replaced another revision");
+        assert!(wrong("/0/new/b", json!(6)), "it left another document");
+        assert!(wrong("/1/errorNum", json!(1202)), "it failed for another reason");
+        assert!(wrong("/2", json!({"_key": "k5", "_rev": "y"})), "it can't succeed");
+        assert!(wrong("", json!([])), "elements are missing");
+    }
+
+    #[test]
+    fn an_import_is_counted() {
+        let mut docs = Docs::default();
+        docs.apply(&Effect::All(vec![Effect::Created(0), put(2, Some(2), Some(2))]));
+        let other = Slot { key: 5, ..SLOT };
+        for (on_duplicate, updated, ignored, errors) in [
+            (OnDuplicate::Update, 1, 0, 0),
+            (OnDuplicate::Replace, 1, 0, 0),
+            (OnDuplicate::Ignore, 0, 1, 0),
+            (OnDuplicate::Error, 0, 0, 1),
+        ] {
+            let action = Action::Import { slots: vec![SLOT, other], on_duplicate };
+            let expected = docs.expect(7, &action);
+            let told = |created: u64| {
+                let body = json!({"created": created, "updated": updated, "ignored": ignored, "errors": errors,
+                    "empty": 0});
+                expected.judge(&action, 201, &body)
+            };
+            assert!(told(1).is_ok(), "{on_duplicate:?}");
+            assert!(told(2).is_err(), "{on_duplicate:?}");
+        }
     }
 
     #[test]

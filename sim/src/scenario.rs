@@ -94,6 +94,12 @@ keys! {
     mix_dirty = 10, 0, 1000;
     mix_collection = 3, 0, 1000;
     mix_agency = 8, 0, 1000;
+    /// Arrays of documents, imports, users, databases, and transactions on the agency's registers.
+    mix_array = 0, 0, 1000;
+    mix_import = 0, 0, 1000;
+    mix_user = 0, 0, 1000;
+    mix_database = 0, 0, 1000;
+    mix_transact = 0, 0, 1000;
     seed_nodes = 1, 0, u64::MAX;
     seed_net = 2, 0, u64::MAX;
     seed_disk = 3, 0, u64::MAX;
@@ -147,6 +153,13 @@ impl Scenario {
         s.mix_collection = pick(&[0, 0, 2, 6]);
         s.mix_agency = pick(&[0, 5, 15]);
         s.faults = faults::draw(&mut root.fork(2), &s);
+        let mut rng = Rng::new(s.seed_work).fork(1);
+        let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
+        s.mix_array = pick(&[0, 8, 20]);
+        s.mix_import = pick(&[0, 0, 5, 15]);
+        s.mix_user = pick(&[0, 0, 6, 15]);
+        s.mix_database = pick(&[0, 0, 3, 8]);
+        s.mix_transact = pick(&[0, 10, 25]);
         s
     }
 
@@ -183,7 +196,9 @@ impl Scenario {
         if self.election_min_ms >= self.election_max_ms {
             return Err("election_min_ms must be below election_max_ms".into());
         }
-        if self.mix_write + self.mix_read + self.mix_dirty + self.mix_collection + self.mix_agency == 0 {
+        let documents = self.mix_write + self.mix_read + self.mix_dirty + self.mix_array + self.mix_import;
+        let others = self.mix_collection + self.mix_agency + self.mix_user + self.mix_database + self.mix_transact;
+        if documents + others == 0 {
             return Err("all weights of the workload are 0".into());
         }
         // Two clocks at the two ends: (1 + r) / (1 - r) must stay below 1 / (1 - ε).

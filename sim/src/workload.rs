@@ -4,18 +4,22 @@
 //! A client knows nothing but the endpoints it was given. What it may conclude from an answer is what a driver may:
 //! 1495 and 1496 mean that nothing was started (R14), so it repeats; no answer, or another 5xx, means "unknown".
 
+use crate::action::{Action, INNER, OnDuplicate, PASSING, Slot, USERS};
 use crate::clock::At;
-use crate::model::{Action, Doc, Slot};
+use crate::model::Doc;
 use crate::scenario::Scenario;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tanist_engine::http::{Request, Response, header};
 use tanist_engine::types::Rng;
 
-/// Collections 0 and 1 stay; 2 comes and goes.
 const COLLECTIONS: u8 = 3;
-const PASSING: u8 = 2;
 pub const COUNTERS: u8 = 2;
+const USER_COUNT: u64 = 3;
+/// The most documents in one request.
+const MANY_MAX: u64 = 4;
+/// After so many calls on one of the agency's registers, clients turn to the next: each history stays short.
+const REGISTER_CALLS: u64 = 40;
 
 /// How long a client waits for one answer, and for one operation in all.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(2500);
@@ -53,7 +57,7 @@ pub struct Record {
     pub status: u16,
     /// An earlier attempt may have had an effect.
     pub doubtful: bool,
-    /// Of a counter that was read.
+    /// Of a counter or register: what was read.
     pub count: Option<u64>,
 }
 
@@ -61,6 +65,8 @@ struct Current {
     op: u64,
     attempt: u64,
     sent: Option<At>,
+    /// The next attempt only asks what became of it.
+    inquires: bool,
 }
 
 struct Client {
@@ -71,6 +77,8 @@ struct Client {
     current: Option<Current>,
     /// Revisions it has been told of, for conditional writes.
     revisions: BTreeMap<Slot, String>,
+    /// What it has last read in a register.
+    register: (u16, u64),
     done_after_heal: u64,
 }
 
@@ -96,7 +104,8 @@ pub enum Destination {
 pub struct Workload {
     servers: usize,
     agents: usize,
-    mix: [u64; 5],
+    mix: [u64; 10],
+    register_calls: u64,
     keys: u64,
     think: Duration,
     clients: Vec<Client>,
@@ -114,12 +123,32 @@ impl Workload {
         let clients = (0..s.clients).map(|i| {
             let mut rng = rng.fork(i);
             let (server, agent) = (rng.below(s.servers) as usize, rng.below(s.agents) as usize);
-            Client { rng, server, agent, current: None, revisions: BTreeMap::new(), done_after_heal: 0 }
+            Client {
+                rng,
+                server,
+                agent,
+                current: None,
+                revisions: BTreeMap::new(),
+                register: (0, 0),
+                done_after_heal: 0,
+            }
         });
         Workload {
             servers: s.servers as usize,
             agents: s.agents as usize,
-            mix: [s.mix_write, s.mix_read, s.mix_dirty, s.mix_collection, s.mix_agency],
+            mix: [
+                s.mix_write,
+                s.mix_read,
+                s.mix_dirty,
+                s.mix_collection,
+                s.mix_agency,
+                s.mix_array,
+                s.mix_import,
+                s.mix_user,
+                s.mix_database,
+                s.mix_transact,
+            ],
+            register_calls: 0,
             keys: s.keys,
             think: Duration::from_millis(s.think_ms),
             clients: clients.collect(),
@@ -186,8 +215,10 @@ impl Workload {
             _ if dirty => Destination::Server(state.rng.below(self.servers as u64) as usize),
             _ => Destination::Server(state.server),
         };
-        state.current = Some(Current { op, attempt: self.attempts, sent: Some(at) });
-        Next::Send { to, attempt: self.attempts, request: record.action.request(op) }
+        let inquires = state.current.as_ref().is_some_and(|current| current.inquires);
+        let request = if inquires { Action::inquiry(op) } else { record.action.request(op) };
+        state.current = Some(Current { op, attempt: self.attempts, sent: Some(at), inquires });
+        Next::Send { to, attempt: self.attempts, request }
     }
 
     fn choose(&mut self, client: usize) -> Action {
@@ -204,8 +235,11 @@ impl Workload {
             pick = pick.saturating_sub(*weight);
             here
         });
-        let collections = if self.mix[3] > 0 { COLLECTIONS } else { PASSING };
-        let slot = Slot { collection: rng.below(u64::from(collections)) as u8, key: rng.below(self.keys) as u8 };
+        let mut collections: Vec<u8> = (0..PASSING).collect();
+        collections.extend((self.mix[3] > 0).then_some(PASSING));
+        collections.extend((self.mix[8] > 0).then_some(INNER));
+        let collection = collections[rng.below(collections.len() as u64) as usize];
+        let slot = Slot { collection, key: rng.below(self.keys) as u8 };
         let known = state.revisions.get(&slot).cloned();
         let rev = known.filter(|_| rng.chance(1, 4));
         match area {
@@ -222,11 +256,74 @@ impl Workload {
                 2 => Action::Truncate(rng.below(u64::from(COLLECTIONS)) as u8),
                 _ => Action::Drop(PASSING),
             },
+            Some(5) => {
+                let slots = some_of(rng, collection, self.keys);
+                match rng.below(5) {
+                    0..=2 => Action::InsertMany(slots),
+                    3 => {
+                        let revisions = &state.revisions;
+                        let with = |slot: Slot| (slot, revisions.get(&slot).filter(|_| rng.chance(1, 3)).cloned());
+                        Action::UpdateMany(slots.into_iter().map(with).collect())
+                    }
+                    _ => Action::RemoveMany(slots),
+                }
+            }
+            Some(6) => {
+                let ways = [OnDuplicate::Error, OnDuplicate::Ignore, OnDuplicate::Replace, OnDuplicate::Update];
+                let on_duplicate = ways[rng.below(4) as usize];
+                Action::Import { slots: some_of(rng, collection, self.keys), on_duplicate }
+            }
+            Some(7) => {
+                let user = Slot { collection: USERS, key: rng.below(USER_COUNT) as u8 };
+                match rng.below(9) {
+                    0..=2 => Action::Insert(user),
+                    3 => Action::Update(user, None),
+                    4 => Action::Replace(user, None),
+                    5 => Action::Grant(user, rng.below(3) as u8),
+                    6 => Action::Remove(user, None),
+                    _ => Action::Read { slot: user, dirty: rng.chance(1, 3) },
+                }
+            }
+            Some(8) => match rng.below(7) {
+                0..=1 => Action::CreateDatabase(0),
+                2..=3 => Action::Create(INNER),
+                4 => Action::Truncate(INNER),
+                5 => Action::Drop(INNER),
+                _ => Action::DropDatabase(0),
+            },
+            Some(9) => {
+                self.register_calls += 1;
+                let register = (self.register_calls / REGISTER_CALLS) as u16;
+                if state.register.0 != register {
+                    state.register = (register, 0);
+                }
+                let named = rng.chance(3, 4);
+                match rng.below(4) {
+                    0 => Action::Add { register, named },
+                    1..=2 => Action::Swap { register, old: state.register.1, named },
+                    _ => Action::Look(register),
+                }
+            }
             _ => {
                 let counter = rng.below(u64::from(COUNTERS)) as u8;
                 if rng.chance(2, 3) { Action::Count(counter) } else { Action::ReadCount(counter) }
             }
         }
+    }
+
+    /// An attempt at a transaction has ended without a word: whoever gave it an id can ask, or send it again.
+    fn unheard(&mut self, at: At, client: usize, op: u64, pause: Duration) -> Next {
+        let record = &self.history[&op];
+        let (named, is_read, asks) =
+            (record.action.is_named(), record.action.is_read(), record.action.register().is_some());
+        if named || is_read {
+            if let Some(current) = &mut self.clients[client].current {
+                current.inquires = named && asks;
+            }
+            return Next::Wait(pause);
+        }
+        self.finish(at, client, op, Outcome::Unknown, 0);
+        Next::Wait(self.pause(client))
     }
 
     /// An attempt has ended. `server_of` and `agent_of` turn an endpoint's URL into an index.
@@ -243,7 +340,7 @@ impl Workload {
             return Next::Rest; // of an attempt that was given up
         };
         current.sent = None;
-        let op = current.op;
+        let (op, inquired) = (current.op, current.inquires);
         let record = self.history.get_mut(&op).expect("the current operation is in the history");
         let action = record.action.clone();
         let rotate = |state: &mut Client, servers: usize, agents: usize| {
@@ -265,13 +362,23 @@ impl Workload {
                 record.doubtful |= !action.is_read();
                 // What has a client id can be sent again; a document write can't without being done twice.
                 if action.is_read() || action.is_agency() {
-                    return Next::Wait(Duration::from_millis(20 + state.rng.below(80)));
+                    let pause = Duration::from_millis(20 + state.rng.below(80));
+                    return self.unheard(at, client, op, pause);
                 }
                 self.finish(at, client, op, Outcome::Unknown, 0);
                 return Next::Wait(self.pause(client));
             }
         };
         match response.status {
+            // It is not there, or not yet: the first sending may still be on its way.
+            404 if inquired => {
+                current.inquires = false;
+                Next::Wait(Duration::from_millis(20 + state.rng.below(80)))
+            }
+            200..=299 if inquired => {
+                self.finish(at, client, op, Outcome::Done, response.status);
+                Next::Wait(self.pause(client))
+            }
             200..=299 => {
                 let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
                 match &action {
@@ -279,13 +386,18 @@ impl Workload {
                         let count = body.pointer(&format!("/0/sim/n{n}")).and_then(|v| v.as_u64()).unwrap_or(0);
                         record.count = Some(count);
                     }
+                    Action::Add { .. } | Action::Look(_) => {
+                        record.count = seen(&action, &body);
+                        state.register.1 = record.count.unwrap_or(0);
+                    }
+                    Action::Swap { .. } => state.register.1 = Action::new_value(op),
                     Action::Insert(slot) | Action::Update(slot, _) | Action::Replace(slot, _) => {
                         if let Some(rev) = body.get("_rev").and_then(|r| r.as_str()) {
                             state.revisions.insert(*slot, rev.to_owned());
                         }
                     }
                     Action::Read { slot, .. } => {
-                        if let Some(doc) = Doc::from_json(&body) {
+                        if let Some(doc) = Doc::from_json(*slot, &body).filter(|doc| !doc.rev.is_empty()) {
                             state.revisions.insert(*slot, doc.rev);
                         }
                     }
@@ -314,10 +426,18 @@ impl Workload {
                     }
                 };
                 // "No leader" of an agent that had begun to write may be about a write that still commits.
-                record.doubtful |= matches!(action, Action::Count(_));
+                record.doubtful |= action.is_agency() && !action.is_read();
+                if action.is_agency() {
+                    return self.unheard(at, client, op, Duration::from_millis(pause));
+                }
                 Next::Wait(Duration::from_millis(pause))
             }
             400..=499 if response.status != 408 => {
+                if matches!(action, Action::Swap { .. }) {
+                    let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
+                    record.count = seen(&action, &body);
+                    state.register.1 = record.count.unwrap_or(0);
+                }
                 let not = if record.doubtful { Outcome::Unknown } else { Outcome::Not };
                 self.finish(at, client, op, not, response.status);
                 Next::Wait(self.pause(client))
@@ -326,7 +446,7 @@ impl Workload {
                 rotate(state, servers, agents);
                 record.doubtful |= !action.is_read();
                 if action.is_agency() {
-                    return Next::Wait(Duration::from_millis(50));
+                    return self.unheard(at, client, op, Duration::from_millis(50));
                 }
                 let outcome = if action.is_read() { Outcome::Not } else { Outcome::Unknown };
                 self.finish(at, client, op, outcome, status);
@@ -353,6 +473,22 @@ impl Workload {
         let mean = self.think.as_micros() as u64;
         Duration::from_micros(self.clients[client].rng.below(2 * mean + 1))
     }
+}
+
+/// Documents of one collection, the same one twice now and then.
+fn some_of(rng: &mut Rng, collection: u8, keys: u64) -> Vec<Slot> {
+    let count = 1 + rng.below(MANY_MAX);
+    (0..count).map(|_| Slot { collection, key: rng.below(keys) as u8 }).collect()
+}
+
+/// The register's value in an answer of the agency, as far as it says; 0 if it is not there.
+fn seen(action: &Action, body: &serde_json::Value) -> Option<u64> {
+    let register = action.register()?;
+    let read = match action {
+        Action::Add { .. } => body.get(1)?,
+        _ => body.get(0)?,
+    };
+    Some(read.pointer(&format!("/sim/r{register}")).and_then(|v| v.as_u64()).unwrap_or(0))
 }
 
 #[cfg(test)]

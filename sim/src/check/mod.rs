@@ -6,9 +6,9 @@
 //!
 //! | invariant      | where                |
 //! |----------------|----------------------|
-//! | I1 I2 I3 I4    | [`agency`] (I4 of followers' acknowledgements: [`replication`]) |
+//! | I1 I2 I3 I4    | [`agency`] (I4 of followers' acknowledgements: [`replication`]), what clients saw of it: [`registers`] |
 //! | I5 I6          | [`lease`], and [`grant`] at the agency |
-//! | I7 I8 I9 I10   | [`replication`]      |
+//! | I7 I8 I9 I10   | [`replication`], on the stores themselves: [`stores`] |
 //! | I11 I12 I13 I14| [`history`]          |
 //! | I15 I16 I17    | [`liveness`]         |
 
@@ -16,8 +16,11 @@ pub mod agency;
 pub mod grant;
 pub mod history;
 pub mod lease;
+pub mod linearizability;
 pub mod liveness;
+pub mod registers;
 pub mod replication;
+pub mod stores;
 
 use crate::clock::At;
 use std::fmt;

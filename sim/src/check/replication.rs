@@ -3,8 +3,10 @@
 //! Each entry is born once, on the leader of its epoch; from then on it is known by (epoch, tick, checksum). A server's
 //! shadow log follows the operations that its store performed, never what the engine says about itself.
 
+use super::stores::digest;
 use super::{Ctx, Verdict, broken};
-use crate::model::{self, Docs, Effect, Shadow, Slot};
+use crate::action::{self, Slot};
+use crate::model::{Docs, Effect, Shadow};
 use std::collections::{BTreeMap, BTreeSet};
 use tanist_engine::db::store::StoreError;
 use tanist_engine::io::{Op, OpResult, Target};
@@ -22,6 +24,8 @@ fn last_of(log: &Log) -> Position {
 #[derive(Clone, Debug, Hash)]
 pub struct Born {
     pub checksum: u32,
+    /// Of its operation.
+    pub digest: u64,
     pub op: Option<u64>,
     pub effect: Option<Effect>,
 }
@@ -32,6 +36,16 @@ struct Copy {
     log: Log,
 }
 
+/// Data that a copy has replaced, with what nobody else had.
+#[derive(Clone, Debug, Hash)]
+pub struct Replaced {
+    /// In which epoch.
+    pub epoch: Epoch,
+    pub last: Position,
+    pub gone: Vec<Position>,
+    pub docs: Docs,
+}
+
 #[derive(Clone, Debug, Default, Hash)]
 pub struct Store {
     pub log: Log,
@@ -39,10 +53,10 @@ pub struct Store {
     pub shadow: Shadow,
     /// What rollbacks took away here and kept.
     pub kept: BTreeSet<Position>,
-    /// Of these, what was undone entry by entry.
-    pub undone: BTreeSet<Position>,
-    /// How often a copy replaced data with a tail of its own: each is kept whole.
-    pub replaced: usize,
+    /// Of these, what was undone entry by entry, and in which epoch.
+    pub undone: BTreeSet<(Epoch, Position)>,
+    /// Each time a copy replaced data with a tail of its own: they are kept whole.
+    pub replaced: Vec<Replaced>,
     copy: Copy,
 }
 
@@ -126,7 +140,7 @@ impl Replication {
         if owner != ctx.node {
             broken!("I6", "s{owner} and s{} both wrote entries of epoch {}", ctx.node, entry.epoch.0);
         }
-        let born = Born { checksum: entry.checksum, op, effect: effect.clone() };
+        let born = Born { checksum: entry.checksum, digest: digest(&entry.payload), op, effect: effect.clone() };
         if self.born.insert(position, born).is_some() {
             broken!("I8", "the entry {position} was written twice");
         }
@@ -134,11 +148,10 @@ impl Replication {
         if let Some(effect) = &effect {
             store.shadow.apply(ctx.at, effect);
         }
-        if let Some(Effect::Put(slot, doc)) = &effect
-            && let Some((first, earlier)) = self.revisions.insert(doc.rev.clone(), (*slot, position))
-            && earlier != position
-        {
-            broken!("R16", "s{} gave {slot} at {position} the _rev of {first} at {earlier}", ctx.node);
+        for (slot, doc) in effect.iter().flat_map(Effect::puts).filter(|(_, doc)| !doc.rev.is_empty()) {
+            if let Some((first, earlier)) = self.revisions.insert(doc.rev.clone(), (slot, position)) {
+                broken!("R16", "s{} gave {slot} at {position} the _rev of {first} at {earlier}", ctx.node);
+            }
         }
         Ok(())
     }
@@ -186,7 +199,7 @@ impl Replication {
                 if entry.epoch != run.epoch {
                     broken!("I7", "s{who} wrote {} for a request of epoch {}", entry.position(), run.epoch.0);
                 }
-                self.birth(ctx, entry, model::op_of(&run.request), effect)
+                self.birth(ctx, entry, action::op_of(&run.request), effect)
             }
             (Op::BeginEpoch { epoch, .. }, OpResult::Began { entry }) => {
                 self.fresh(ctx, *epoch, "the beginning")?;
@@ -259,8 +272,11 @@ impl Replication {
                 let gone = old.iter().filter(|(tick, row)| store.log.get(tick) != Some(row));
                 let gone: Vec<Position> =
                     gone.map(|(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) }).collect();
-                store.replaced += usize::from(!gone.is_empty());
                 store.kept.extend(&gone);
+                if !gone.is_empty() {
+                    let docs = store.shadow.docs.clone();
+                    store.replaced.push(Replaced { epoch: id.epoch, last: last_of(&old), gone, docs });
+                }
                 store.shadow.become_at(ctx.at, docs);
                 Ok(())
             }
@@ -305,10 +321,11 @@ impl Replication {
         let docs = self.docs_of(&log);
         let store = &mut self.stores[who];
         store.log = log;
+        let in_epoch = epoch;
         for (tick, (epoch, _)) in &tail {
             let position = Position { epoch: *epoch, tick: Tick(*tick) };
             store.kept.insert(position);
-            store.undone.insert(position);
+            store.undone.insert((in_epoch, position));
         }
         store.shadow.become_at(ctx.at, docs);
         Ok(())
@@ -416,8 +433,9 @@ impl Replication {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::Slot;
     use crate::clock::At;
-    use crate::model::{Doc, Slot};
+    use crate::model::Doc;
     use bytes::Bytes;
     use tanist_engine::types::*;
 

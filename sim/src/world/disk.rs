@@ -2,6 +2,7 @@
 
 use super::words::{Brief, cut};
 use super::*;
+use crate::model::Effect;
 
 impl World {
     pub(super) fn synced(&mut self, node: usize) {
@@ -39,12 +40,12 @@ impl World {
             } else {
                 let mut effect = None;
                 if let (Op::Run(run), OpResult::Ran(ran)) = (&op, &result)
-                    && let Some(number) = model::op_of(&run.request)
+                    && let Some(number) = action::op_of(&run.request)
                 {
                     let action: Action = self.workload.history[&number].action.clone();
                     let before = &self.replication.stores[node - self.agents].shadow.docs;
                     match self.history.ran(&ctx, run, ran, &action, before) {
-                        Ok(what) => effect = what,
+                        Ok(what) => effect = what.map(|what| self.with_revisions(node, what)),
                         Err(broken) => self.hold(Err(broken)),
                     }
                 }
@@ -58,6 +59,20 @@ impl World {
             done.push((id, result));
         }
         done
+    }
+
+    /// An import does not tell the revisions that it made: they are looked up where it was done.
+    fn with_revisions(&self, node: usize, effect: Effect) -> Effect {
+        match effect {
+            Effect::Put(slot, mut doc) if doc.rev.is_empty() && !slot.is_user() => {
+                doc.rev = stores::revision_of(&self.machines[node].store, slot, &doc).unwrap_or_default();
+                Effect::Put(slot, doc)
+            }
+            Effect::All(effects) => {
+                Effect::All(effects.into_iter().map(|effect| self.with_revisions(node, effect)).collect())
+            }
+            other => other,
+        }
     }
 
     pub(super) fn read(&mut self, node: usize, number: u64) {

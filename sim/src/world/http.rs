@@ -14,7 +14,7 @@ impl World {
     }
 
     pub(super) fn http(&mut self, node: usize, from: usize, caller: Caller, attempt: u64, request: Request) {
-        let pending = Pending { caller, attempt, op: model::op_of(&request), arrived: self.at };
+        let pending = Pending { caller, attempt, op: action::op_of(&request), arrived: self.at };
         self.trace.hash.word(attempt);
         if self.trace.on() {
             let who = match caller {

@@ -1,0 +1,292 @@
+//! What clients ask for, and the HTTP request that asks for it.
+
+use std::fmt;
+use tanist_engine::http::{Method, Request, header};
+
+/// Collections 0 and 1 stay, the third comes and goes.
+pub const PASSING: u8 = 2;
+/// The one in the database that comes and goes, too.
+pub const INNER: u8 = 3;
+/// The users, seen as a collection.
+pub const USERS: u8 = 100;
+
+/// A document's place: collection and key number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    pub collection: u8,
+    pub key: u8,
+}
+
+/// The database that a collection is in; `None` for the one that is always there.
+pub fn database_of(collection: u8) -> Option<u8> {
+    (collection == INNER).then_some(0)
+}
+
+/// What a path to a collection begins with.
+fn base(collection: u8) -> String {
+    database_of(collection).map_or(String::new(), |d| format!("/_db/d{d}"))
+}
+
+impl Slot {
+    pub fn is_user(&self) -> bool {
+        self.collection == USERS
+    }
+
+    pub fn key(&self) -> String {
+        if self.is_user() { format!("u{}", self.key) } else { format!("k{}", self.key) }
+    }
+
+    fn path(&self) -> String {
+        if self.is_user() {
+            return format!("/_api/user/{}", self.key());
+        }
+        format!("{}/_api/document/c{}/{}", base(self.collection), self.collection, self.key())
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_user() { f.write_str(&self.key()) } else { write!(f, "c{}/{}", self.collection, self.key()) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDuplicate {
+    Error,
+    Ignore,
+    Replace,
+    Update,
+}
+
+impl OnDuplicate {
+    fn as_str(self) -> &'static str {
+        match self {
+            OnDuplicate::Error => "error",
+            OnDuplicate::Ignore => "ignore",
+            OnDuplicate::Replace => "replace",
+            OnDuplicate::Update => "update",
+        }
+    }
+}
+
+/// What a client asks for. A slot may be a user's, where that makes sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Insert(Slot),
+    /// Merges `b`; of a user: changes what is kept with it.
+    Update(Slot, Option<String>),
+    /// Leaves nothing but `v`.
+    Replace(Slot, Option<String>),
+    Remove(Slot, Option<String>),
+    Read {
+        slot: Slot,
+        dirty: bool,
+    },
+    /// Gives a user a level in `_system`: none, ro, rw.
+    Grant(Slot, u8),
+    /// Several documents of one collection in one request; each succeeds or fails by itself.
+    InsertMany(Vec<Slot>),
+    UpdateMany(Vec<(Slot, Option<String>)>),
+    RemoveMany(Vec<Slot>),
+    Import {
+        slots: Vec<Slot>,
+        on_duplicate: OnDuplicate,
+    },
+    Create(u8),
+    Truncate(u8),
+    Drop(u8),
+    CreateDatabase(u8),
+    DropDatabase(u8),
+    /// Adds one to a counter in the agency, with a client id: applied once however often it is sent.
+    Count(u8),
+    ReadCount(u8),
+    /// Adds one to a register in the agency and reads it, in one transaction. `named`: with a client id.
+    Add {
+        register: u16,
+        named: bool,
+    },
+    /// Sets a register, if it is as expected (0: not there).
+    Swap {
+        register: u16,
+        old: u64,
+        named: bool,
+    },
+    Look(u16),
+}
+
+pub const LEVELS: [&str; 3] = ["none", "ro", "rw"];
+
+impl Action {
+    pub fn is_agency(&self) -> bool {
+        matches!(self, Action::Count(_) | Action::ReadCount(_)) || self.register().is_some()
+    }
+
+    /// The agency's register that it is about.
+    pub fn register(&self) -> Option<u16> {
+        match self {
+            Action::Add { register, .. } | Action::Swap { register, .. } | Action::Look(register) => Some(*register),
+            _ => None,
+        }
+    }
+
+    pub fn is_read(&self) -> bool {
+        matches!(self, Action::Read { .. } | Action::ReadCount(_) | Action::Look(_))
+    }
+
+    /// Has an id by which it can be sent again, or asked about, without being done twice.
+    pub fn is_named(&self) -> bool {
+        matches!(self, Action::Count(_) | Action::Add { named: true, .. } | Action::Swap { named: true, .. })
+    }
+
+    /// What a register is set to: nothing else is.
+    pub fn new_value(op: u64) -> u64 {
+        op * 1000
+    }
+
+    /// Asks the agency whether the transaction of that id was done.
+    pub fn inquiry(op: u64) -> Request {
+        let request = Request::new(Method::Post, "/_api/agency/inquire").with_body(format!(r#"["sim-{op}"]"#));
+        request.with_header(OP_HEADER, op.to_string())
+    }
+
+    /// The request, marked with the operation's number in a header that nobody but the checkers looks at.
+    pub fn request(&self, op: u64) -> Request {
+        let matching = |request: Request, rev: &Option<String>| match rev {
+            Some(rev) => request.with_header(header::IF_MATCH, format!("\"{rev}\"")),
+            None => request,
+        };
+        let documents = |method: Method, slot: &Slot, query: &str| {
+            let c = slot.collection;
+            Request::new(method, format!("{}/_api/document/c{c}{query}", base(c)))
+        };
+        let id = |named: bool| if named { format!(r#","sim-{op}""#) } else { String::new() };
+        let agency =
+            |verb: &str, body: String| Request::new(Method::Post, format!("/_api/agency/{verb}")).with_body(body);
+        let request = match self {
+            Action::Insert(slot) if slot.is_user() => Request::new(Method::Post, "/_api/user")
+                .with_body(format!(r#"{{"user":"{}","passwd":"p{op}","extra":{{"v":{op}}}}}"#, slot.key())),
+            Action::Update(slot, _) if slot.is_user() => {
+                Request::new(Method::Patch, slot.path()).with_body(format!(r#"{{"extra":{{"v":{op}}}}}"#))
+            }
+            Action::Replace(slot, _) if slot.is_user() => Request::new(Method::Put, slot.path())
+                .with_body(format!(r#"{{"passwd":"p{op}","extra":{{"v":{op}}}}}"#)),
+            Action::Grant(slot, level) => Request::new(Method::Put, format!("{}/database/_system", slot.path()))
+                .with_body(format!(r#"{{"grant":"{}"}}"#, LEVELS[usize::from(*level)])),
+            Action::Insert(slot) => documents(Method::Post, slot, "?returnNew=true")
+                .with_body(format!(r#"{{"_key":"{}","v":{op},"a":{op}}}"#, slot.key())),
+            Action::Update(slot, rev) => {
+                matching(Request::new(Method::Patch, format!("{}?returnNew=true", slot.path())), rev)
+                    .with_body(format!(r#"{{"v":{op},"b":{op}}}"#))
+            }
+            Action::Replace(slot, rev) => {
+                matching(Request::new(Method::Put, format!("{}?returnNew=true", slot.path())), rev)
+                    .with_body(format!(r#"{{"v":{op}}}"#))
+            }
+            Action::Remove(slot, rev) => matching(Request::new(Method::Delete, slot.path()), rev),
+            Action::Read { slot, dirty: false } => Request::new(Method::Get, slot.path()),
+            Action::Read { slot, dirty: true } => {
+                Request::new(Method::Get, slot.path()).with_header(header::ALLOW_DIRTY_READ, "true")
+            }
+            Action::InsertMany(slots) => {
+                let parts = slots.iter().map(|slot| format!(r#"{{"_key":"{}","v":{op},"a":{op}}}"#, slot.key()));
+                documents(Method::Post, &slots[0], "?returnNew=true").with_body(array(parts))
+            }
+            Action::UpdateMany(slots) => {
+                let part = |(slot, rev): &(Slot, Option<String>)| {
+                    let rev = rev.as_ref().map_or(String::new(), |rev| format!(r#""_rev":"{rev}","#));
+                    format!(r#"{{"_key":"{}",{rev}"v":{op},"b":{op}}}"#, slot.key())
+                };
+                documents(Method::Patch, &slots[0].0, "?returnNew=true&ignoreRevs=false")
+                    .with_body(array(slots.iter().map(part)))
+            }
+            Action::RemoveMany(slots) => {
+                let parts = slots.iter().map(|slot| format!(r#""{}""#, slot.key()));
+                documents(Method::Delete, &slots[0], "").with_body(array(parts))
+            }
+            Action::Import { slots, on_duplicate } => {
+                let line = |slot: &Slot| format!(r#"{{"_key":"{}","v":{op},"a":{op}}}"#, slot.key());
+                let (c, on_duplicate) = (slots[0].collection, on_duplicate.as_str());
+                let query = format!("collection=c{c}&type=documents&onDuplicate={on_duplicate}");
+                Request::new(Method::Post, format!("{}/_api/import?{query}", base(c)))
+                    .with_body(slots.iter().map(line).collect::<Vec<_>>().join("\n"))
+            }
+            Action::Create(c) => Request::new(Method::Post, format!("{}/_api/collection", base(*c)))
+                .with_body(format!(r#"{{"name":"c{c}"}}"#)),
+            Action::Truncate(c) => Request::new(Method::Put, format!("{}/_api/collection/c{c}/truncate", base(*c))),
+            Action::Drop(c) => Request::new(Method::Delete, format!("{}/_api/collection/c{c}", base(*c))),
+            Action::CreateDatabase(d) => {
+                Request::new(Method::Post, "/_api/database").with_body(format!(r#"{{"name":"d{d}"}}"#))
+            }
+            Action::DropDatabase(d) => Request::new(Method::Delete, format!("/_api/database/d{d}")),
+            Action::Count(n) => agency("write", format!(r#"[[{{"/sim/n{n}":{{"op":"increment"}}}},{{}},"sim-{op}"]]"#)),
+            Action::ReadCount(n) => agency("read", format!(r#"[["/sim/n{n}"]]"#)),
+            Action::Add { register: r, named } => {
+                let id = id(*named);
+                agency("transact", format!(r#"[[{{"/sim/r{r}":{{"op":"increment"}}}},{{}}{id}],["/sim/r{r}"]]"#))
+            }
+            Action::Swap { register: r, old, named } => {
+                let (id, new) = (id(*named), Action::new_value(op));
+                let old = if *old == 0 { r#"{"oldEmpty":true}"#.into() } else { format!(r#"{{"old":{old}}}"#) };
+                let write = format!(r#"[[{{"/sim/r{r}":{{"op":"set","new":{new}}}}},{{"/sim/r{r}":{old}}}{id}]]"#);
+                agency(if *named { "write" } else { "transact" }, write)
+            }
+            Action::Look(r) => agency("read", format!(r#"[["/sim/r{r}"]]"#)),
+        };
+        // Some drivers allow dirty reads with everything that they send.
+        let request = match self {
+            Action::Insert(_) | Action::Update(..) | Action::Replace(..) | Action::Remove(..)
+                if op.is_multiple_of(6) =>
+            {
+                request.with_header(header::ALLOW_DIRTY_READ, "true")
+            }
+            _ => request,
+        };
+        request.with_header(OP_HEADER, op.to_string())
+    }
+}
+
+fn array(parts: impl Iterator<Item = String>) -> String {
+    format!("[{}]", parts.collect::<Vec<_>>().join(","))
+}
+
+/// Carries the operation's number through the engine, which ignores it.
+pub const OP_HEADER: &str = "x-sim-op";
+
+pub fn op_of(request: &Request) -> Option<u64> {
+    request.header(OP_HEADER)?.parse().ok()
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cond = |rev: &Option<String>| rev.as_ref().map_or(String::new(), |r| format!(" if {r}"));
+        let all = |slots: &[Slot]| slots.iter().map(Slot::to_string).collect::<Vec<_>>().join(" ");
+        let name = |named: &bool| if *named { "" } else { " without an id" };
+        match self {
+            Action::Insert(slot) => write!(f, "insert {slot}"),
+            Action::Update(slot, rev) => write!(f, "update {slot}{}", cond(rev)),
+            Action::Replace(slot, rev) => write!(f, "replace {slot}{}", cond(rev)),
+            Action::Remove(slot, rev) => write!(f, "remove {slot}{}", cond(rev)),
+            Action::Read { slot, dirty } => write!(f, "{}read {slot}", if *dirty { "dirty " } else { "" }),
+            Action::Grant(slot, level) => write!(f, "grant {slot} {}", LEVELS[usize::from(*level)]),
+            Action::InsertMany(slots) => write!(f, "insert [{}]", all(slots)),
+            Action::UpdateMany(slots) => {
+                let parts: Vec<String> = slots.iter().map(|(slot, rev)| format!("{slot}{}", cond(rev))).collect();
+                write!(f, "update [{}]", parts.join(" "))
+            }
+            Action::RemoveMany(slots) => write!(f, "remove [{}]", all(slots)),
+            Action::Import { slots, on_duplicate } => {
+                write!(f, "import [{}] on duplicate {}", all(slots), on_duplicate.as_str())
+            }
+            Action::Create(c) => write!(f, "create c{c}"),
+            Action::Truncate(c) => write!(f, "truncate c{c}"),
+            Action::Drop(c) => write!(f, "drop c{c}"),
+            Action::CreateDatabase(d) => write!(f, "create database d{d}"),
+            Action::DropDatabase(d) => write!(f, "drop database d{d}"),
+            Action::Count(n) => write!(f, "count n{n}"),
+            Action::ReadCount(n) => write!(f, "read n{n}"),
+            Action::Add { register, named } => write!(f, "add to r{register}{}", name(named)),
+            Action::Swap { register, old, named } => write!(f, "swap r{register} if {old}{}", name(named)),
+            Action::Look(register) => write!(f, "read r{register}"),
+        }
+    }
+}
