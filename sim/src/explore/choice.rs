@@ -16,8 +16,8 @@
 
 use super::cluster::Cluster;
 use super::machine::{Item, Memo};
+use crate::action::{Action, Slot};
 use crate::clock::At;
-use crate::model::{Action, Slot};
 use std::time::Duration;
 
 /// Kinds of interference.

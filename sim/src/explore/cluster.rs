@@ -5,13 +5,13 @@
 
 use super::machine::{Deed, Item, Machine, Memo, Stimulus};
 use super::part::{Fingerprint, Part, Pool};
+use crate::action::{self, Action};
 use crate::check::agency::Agency;
 use crate::check::grant::Grants;
 use crate::check::lease::Lease;
 use crate::check::replication::Replication;
 use crate::check::{Ctx, Verdict, Violation};
 use crate::clock::{At, Clock};
-use crate::model::{self, Action};
 use crate::scenario::Scenario;
 use crate::world::words::{Brief, cut, summary};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -479,7 +479,7 @@ impl Cluster {
             self.hold(verdict);
         }
         if let (Op::Run(run), OpResult::Ran(ran)) = (op, result)
-            && let (Some(operation), Some(entry)) = (model::op_of(&run.request), &ran.entry)
+            && let (Some(operation), Some(entry)) = (action::op_of(&run.request), &ran.entry)
             && self.clients.change(|clients| clients.written.insert(operation, entry.position())).is_some()
         {
             self.hold(Err(("R14", format!("operation {operation} was done twice"))));
@@ -494,9 +494,9 @@ impl Cluster {
         let failed = |error| ("I10", format!("s{server} can't be read: {error}"));
         let snapshot = self.machines[node].store.snapshot().map_err(failed)?;
         let rows = Reader::new(&*snapshot).and_then(|reader| reader.rolled_back(usize::MAX)).map_err(failed)?;
-        let rows: BTreeSet<Position> = rows.iter().map(|(_, entry)| entry.position()).collect();
-        match self.replication.stores[server].undone.iter().find(|p| !rows.contains(p)) {
-            Some(p) => Err(("I10", format!("s{server} undid {p}, but its rollback record does not have it"))),
+        let rows: BTreeSet<(Epoch, Position)> = rows.iter().map(|(epoch, e)| (*epoch, e.position())).collect();
+        match self.replication.stores[server].undone.difference(&rows).next() {
+            Some((_, p)) => Err(("I10", format!("s{server} undid {p}, but its rollback record does not have it"))),
             None => Ok(()),
         }
     }
