@@ -28,7 +28,10 @@ pub fn run(words: &[String]) -> Result<bool, String> {
     let report = explore(&settings, |report| eprintln!("{report}"))?;
     println!("{report}\n{}", report.ended);
     let Some(found) = &report.found else { return Ok(true) };
-    println!("\nthe shortest history, {} steps:", found.steps);
+    match found.steps {
+        0 => println!("\nwithout any fault, while the deployment forms:"),
+        steps => println!("\nthe shortest history, {steps} steps from a formed deployment or from empty disks:"),
+    }
     found.trace.iter().for_each(|line| println!("{line}"));
     println!("VIOLATION {}", found.violation);
     Ok(false)

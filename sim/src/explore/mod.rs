@@ -22,7 +22,7 @@ pub use search::{Ended, Found, Report, explore};
 
 use crate::check::Violation;
 use crate::scenario::Scenario;
-use choice::{Kind, Left};
+use choice::{Kind, Left, Limits};
 use cluster::{Cluster, Setup};
 use std::time::Duration;
 
@@ -89,6 +89,10 @@ impl Default for Settings {
 }
 
 impl Settings {
+    fn limits(&self, first: &Cluster) -> Limits {
+        Limits { until: first.at.plus(self.span), quantum: self.quantum }
+    }
+
     fn setup(&self) -> Setup {
         let scenario = Scenario {
             agents: self.agents as u64,

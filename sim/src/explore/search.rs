@@ -133,7 +133,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 pub fn explore(settings: &Settings, mut progress: impl FnMut(&Report)) -> Result<Report, String> {
     let began = Instant::now();
     let mut memo = Memo::default();
-    let (start, limits) = start(settings, &mut memo)?;
+    let (first, broken) = start(settings, &mut memo, false);
+    let limits = settings.limits(&first);
     let mut pools = Pools::default();
     let mut seen = Seen::default();
     let mut ways: Vec<(u32, Choice)> = vec![(0, Choice::Next)];
@@ -150,8 +151,14 @@ pub fn explore(settings: &Settings, mut progress: impl FnMut(&Report)) -> Result
         ended: Ended::Exhausted,
         found: None,
     };
-    seen.visit(start.print(), settings.bounds);
-    frontier.push_back(Point { cluster: start, left: settings.bounds, place: 0, depth: 0 });
+    if let Some(violation) = broken {
+        let trace = start(settings, &mut Memo::default(), true).0.trace.unwrap_or_default();
+        report.ended = Ended::Violation;
+        report.found = Some(Found { violation, steps: 0, trace });
+        return Ok(report);
+    }
+    seen.visit(first.print(), settings.bounds);
+    frontier.push_back(Point { cluster: first, left: settings.bounds, place: 0, depth: 0 });
     let mut told = began;
     while let Some(point) = frontier.pop_front() {
         report.visited += 1;
@@ -198,7 +205,7 @@ pub fn explore(settings: &Settings, mut progress: impl FnMut(&Report)) -> Result
             if let Some(violation) = violation {
                 let steps = way_to(&ways, point.place, choice);
                 report.ended = Ended::Violation;
-                report.found = Some(Found { violation, steps: steps.len(), trace: replay(settings, &steps)? });
+                report.found = Some(Found { violation, steps: steps.len(), trace: replay(settings, &steps) });
                 frontier.clear();
                 break;
             }
@@ -216,42 +223,46 @@ pub fn explore(settings: &Settings, mut progress: impl FnMut(&Report)) -> Result
     Ok(report)
 }
 
-/// Where the exploration begins, and until when its time goes.
-fn start(settings: &Settings, memo: &mut Memo) -> Result<(Cluster, Limits), String> {
+/// Where the exploration begins, and what is broken by then.
+fn start(settings: &Settings, memo: &mut Memo, traced: bool) -> (Cluster, Option<Violation>) {
     let mut cluster = Cluster::new(Arc::new(settings.setup()), memo);
+    cluster.trace = traced.then(Vec::new);
+    let mut broken = None;
     if settings.start == Start::Formed {
-        form(&mut cluster, memo)?;
+        broken = caught(|| form(&mut cluster, memo))
+            .unwrap_or_else(|what| Some(Violation { invariant: "panic", what, at: cluster.at }));
     }
-    let limits = Limits { until: cluster.at.plus(settings.span), quantum: settings.quantum };
     cluster.actor = None;
-    Ok((cluster, limits))
+    (cluster, broken)
 }
 
 /// Lets the deployment form without any interference, creates a collection, and waits until all is calm.
-fn form(cluster: &mut Cluster, memo: &mut Memo) -> Result<(), String> {
-    const STEPS_MAX: usize = 100_000;
+fn form(cluster: &mut Cluster, memo: &mut Memo) -> Option<Violation> {
+    const STEPS_MAX: usize = 20_000;
     let lease = Duration::from_millis(cluster.setup().scenario.lease_ms);
     let limits = Limits { until: At(u64::MAX), quantum: Duration::ZERO };
-    let (mut created, mut calm_at) = (false, None);
+    let mut calm_at = None;
     for _ in 0..STEPS_MAX {
-        if let Some(violation) = &cluster.violation {
-            return Err(format!("the deployment does not form: {violation}"));
+        if cluster.violation.is_some() {
+            return cluster.violation.take();
         }
         if cluster.ready.is_empty()
             && let Some(leader) = cluster.serving()
             && cluster.is_in_step()
         {
-            if !created {
-                cluster.ask(memo, leader, |_| Action::Create(0));
-                created = true;
-                calm_at = Some(cluster.at.plus(lease * 4));
-            } else if calm_at.is_some_and(|at| cluster.at >= at) {
-                return Ok(());
+            match calm_at {
+                None => {
+                    cluster.ask(memo, leader, |_| Action::Create(0));
+                    calm_at = Some(cluster.at.plus(lease * 4));
+                }
+                Some(at) if cluster.at >= at => return None,
+                Some(_) => {}
             }
         }
         choice::take(cluster, memo, &mut Left::default(), &limits, Choice::Next);
     }
-    Err(format!("the deployment has not formed within {STEPS_MAX} steps"))
+    let what = format!("the deployment has not formed within {STEPS_MAX} steps");
+    Some(Violation { invariant: "I15", what, at: cluster.at })
 }
 
 fn way_to(ways: &[(u32, Choice)], mut place: u32, last: Choice) -> Vec<Choice> {
@@ -266,9 +277,10 @@ fn way_to(ways: &[(u32, Choice)], mut place: u32, last: Choice) -> Vec<Choice> {
 }
 
 /// Goes the way once more and writes down what happens.
-fn replay(settings: &Settings, steps: &[Choice]) -> Result<Vec<String>, String> {
+fn replay(settings: &Settings, steps: &[Choice]) -> Vec<String> {
     let mut memo = Memo::default();
-    let (mut cluster, limits) = start(settings, &mut memo)?;
+    let (mut cluster, _) = start(settings, &mut memo, false);
+    let limits = settings.limits(&cluster);
     let mut left = settings.bounds;
     cluster.trace = Some(Vec::new());
     (0..cluster.machines.len()).for_each(|node| cluster.describe(node));
@@ -279,7 +291,7 @@ fn replay(settings: &Settings, steps: &[Choice]) -> Result<Vec<String>, String> 
         }
     }
     (0..cluster.machines.len()).for_each(|node| cluster.describe(node));
-    Ok(cluster.trace.take().unwrap_or_default())
+    cluster.trace.take().unwrap_or_default()
 }
 
 /// Memory in use, where the system tells it.

@@ -117,3 +117,11 @@ fn a_panic_is_a_finding() {
     assert_eq!((found.violation.invariant, found.steps), ("panic", 1));
     assert!(found.violation.what.contains("somebody is down"), "{}", found.violation);
 }
+
+#[test]
+fn a_deployment_that_does_not_form_is_a_finding() {
+    let report = look(&Settings { servers: 0, ..settings(&[]) });
+    let found = report.found.expect("nobody can lead");
+    assert_eq!((found.violation.invariant, found.steps), ("I15", 0));
+    assert!(!found.trace.is_empty());
+}
