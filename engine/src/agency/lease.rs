@@ -118,3 +118,87 @@ impl Leases {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: Timing = Timing { lease: Duration::from_millis(1000), drift_permille: 200 };
+
+    fn ms(t: u64) -> Time {
+        Time(t * 1_000_000)
+    }
+
+    fn peer(uuid: u128) -> Peer {
+        let endpoint = Endpoint::parse(&format!("tcp://host{uuid}:8529")).unwrap();
+        Peer { id: NodeId { kind: NodeKind::Server, uuid }, endpoint }
+    }
+
+    fn renewal(server: u128, boot: u64, epoch: u64, round: u64) -> Renewal {
+        Renewal { server: peer(server), boot: Boot(boot), epoch: Epoch(epoch), seq: round, round }
+    }
+
+    fn lead(epoch: u64) -> Leadership {
+        let leader = crate::message::Leader { peer: peer(1), boot: Boot(1) };
+        Leadership { epoch: Epoch(epoch), leader: Some(leader), ..Leadership::default() }
+    }
+
+    /// R1, R2: each reason alone is enough to refuse, and a refusal leaves no trace in the account.
+    #[test]
+    fn only_the_owner_of_the_epoch_gets_a_lease_and_only_while_no_depose_is_on_its_way() {
+        let granted = |depose_appended, renewal, lead: &Leadership, settled| {
+            let mut leases = Leases { depose_appended, ..Leases::new(ms(0)) };
+            let granted = leases.grant(&renewal, lead, settled, TIMING, ms(5));
+            assert_eq!(leases.has_granted(lead.epoch), granted);
+            granted
+        };
+        let nobody = Leadership { epoch: Epoch(3), ..Leadership::default() };
+        assert!(granted(false, renewal(1, 1, 3, 0), &lead(3), true));
+        assert!(!granted(false, renewal(1, 1, 3, 0), &lead(3), false), "nothing of this term is applied");
+        assert!(!granted(true, renewal(1, 1, 3, 0), &lead(3), true), "a depose was appended");
+        assert!(!granted(false, renewal(1, 1, 2, 0), &lead(3), true), "an earlier epoch");
+        assert!(!granted(false, renewal(1, 2, 3, 0), &lead(3), true), "another process of the leader");
+        assert!(!granted(false, renewal(2, 1, 3, 0), &lead(3), true), "another server");
+        assert!(!granted(false, renewal(1, 1, 3, 0), &nobody, true), "the epoch has no owner yet");
+    }
+
+    #[test]
+    fn the_account_names_the_latest_end_of_the_epoch() {
+        let mut leases = Leases::new(ms(0));
+        leases.elected(Epoch(3), ms(0));
+        assert_eq!((leases.left(Epoch(3), ms(0)), leases.over_at(Epoch(3), TIMING, None)), (None, Time::ZERO));
+        assert!(leases.grant(&renewal(1, 1, 3, 0), &lead(3), true, TIMING, ms(10)));
+        // A shorter lease given later ends no sooner than what was given before (R9).
+        let short = Timing { lease: Duration::from_millis(100), ..TIMING };
+        assert!(leases.grant(&renewal(1, 1, 3, 1), &lead(3), true, short, ms(20)));
+        assert_eq!(leases.over_at(Epoch(3), short, None), ms(1010));
+        assert_eq!(leases.left(Epoch(3), ms(400)), Some(Duration::from_millis(610)));
+        assert_eq!(leases.left(Epoch(4), ms(400)), None);
+        // Another epoch's grant has its own end.
+        assert!(leases.grant(&renewal(1, 1, 4, 2), &lead(4), true, short, ms(30)));
+        assert_eq!(leases.left(Epoch(4), ms(30)), Some(Duration::from_millis(100)));
+    }
+
+    /// R2, R9: an earlier agency leader may have granted up to the moment of this one's election, under the older lease.
+    #[test]
+    fn a_new_agency_leader_waits_as_if_the_last_grant_had_been_given_at_its_election() {
+        let leases = Leases::new(ms(50));
+        assert_eq!(leases.over_at(Epoch(3), TIMING, None), ms(1050));
+        assert_eq!(leases.over_at(Epoch(3), TIMING, Some(Duration::from_millis(1500))), ms(1550));
+        assert_eq!(leases.over_at(Epoch(3), TIMING, Some(Duration::from_millis(500))), ms(1050));
+    }
+
+    #[test]
+    fn renewals_wait_for_their_round_one_for_each_process() {
+        let mut leases = Leases::new(ms(0));
+        for (server, boot, round) in [(1, 1, 5), (1, 2, 6), (2, 1, 7), (1, 1, 8)] {
+            leases.wait(renewal(server, boot, 3, round));
+        }
+        let rounds = |renewals: Vec<Renewal>| renewals.into_iter().map(|r| r.round).collect::<Vec<_>>();
+        assert_eq!(rounds(leases.confirmed(6)), [6], "the repeated one waits for its own round");
+        assert_eq!(rounds(leases.drain()), [7, 8]);
+        assert!(leases.drain().is_empty());
+        (0..2 * WAITING_MAX as u128).for_each(|server| leases.wait(renewal(server, 1, 3, 1)));
+        assert_eq!(leases.drain().len(), WAITING_MAX);
+    }
+}

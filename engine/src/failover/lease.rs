@@ -143,9 +143,23 @@ mod tests {
         assert_eq!(lease.granted(9, &grant(3), Boot(1), Epoch(3)), None, "never sent");
         assert_eq!(lease.granted(2, &grant(3), Boot(2), Epoch(3)), None, "another boot");
         assert_eq!(lease.granted(2, &grant(4), Boot(1), Epoch(3)), None, "another epoch");
+        lease.sent(3, at(60, 60));
+        assert_eq!(lease.granted(3, &grant(3), Boot(2), Epoch(3)), None, "another boot, and newer than what is held");
+        assert_eq!(lease.granted(3, &grant(4), Boot(1), Epoch(3)), None, "another epoch, and newer than what is held");
         lease.drop_all();
         assert!(lease.lost(Epoch(3), at(60, 60)).is_some());
         assert_eq!(lease.granted(2, &grant(3), Boot(1), Epoch(3)), None, "sent before all was dropped");
+    }
+
+    #[test]
+    fn the_last_renewals_are_remembered_whatever_became_of_them() {
+        let remembered = |seq| {
+            let mut lease = Lease::default();
+            (1..=SENT_MAX as u64 + 1).for_each(|seq| lease.sent(seq, at(seq, seq)));
+            lease.granted(seq, &grant(3), Boot(1), Epoch(3)).is_some()
+        };
+        assert_eq!((1..=SENT_MAX as u64 + 2).filter(|seq| remembered(*seq)).count(), SENT_MAX);
+        assert!(!remembered(1) && remembered(2));
     }
 
     #[test]
@@ -155,6 +169,7 @@ mod tests {
         assert!(lease.granted(1, &grant(3), Boot(1), Epoch(3)).is_some());
         // Two pauses of 60 ms each, in different steps: the slack is half of 200 ms.
         assert_eq!(lease.lost(Epoch(3), at(100, 5160)), None);
+        assert_eq!(lease.lost(Epoch(3), at(100, 5200)), None, "as much as the grant allows for");
         assert_eq!(lease.lost(Epoch(3), at(200, 5320)), Some("the clocks moved apart"));
         assert_eq!(lease.lost(Epoch(3), at(200, 5090)), Some("the clocks moved apart"), "in either direction");
         // A grant for a renewal sent before the pause is no better.
