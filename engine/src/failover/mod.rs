@@ -497,3 +497,6 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,401 @@
+//! One server alone with what others tell it: over a store in memory, without a network. What a cluster does together,
+//! the scripts in `tests/interaction/failover` and the simulator show.
+
+use super::*;
+use crate::db::mem::MemStore;
+use crate::db::store::{Store, StoreError};
+use crate::exec;
+use crate::http::{Method, Response};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+const TIMING: Timing = Timing { lease: Duration::from_millis(1000), drift_permille: 200 };
+const DEPLOYMENT: DeploymentId = DeploymentId(77);
+const NONCE: Nonce = Nonce(5);
+const BOOT: Boot = Boot(4);
+
+struct Rig {
+    store: MemStore,
+    server: Server,
+    now: Now,
+    /// Started and not done yet.
+    started: Vec<(OpId, Op)>,
+    requests: u64,
+}
+
+fn agent(uuid: u128) -> Peer {
+    peer(NodeKind::Agent, uuid)
+}
+
+fn other(uuid: u128) -> Peer {
+    peer(NodeKind::Server, uuid)
+}
+
+fn peer(kind: NodeKind, uuid: u128) -> Peer {
+    let name = if kind == NodeKind::Agent { "agent" } else { "server" };
+    Peer { id: NodeId { kind, uuid }, endpoint: Endpoint::parse(&format!("tcp://{name}{uuid}:8529")).unwrap() }
+}
+
+fn registered() -> Message {
+    Message::Registered(Registered { nonce: NONCE, boot: BOOT, deployment: DEPLOYMENT, timing: TIMING })
+}
+
+fn refusal(nonce: Nonce) -> Message {
+    Message::RegisterRefused { nonce, reason: "no".into() }
+}
+
+fn leads(index: u64, epoch: u64, peer: &Peer, boot: Boot) -> Leadership {
+    let leader = Some(Leader { peer: peer.clone(), boot });
+    Leadership { index, epoch: Epoch(epoch), leader, successor: None }
+}
+
+impl Rig {
+    fn new(agency: &[Peer]) -> Rig {
+        let endpoint = Endpoint::parse("tcp://server1:8529").unwrap();
+        let mut config = ServerConfig::new(endpoint, NONCE);
+        config.agency = agency.iter().map(|agent| agent.endpoint.clone()).collect();
+        let mut store = MemStore::new();
+        let now = Now { time: Time(1_000_000_000), wall_ms: 1_767_225_600_000 };
+        let saved = exec::open(&mut store, &Config::Server(config.clone()), now, 1).expect("an empty store opens");
+        let Saved::Server(saved) = saved else { panic!("a server's store") };
+        store.sync();
+        let mut rig = Rig { store, server: Server::boot(config, saved, 1, now), now, started: Vec::new(), requests: 0 };
+        rig.step(Input::Timer);
+        rig.perform();
+        rig
+    }
+
+    /// Knows its agency and belongs to its deployment.
+    fn joined() -> Rig {
+        let mut rig = Rig::new(&[agent(1)]);
+        rig.hear(&agent(1), registered());
+        rig.perform();
+        assert_eq!((rig.server.role(), rig.server.deployment), (Role::Waiting, Some(DEPLOYMENT)));
+        rig
+    }
+
+    /// Leads in epoch 3 under a lease.
+    fn leading() -> Rig {
+        let mut rig = Rig::joined();
+        rig.lead(3);
+        assert_eq!((rig.server.role(), rig.server.view().mode), (Role::Leading, Mode::Default));
+        rig
+    }
+
+    /// Follows server 2, whose boot is 9, in epoch 3.
+    fn following() -> Rig {
+        let mut rig = Rig::joined();
+        rig.hear(&agent(1), Message::Lead(leads(1, 3, &other(2), Boot(9))));
+        rig.perform();
+        assert_eq!((rig.server.role(), rig.server.view().mode), (Role::Following, Mode::Redirect));
+        rig
+    }
+
+    fn me(&self) -> Peer {
+        self.server.me.clone()
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.server.step(self.now, input, &mut out);
+        for output in &out {
+            if let Output::Start { op, what } = output {
+                self.started.push((*op, what.clone()));
+            }
+        }
+        out
+    }
+
+    fn hear(&mut self, from: &Peer, message: Message) -> Vec<Output> {
+        let to = Some(self.me().id);
+        self.step(Input::Message(Envelope { from: from.clone(), to, message }))
+    }
+
+    fn pass(&mut self, ms: u64) -> Vec<Output> {
+        self.now = Now { time: self.now.time.plus(Duration::from_millis(ms)), wall_ms: self.now.wall_ms + ms };
+        self.step(Input::Timer)
+    }
+
+    fn ask(&mut self, method: Method, path: &str, body: &str) -> (RequestId, Vec<Output>) {
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        (id, self.step(Input::Request { id, request: Request::new(method, path).with_body(body.to_owned()) }))
+    }
+
+    /// Carries out what was started, until nothing is under way.
+    fn perform(&mut self) -> Vec<Output> {
+        let mut out = Vec::new();
+        while !self.started.is_empty() {
+            let (op, what) = self.started.remove(0);
+            let results = if what.writes() {
+                exec::perform(vec![(op, what)], &mut self.store)
+            } else {
+                let snapshot = self.store.snapshot().expect("memory does not fail");
+                vec![(op, exec::read(what, &*snapshot))]
+            };
+            for (op, result) in results {
+                out.extend(self.step(Input::Done { op, result }));
+            }
+        }
+        out
+    }
+
+    /// The op that is under way ends like this.
+    fn end(&mut self, result: OpResult) -> Vec<Output> {
+        let (op, _) = self.started.remove(0);
+        self.step(Input::Done { op, result })
+    }
+
+    fn lead(&mut self, epoch: u64) {
+        let lead = leads(1, epoch, &self.me(), BOOT);
+        self.hear(&agent(1), Message::Lead(lead.clone()));
+        self.perform();
+        self.renew(lead);
+    }
+
+    /// The agency's answer to a beat that is sent now.
+    fn renew(&mut self, lead: Leadership) -> Vec<Output> {
+        let sent = self.pass(1000);
+        let seq = messages(&sent).into_iter().find_map(|message| match message {
+            Message::Beat(beat) => Some(beat.seq),
+            _ => None,
+        });
+        let grant = Some(Grant { boot: BOOT, epoch: lead.epoch, timing: TIMING });
+        self.hear(&agent(1), Message::BeatReply(BeatReply { seq: seq.expect("a beat is due"), grant, ..reply(lead) }))
+    }
+
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.server.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+fn reply(lead: Leadership) -> BeatReply {
+    BeatReply { seq: 0, lead, grant: None, read_only: false, agents: Vec::new(), members: Vec::new() }
+}
+
+fn messages(out: &[Output]) -> Vec<Message> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Send { envelope, .. } => Some(envelope.message.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn receivers(out: &[Output]) -> Vec<&str> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Send { to, .. } => Some(to.authority()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn answers(out: &[Output]) -> Vec<(RequestId, Response)> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Reply { id, response } => Some((*id, response.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What was said at least as a warning.
+fn warnings(out: &[Output]) -> usize {
+    out.iter().filter(|output| matches!(output, Output::Note(event) if event.severity() >= Severity::Warn)).count()
+}
+
+/// The agency's words count only from an agent, and only those that are for this process: nothing else leaves a trace.
+#[test]
+fn what_is_not_the_agencys_or_not_for_this_server_changes_nothing() {
+    let lead = leads(2, 4, &other(2), Boot(9));
+    let cases: Vec<(fn() -> Rig, Message)> = vec![
+        (|| Rig::new(&[agent(1)]), registered()),
+        (|| Rig::new(&[agent(1)]), refusal(NONCE)),
+        (Rig::joined, refusal(Nonce(0))),
+        (Rig::joined, Message::Superseded { boot: BOOT, by: other(9) }),
+        (Rig::joined, Message::BeatReply(BeatReply { read_only: true, ..reply(lead.clone()) })),
+        (Rig::joined, Message::Lead(lead)),
+        (Rig::joined, Message::Freeze(Freeze { term: Term(1), epoch: Epoch(5) })),
+        (Rig::joined, Message::NotLeader { leader: Some(agent(7)) }),
+        (
+            || {
+                let mut rig = Rig::leading();
+                rig.ask(Method::Get, "/_admin/cluster/health", "");
+                rig.perform();
+                rig
+            },
+            Message::Answer { call: 1, response: Response::json(400, &serde_json::json!({})) },
+        ),
+    ];
+    for (rig, message) in cases {
+        let mut rig = rig();
+        let before = rig.fingerprint();
+        assert!(rig.hear(&other(3), message.clone()).is_empty(), "{message:?} from a server has an effect");
+        assert_eq!(rig.fingerprint(), before, "{message:?} from a server is remembered");
+        let to = Some(other(3).id);
+        let astray = Input::Message(Envelope { from: agent(1), to, message: message.clone() });
+        assert!(rig.step(astray).is_empty(), "{message:?} for another server has an effect");
+        assert_eq!(rig.fingerprint(), before, "{message:?} for another server is remembered");
+        rig.hear(&agent(1), message.clone());
+        assert_ne!(rig.fingerprint(), before, "{message:?} from an agent has no effect");
+    }
+}
+
+#[test]
+fn a_process_is_registered_once_and_only_under_its_own_nonce() {
+    let register =
+        |nonce, boot, deployment| Message::Registered(Registered { nonce, boot, deployment, timing: TIMING });
+    let mut rig = Rig::new(&[agent(1)]);
+    assert!(rig.hear(&agent(1), register(Nonce(6), BOOT, DEPLOYMENT)).is_empty(), "another process's answer");
+    assert_eq!(rig.server.boot, Boot(0));
+    rig.hear(&agent(1), registered());
+    assert_eq!(rig.server.boot, BOOT);
+    assert!(rig.hear(&agent(1), register(NONCE, Boot(5), DEPLOYMENT)).is_empty(), "registered already");
+    // The deployment's name does not become durable: this process goes on asking.
+    let out = rig.end(OpResult::Failed(StoreError::Full));
+    assert_eq!((warnings(&out), rig.server.boot, rig.server.role()), (1, Boot(0), Role::Joining));
+    assert!(messages(&rig.pass(1000)).iter().any(|message| matches!(message, Message::Register(_))));
+    rig.hear(&agent(1), registered());
+    rig.perform();
+    assert_eq!(rig.server.role(), Role::Waiting);
+    // Started again: an agency of another deployment gets no hold on the data.
+    let saved = exec::open(&mut rig.store, &Config::Server(rig.server.config.clone()), rig.now, 2).unwrap();
+    let Saved::Server(saved) = saved else { panic!("a server's store") };
+    rig.server = Server::boot(rig.server.config.clone(), saved, 2, rig.now);
+    let out = rig.hear(&agent(1), register(NONCE, Boot(5), DeploymentId(78)));
+    assert_eq!((warnings(&out), rig.server.boot), (1, Boot(0)));
+    rig.hear(&agent(1), register(NONCE, Boot(5), DEPLOYMENT));
+    assert_eq!((rig.server.boot, rig.server.role()), (Boot(5), Role::Waiting), "nothing has to be adopted again");
+}
+
+#[test]
+fn the_agencys_refusal_is_said_once_for_each_reason() {
+    let mut rig = Rig::new(&[agent(1)]);
+    assert_eq!(warnings(&rig.hear(&agent(1), refusal(Nonce(6)))), 0, "another process was meant");
+    assert_eq!(warnings(&rig.hear(&agent(1), refusal(NONCE))), 1);
+    assert_eq!(warnings(&rig.hear(&agent(1), refusal(NONCE))), 0, "said already");
+    let reason = "another".to_owned();
+    assert_eq!(warnings(&rig.hear(&agent(1), Message::RegisterRefused { nonce: NONCE, reason })), 1);
+    let mut rig = Rig::joined();
+    assert_eq!(warnings(&rig.hear(&agent(1), refusal(NONCE))), 0, "the answer to a registration, and late");
+    assert_eq!(warnings(&rig.hear(&agent(1), refusal(Nonce(0)))), 1, "the agency does not know this server");
+}
+
+#[test]
+fn a_process_that_was_replaced_says_so_once() {
+    let superseded = |boot, by| Message::Superseded { boot, by };
+    let mut rig = Rig::new(&[agent(1)]);
+    assert_eq!(warnings(&rig.hear(&agent(1), superseded(Boot(0), other(8)))), 0, "it has not joined yet");
+    let mut rig = Rig::joined();
+    assert_eq!(warnings(&rig.hear(&agent(1), superseded(Boot(3), other(8)))), 0, "an earlier process");
+    assert_eq!(warnings(&rig.hear(&agent(1), superseded(BOOT, other(8)))), 1);
+    assert_eq!(warnings(&rig.hear(&agent(1), superseded(BOOT, other(8)))), 0, "said already");
+    assert_eq!(warnings(&rig.hear(&agent(1), superseded(BOOT, other(9)))), 1, "by yet another");
+}
+
+/// Each part of a beat's reply counts by itself.
+#[test]
+fn the_view_shows_what_the_last_beat_brought() {
+    let member = |uuid| Member {
+        peer: other(uuid),
+        advertised: None,
+        short_name: "Single0002".into(),
+        health: Health::Good,
+        last: Position::ZERO,
+    };
+    let mut rig = Rig::leading();
+    let lead = leads(1, 3, &rig.me(), BOOT);
+    for reply in [
+        BeatReply { read_only: true, ..reply(lead.clone()) },
+        BeatReply { members: vec![member(2)], ..reply(lead.clone()) },
+        BeatReply { agents: vec![agent(1), agent(2)], ..reply(lead.clone()) },
+        reply(lead.clone()),
+    ] {
+        rig.hear(&agent(1), Message::BeatReply(reply.clone()));
+        let view = rig.server.view();
+        assert_eq!(
+            (view.read_only, &view.members, &view.agents),
+            (reply.read_only, &reply.members, &reply.agents),
+            "{reply:?}"
+        );
+    }
+    // An agent that was heard of is asked, too, when the one that led is silent.
+    rig.pass(600);
+    assert!(receivers(&rig.pass(600)).contains(&"agent2:8529"));
+}
+
+#[test]
+fn the_view_names_a_leader_and_a_lease_only_where_there_is_one() {
+    let rig = Rig::joined();
+    assert_eq!((rig.server.view().leader.clone(), rig.server.view().lease_end), (None, Time::ZERO));
+    assert!(!rig.server.view().read_only);
+    let rig = Rig::following();
+    let view = rig.server.view();
+    assert_eq!((view.leader.clone(), view.lease_end, view.epoch), (Some(other(2)), Time::ZERO, Epoch(3)));
+    assert!(view.read_only, "a follower writes nothing for clients");
+    let mut rig = Rig::leading();
+    let view = rig.server.view();
+    assert_eq!((view.leader.clone(), view.epoch, view.read_only), (None, Epoch(3), false), "a leader names nobody");
+    assert_eq!(view.lease_end, rig.now.time.plus(TIMING.usable()));
+    assert_eq!((view.lease_sent, view.lease_slack), (rig.now, TIMING.slack()));
+    rig.pass(800);
+    assert_eq!(rig.server.view().mode, Mode::TryAgain);
+}
+
+/// R3, R12: elected, but without the lease; and without the epoch's first entry.
+#[test]
+fn a_lease_of_a_process_that_serves_not_yet_is_not_shown() {
+    let mut rig = Rig::joined();
+    let lead = leads(1, 3, &rig.me(), BOOT);
+    rig.hear(&agent(1), Message::Lead(lead.clone()));
+    rig.renew(lead);
+    let view = rig.server.view();
+    assert_eq!((rig.server.role(), view.mode, view.lease_end), (Role::Promoting, Mode::TryAgain, Time::ZERO));
+    rig.perform();
+    assert_eq!((rig.server.role(), rig.server.view().mode), (Role::Leading, Mode::Default));
+}
+
+#[test]
+fn a_follower_that_asks_too_early_is_not_answered_and_one_of_another_epoch_is_sent_away() {
+    let follow = |epoch| {
+        Message::Follow(Follow {
+            epoch: Epoch(epoch),
+            boot: Boot(2),
+            store: StoreId(2),
+            last: Position::ZERO,
+            last_checksum: 0,
+            history: Vec::new(),
+            copy: None,
+            complete: true,
+        })
+    };
+    let not_serving = |epoch| vec![Message::NotServing { epoch: Epoch(epoch) }];
+    let mut rig = Rig::joined();
+    assert_eq!(messages(&rig.hear(&other(2), follow(3))), not_serving(3), "nobody leads here");
+    rig.hear(&agent(1), Message::Lead(leads(1, 3, &rig.me(), BOOT)));
+    assert_eq!(messages(&rig.hear(&other(2), follow(3))), [], "soon: it will ask again");
+    assert_eq!(messages(&rig.hear(&other(2), follow(2))), not_serving(2), "an earlier epoch");
+    assert_eq!(messages(&rig.hear(&other(2), follow(4))), not_serving(4), "a later epoch");
+}
+
+/// A follower whose leader leads no longer asks the agency at once.
+#[test]
+fn not_serving_makes_a_follower_ask_the_agency() {
+    let mut rig = Rig::following();
+    rig.pass(10);
+    assert_eq!(messages(&rig.hear(&other(2), Message::NotServing { epoch: Epoch(2) })), [], "of an earlier epoch");
+    assert_eq!(messages(&rig.hear(&other(3), Message::NotServing { epoch: Epoch(3) })), [], "not whom we follow");
+    let out = rig.hear(&other(2), Message::NotServing { epoch: Epoch(3) });
+    assert!(matches!(messages(&out)[..], [Message::Beat(_)]), "{out:?}");
+}
+
+#[test]
+fn an_agent_that_does_not_lead_points_to_the_one_that_does() {
+    let mut rig = Rig::joined();
+    rig.pass(10);
+    let out = rig.hear(&agent(1), Message::NotLeader { leader: Some(agent(2)) });
+    assert_eq!(receivers(&out), ["agent2:8529"], "a beat at once, to the one that leads");
+    assert_eq!(receivers(&rig.hear(&agent(3), Message::NotLeader { leader: Some(agent(2)) })), [""; 0], "no news");
+}
