@@ -63,10 +63,6 @@ impl Link {
         self.interval = (timing.usable() / 6).clamp(Duration::from_millis(10), Duration::from_secs(1));
     }
 
-    pub fn interval(&self) -> Duration {
-        self.interval
-    }
-
     /// To the agency's leader; to every agent while it is not known or does not answer.
     pub fn send(&self, cx: &mut Cx, message: &Message) {
         match &self.leader {
@@ -193,5 +189,134 @@ impl Link {
             Some(at) if at < self.next_beat => Wake { at, why: "call" },
             _ => Wake { at: self.next_beat, why: "beat" },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Method;
+    use crate::io::Output;
+
+    const TIMING: Timing = Timing { lease: Duration::from_millis(750), drift_permille: 200 };
+    /// A sixth of what can be used of the lease.
+    const INTERVAL_MS: u64 = 100;
+
+    fn agent(uuid: u128) -> Peer {
+        let endpoint = Endpoint::parse(&format!("tcp://agent{uuid}:8531")).unwrap();
+        Peer { id: NodeId { kind: NodeKind::Agent, uuid }, endpoint }
+    }
+
+    fn ms(t: u64) -> Time {
+        Time(t * 1_000_000)
+    }
+
+    fn link() -> Link {
+        Link::new(vec![agent(1).endpoint, agent(2).endpoint], &TIMING, ms(0))
+    }
+
+    /// Does something at a time; returns the authorities that something was sent to.
+    fn at<T>(t: u64, act: impl FnOnce(&mut Cx) -> T) -> (T, Vec<String>) {
+        let mut out = Vec::new();
+        let (me, mut rng, mut ops) = (agent(9), Rng::new(1), 0);
+        let now = Now { time: ms(t), wall_ms: t };
+        let result = act(&mut Cx { now, me: &me, rng: &mut rng, ops: &mut ops, out: &mut out });
+        let to = |output| match output {
+            Output::Send { to, .. } => Some(to.authority().to_owned()),
+            _ => None,
+        };
+        (result, out.into_iter().filter_map(to).collect())
+    }
+
+    fn receivers(link: &Link, t: u64) -> Vec<String> {
+        at(t, |cx| link.send(cx, &Message::NotLeader { leader: None })).1
+    }
+
+    const BOTH: [&str; 2] = ["agent1:8531", "agent2:8531"];
+
+    #[test]
+    fn the_leader_is_asked_while_it_answers_and_otherwise_everybody() {
+        let mut link = link();
+        assert_eq!(receivers(&link, 0), BOTH, "no leader is known");
+        link.heard(&agent(1), ms(50));
+        assert_eq!(receivers(&link, 50 + 2 * INTERVAL_MS - 1), ["agent1:8531"]);
+        assert_eq!(receivers(&link, 50 + 2 * INTERVAL_MS), BOTH, "silent for two beats");
+        link.heard(&agent(2), ms(300));
+        assert_eq!(receivers(&link, 300), ["agent2:8531"], "whoever answers leads");
+        link.learn_agents(&[agent(1), agent(3)]);
+        link.learn_agents(&[agent(3)]);
+        assert_eq!(receivers(&link, 600), ["agent1:8531", "agent2:8531", "agent3:8531"], "each once");
+    }
+
+    #[test]
+    fn an_agent_that_does_not_lead_may_point_to_another() {
+        let mut link = link();
+        assert!(link.redirected(&agent(1), Some(agent(2)), ms(500)));
+        assert_eq!(receivers(&link, 500), ["agent2:8531"]);
+        assert!(!link.redirected(&agent(3), Some(agent(2)), ms(600)), "no news");
+        assert!(!link.redirected(&agent(1), Some(agent(1)), ms(600)), "it names itself, and does not lead");
+        assert!(!link.redirected(&agent(1), None, ms(600)), "somebody who does not lead anyway");
+        assert_eq!(receivers(&link, 650), ["agent2:8531"]);
+        assert!(!link.redirected(&agent(2), None, ms(650)), "it led, and does not know who leads now");
+        assert_eq!(receivers(&link, 650), BOTH);
+    }
+
+    #[test]
+    fn beats_come_at_an_interval_or_at_once() {
+        let mut link = link();
+        assert!(link.beat_due(ms(0)));
+        assert_eq!(link.next_seq(ms(0)), 1);
+        assert!(!link.beat_due(ms(INTERVAL_MS - 1)) && link.beat_due(ms(INTERVAL_MS)));
+        assert_eq!(link.deadline(), Wake { at: ms(INTERVAL_MS), why: "beat" });
+        link.hurry(ms(30));
+        assert!(link.beat_due(ms(30)));
+        assert_eq!(link.next_seq(ms(30)), 2);
+    }
+
+    fn call(link: &mut Link, t: u64, id: u64) -> bool {
+        let ticket = Ticket { epoch: Epoch(1), writes: false, dirty: false, open: true };
+        let request = || Request::new(Method::Get, "/");
+        at(t, |cx| link.call(cx, RequestId(id), ticket, request(), request(), AgencyAnswer::Verbatim)).0
+    }
+
+    fn over(link: &mut Link, t: u64) -> (Vec<u64>, usize) {
+        let (over, again) = at(t, |cx| link.timer(cx));
+        (over.into_iter().map(|call| call.id.0).collect(), again.len())
+    }
+
+    #[test]
+    fn a_call_is_asked_again_until_it_is_answered_or_its_time_is_up() {
+        let patience = CALL_PATIENCE.as_millis() as u64;
+        let mut link = link();
+        link.next_seq(ms(0));
+        link.heard(&agent(1), ms(0));
+        link.hurry(ms(1_000_000));
+        assert_eq!(link.deadline().why, "beat");
+        assert!(call(&mut link, 10, 5) && call(&mut link, 20, 6));
+        assert_eq!(link.deadline(), Wake { at: ms(10 + INTERVAL_MS), why: "call" });
+        assert_eq!(over(&mut link, 10 + INTERVAL_MS - 1), (vec![], 0));
+        assert_eq!(over(&mut link, 10 + INTERVAL_MS), (vec![], 1), "only the one that waits for so long");
+        assert_eq!(over(&mut link, 10 + INTERVAL_MS), (vec![], 0), "asked just now");
+        for status in [307, 503] {
+            assert!(link.answered(1, &Response::empty(status)).is_none(), "{status} comes from who does not lead");
+        }
+        assert_eq!(link.answered(1, &Response::empty(200)).map(|call| call.id), Some(RequestId(5)));
+        assert!(link.answered(1, &Response::empty(200)).is_none(), "answered already");
+        assert_eq!(link.calls(), 1);
+        assert_eq!(over(&mut link, 20 + patience - 1), (vec![], 2), "both agents are asked: none answers");
+        assert_eq!(link.deadline(), Wake { at: ms(20 + patience), why: "call" });
+        assert_eq!(over(&mut link, 20 + patience).0, [6]);
+        assert_eq!(link.calls(), 0);
+    }
+
+    #[test]
+    fn so_many_calls_wait_and_no_more() {
+        let mut link = link();
+        assert!((0..CALLS_MAX as u64).all(|id| call(&mut link, 0, id)));
+        assert!(!call(&mut link, 0, 999));
+        assert!(link.answered(7, &Response::empty(200)).is_some());
+        assert!(call(&mut link, 0, 999));
+        assert_eq!(link.give_up().len(), CALLS_MAX);
+        assert_eq!(link.calls(), 0);
     }
 }

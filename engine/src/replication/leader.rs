@@ -387,10 +387,6 @@ struct Recent {
 
 impl Recent {
     fn push(&mut self, entry: Entry) {
-        if self.entries.back().is_some_and(|last| last.tick.0 + 1 != entry.tick.0) {
-            self.entries.clear();
-            self.bytes = 0;
-        }
         self.bytes += size(&entry.payload);
         self.entries.push_back(entry);
         while self.bytes > RECENT_BYTES_MAX && self.entries.len() > 1 {

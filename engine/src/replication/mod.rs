@@ -9,6 +9,8 @@
 
 pub mod follower;
 pub mod leader;
+#[cfg(test)]
+mod tests;
 
 use crate::types::{Duration, Timing};
 
