@@ -913,3 +913,6 @@ impl Raft {
 fn encode<T: Serialize>(value: &T) -> Bytes {
     postcard::to_allocvec(value).expect("plain data can be encoded").into()
 }
+
+#[cfg(test)]
+mod tests;

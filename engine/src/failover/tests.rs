@@ -192,15 +192,6 @@ fn receivers(out: &[Output]) -> Vec<&str> {
         .collect()
 }
 
-fn answers(out: &[Output]) -> Vec<(RequestId, Response)> {
-    out.iter()
-        .filter_map(|output| match output {
-            Output::Reply { id, response } => Some((*id, response.clone())),
-            _ => None,
-        })
-        .collect()
-}
-
 /// What was said at least as a warning.
 fn warnings(out: &[Output]) -> usize {
     out.iter().filter(|output| matches!(output, Output::Note(event) if event.severity() >= Severity::Warn)).count()

@@ -1,0 +1,487 @@
+//! One agent's Raft alone with what two others tell it: each promise (I1 to I4) by hand. What whole agencies do together
+//! `agency/tests.rs` and the simulator show.
+
+use super::*;
+
+const ME: NodeId = voter(1);
+const LEADER: NodeId = voter(2);
+const OTHER: NodeId = voter(3);
+const TIMEOUT_MS: u64 = 100;
+
+const fn voter(uuid: u128) -> NodeId {
+    NodeId { kind: NodeKind::Agent, uuid }
+}
+
+fn ms(t: u64) -> Time {
+    Time(t * 1_000_000)
+}
+
+fn entry(term: u64) -> LogEntry {
+    LogEntry { term: Term(term), data: Bytes::from_static(b"x") }
+}
+
+fn settings() -> Settings {
+    Settings {
+        me: ME,
+        voters: vec![ME, LEADER, OTHER],
+        election_timeout_min: Duration::from_millis(TIMEOUT_MS),
+        election_timeout_max: Duration::from_millis(2 * TIMEOUT_MS),
+        compaction_step: 10,
+        compaction_keep: 2,
+    }
+}
+
+/// An agent with this hard term, and a log of entries of these terms after the snapshot at `snapshot`.
+fn follower_after(snapshot: (u64, u64), term: u64, terms: &[u64]) -> Raft {
+    let (index, snapshot_term) = snapshot;
+    let snapshot = Snapshot { index, term: Term(snapshot_term), state: Bytes::from_static(b"old") };
+    let hard = HardState { term: Term(term), vote: None };
+    let meta = vec![(META_HARD.to_owned(), encode(&hard)), (META_SNAPSHOT.to_owned(), encode(&snapshot))];
+    let entries = (index + 1..).zip(terms).map(|(index, term)| (index, encode(&entry(*term)))).collect();
+    Raft::boot(settings(), &SavedRaft { meta, entries }, Rng::new(1), ms(0))
+}
+
+fn follower(term: u64, terms: &[u64]) -> Raft {
+    follower_after((0, 0), term, terms)
+}
+
+fn sent(raft: &mut Raft) -> Vec<Body> {
+    raft.take_outbox().into_iter().map(|(_, _, body)| body).collect()
+}
+
+fn hears(raft: &mut Raft, now: u64, term: u64, body: Body) -> Vec<Body> {
+    raft.step(ms(now), LEADER, Term(term), body);
+    sent(raft)
+}
+
+fn persist(raft: &mut Raft, now: u64) -> (Persist, Vec<Body>) {
+    let persist = raft.flush().expect("something is to be made durable");
+    raft.persisted(ms(now));
+    (persist, sent(raft))
+}
+
+fn append(prev_index: u64, prev_term: u64, terms: &[u64], commit: u64) -> Body {
+    let entries = terms.iter().map(|term| entry(*term)).collect();
+    Body::Append { prev_index, prev_term: Term(prev_term), entries, commit, round: 1 }
+}
+
+fn acknowledged(matched: u64, conflict: Option<u64>) -> Vec<Body> {
+    vec![Body::AppendReply { matched, conflict, round: 1 }]
+}
+
+fn ask(pre: bool, last_index: u64, last_term: u64) -> Body {
+    Body::RequestVote { pre, transfer: false, last_index, last_term: Term(last_term) }
+}
+
+fn vote(pre: bool, granted: bool) -> Vec<Body> {
+    vec![Body::VoteReply { pre, granted }]
+}
+
+/// Leads in term 6 with what was in its log and the entry that begins the term; nothing is acknowledged yet.
+fn leader(terms: &[u64]) -> Raft {
+    let mut raft = follower(5, terms);
+    raft.tick(ms(500));
+    hears(&mut raft, 500, 6, Body::VoteReply { pre: true, granted: true });
+    persist(&mut raft, 500);
+    hears(&mut raft, 500, 6, Body::VoteReply { pre: false, granted: true });
+    assert!(raft.is_leader());
+    persist(&mut raft, 500);
+    raft
+}
+
+// ---- votes ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_vote_goes_to_whoever_has_all_that_this_log_has() {
+    for (last_index, last_term, granted) in [(3, 5, true), (4, 5, true), (1, 6, true), (2, 5, false), (9, 4, false)] {
+        let (said, log) = (format!("{last_index}/{last_term}"), &[1, 5, 5]);
+        assert_eq!(hears(&mut follower(6, log), 0, 7, ask(true, last_index, last_term)), vote(true, granted), "{said}");
+        let mut raft = follower(6, log);
+        let refused = if granted { vec![] } else { vote(false, false) };
+        assert_eq!(hears(&mut raft, 0, 7, ask(false, last_index, last_term)), refused, "{said}");
+        let (persist, after) = persist(&mut raft, 0);
+        assert!(persist.meta.len() == 1 && persist.entries.is_empty());
+        assert_eq!(after, if granted { vote(false, true) } else { vec![] }, "{said}: told when it is durable (I4)");
+    }
+}
+
+#[test]
+fn one_vote_a_term() {
+    let mut raft = follower(6, &[]);
+    assert_eq!(hears(&mut raft, 0, 6, ask(true, 0, 0)), vote(true, false), "not for a term that has begun");
+    assert_eq!(hears(&mut raft, 0, 5, ask(false, 0, 0)), vote(false, false), "a term that is over");
+    assert!(hears(&mut raft, 0, 6, ask(false, 0, 0)).is_empty());
+    raft.step(ms(0), OTHER, Term(6), ask(false, 9, 6));
+    assert_eq!(sent(&mut raft), vote(false, false), "the vote is given");
+    assert_eq!(persist(&mut raft, 0).1, vote(false, true));
+    assert_eq!(hears(&mut raft, 0, 6, ask(false, 0, 0)), vote(false, true), "durable already");
+    // A candidate keeps its vote to itself.
+    let mut raft = follower(5, &[]);
+    raft.tick(ms(500));
+    hears(&mut raft, 500, 6, Body::VoteReply { pre: true, granted: true });
+    assert_eq!(hears(&mut raft, 500, 6, ask(false, 9, 5)), vote(false, false));
+}
+
+/// Somebody who was cut off does not depose a leader that is well; the leader itself may ask for it.
+#[test]
+fn no_vote_while_the_leader_is_heard() {
+    let content = || {
+        let mut raft = follower(5, &[]);
+        hears(&mut raft, 0, 5, append(0, 0, &[], 0));
+        raft
+    };
+    let just_before = TIMEOUT_MS - 1;
+    let mut raft = content();
+    raft.step(ms(just_before), OTHER, Term(6), ask(true, 9, 9));
+    assert_eq!(sent(&mut raft), vote(true, false));
+    raft.step(ms(just_before), OTHER, Term(6), ask(false, 9, 9));
+    assert!(sent(&mut raft).is_empty() && raft.term() == Term(5), "not even its term counts");
+    raft.step(ms(TIMEOUT_MS), OTHER, Term(6), ask(true, 9, 9));
+    assert_eq!(sent(&mut raft), vote(true, true));
+    raft.step(ms(TIMEOUT_MS), OTHER, Term(6), ask(false, 9, 9));
+    assert_eq!(persist(&mut raft, TIMEOUT_MS).1, vote(false, true));
+    let mut raft = content();
+    let transfer = Body::RequestVote { pre: false, transfer: true, last_index: 9, last_term: Term(9) };
+    raft.step(ms(1), OTHER, Term(6), transfer);
+    assert_eq!(persist(&mut raft, 1).1, vote(false, true));
+    let mut raft = leader(&[]);
+    raft.step(ms(500), OTHER, Term(7), ask(true, 9, 9));
+    assert_eq!(sent(&mut raft), vote(true, false), "a leader is content with itself");
+    raft.step(ms(500), OTHER, Term(7), ask(false, 9, 9));
+    assert!(raft.is_leader());
+}
+
+/// Votes rest on the log that the request names: it is durable before anybody is asked (I4).
+#[test]
+fn votes_are_asked_for_when_term_and_log_are_durable() {
+    let mut raft = follower(5, &[]);
+    hears(&mut raft, 0, 5, append(0, 0, &[5], 0));
+    raft.flush().expect("the entry");
+    raft.tick(ms(500));
+    hears(&mut raft, 500, 6, Body::VoteReply { pre: true, granted: true });
+    raft.persisted(ms(500));
+    assert!(sent(&mut raft).is_empty(), "the term is not durable yet");
+    assert_eq!(persist(&mut raft, 500).1, [ask(false, 1, 5), ask(false, 1, 5)]);
+    hears(&mut raft, 500, 6, Body::VoteReply { pre: false, granted: false });
+    assert!(!raft.is_leader());
+    assert!(!raft.events.iter().any(|event| matches!(event, Event::Campaigns { term, .. } if *term != Term(6))));
+}
+
+#[test]
+fn only_the_leader_may_ask_for_an_election_at_once() {
+    let mut raft = follower(5, &[]);
+    hears(&mut raft, 0, 5, append(0, 0, &[], 0));
+    raft.step(ms(1), OTHER, Term(5), Body::TimeoutNow);
+    assert_eq!(raft.term(), Term(5));
+    hears(&mut raft, 1, 5, Body::TimeoutNow);
+    assert_eq!(raft.term(), Term(6));
+    let mut raft = leader(&[]);
+    hears(&mut raft, 500, 6, Body::TimeoutNow);
+    assert!(raft.is_leader());
+}
+
+// ---- following ------------------------------------------------------------------------------------------------------
+
+/// I4: an acknowledgement claims what is durable and the same as the leader's, no more.
+#[test]
+fn entries_are_acknowledged_when_they_are_durable() {
+    let mut raft = follower(5, &[]);
+    assert_eq!(hears(&mut raft, 0, 5, append(0, 0, &[5, 5], 1)), acknowledged(0, None));
+    assert_eq!(raft.commit(), 1);
+    let (first, after) = persist(&mut raft, 0);
+    assert_eq!((first.entries.len(), after), (2, acknowledged(2, None)));
+    assert_eq!(hears(&mut raft, 0, 5, append(1, 5, &[5, 5], 9)), acknowledged(2, None), "one of them is known");
+    assert_eq!(raft.commit(), 3, "no further than the log is known to agree");
+    raft.flush();
+    assert_eq!(hears(&mut raft, 0, 5, append(3, 5, &[], 3)), acknowledged(2, None));
+    raft.persisted(ms(0));
+    assert_eq!(sent(&mut raft), acknowledged(3, None));
+    // A new term: nothing is acknowledged in it before it is durable, and once only.
+    assert!(hears(&mut raft, 0, 6, append(3, 5, &[], 3)).is_empty());
+    assert_eq!(persist(&mut raft, 0).1, acknowledged(3, None));
+    assert_eq!(raft.flush(), None);
+}
+
+#[test]
+fn a_log_that_parts_from_the_leaders_says_where_to_look() {
+    let log = || follower(6, &[1, 4, 4, 4]);
+    assert_eq!(hears(&mut log(), 0, 6, append(9, 5, &[], 0)), acknowledged(0, Some(5)), "too short");
+    assert_eq!(hears(&mut log(), 0, 6, append(4, 5, &[], 0)), acknowledged(0, Some(2)), "where the wrong term began");
+    let mut raft = follower_after((2, 4), 6, &[4, 4]);
+    assert_eq!(hears(&mut raft, 0, 6, append(4, 5, &[], 2)), acknowledged(0, Some(3)), "not before what is committed");
+    // Not before the term is durable.
+    assert!(hears(&mut log(), 0, 7, append(9, 5, &[], 0)).is_empty());
+}
+
+#[test]
+fn a_tail_of_an_earlier_term_is_replaced() {
+    let mut raft = follower(6, &[1, 4]);
+    hears(&mut raft, 0, 6, append(2, 4, &[4, 4], 1));
+    raft.flush().expect("entries 3 and 4");
+    assert_eq!(hears(&mut raft, 0, 7, append(2, 4, &[7], 1)), [], "the term is not durable");
+    raft.persisted(ms(0));
+    assert_eq!(raft.log().last_index(), 3);
+    let (rest, after) = persist(&mut raft, 0);
+    assert_eq!((rest.truncate_from, rest.entries.len(), after), (Some(3), 1, acknowledged(3, None)));
+    // What is on its way to the disk and was replaced does not count as durable.
+    let mut raft = follower(6, &[1]);
+    hears(&mut raft, 0, 6, append(1, 1, &[6, 6], 1));
+    raft.flush().expect("entries 2 and 3");
+    raft.step(ms(0), LEADER, Term(6), append(1, 1, &[], 1));
+    raft.truncate_from(2);
+    raft.persisted(ms(0));
+    assert_eq!(raft.durable, 1);
+}
+
+/// What an agent that keeps the promises can't have said is not acted upon.
+#[test]
+fn what_breaks_a_promise_is_not_believed() {
+    let snapshot = |index_term| Body::Snapshot {
+        index: 9,
+        index_term: Term(index_term),
+        total: 1,
+        offset: 0,
+        piece: Bytes::from_static(b"s"),
+        round: 1,
+    };
+    let mut raft = follower_after((5, 4), 6, &[4, 4]);
+    assert_eq!(hears(&mut raft, 0, 6, append(5, 3, &[], 5)), [], "another entry than the one committed here");
+    assert_eq!(hears(&mut raft, 0, 6, append(6, 4, &[5, 4], 5)), [], "terms that go back");
+    assert_eq!(hears(&mut raft, 0, 6, append(6, 4, &[7], 5)), [], "an entry of the future");
+    assert_eq!(hears(&mut raft, 0, 6, snapshot(7)), [], "a snapshot of the future");
+    assert_eq!((raft.commit(), raft.log().last_index()), (5, 7));
+    assert!(raft.flush().is_none());
+    assert_eq!(hears(&mut raft, 0, 6, append(4, 4, &[4], 5)), acknowledged(5, None), "forgotten, for it was committed");
+    assert_eq!(hears(&mut raft, 0, 6, snapshot(6)), [Body::AppendReply { matched: 0, conflict: None, round: 1 }]);
+    assert_eq!(raft.commit(), 9);
+    let mut raft = leader(&[1]);
+    for body in [
+        Body::AppendReply { matched: 3, conflict: None, round: 0 },
+        Body::AppendReply { matched: 1, conflict: None, round: 1 },
+        Body::SnapshotReply { index: 0, offset: 0, round: 1 },
+        append(0, 0, &[], 0),
+    ] {
+        raft.events.clear();
+        assert!(hears(&mut raft, 500, 6, body.clone()).is_empty());
+        assert!(matches!(raft.events[..], [Event::Says(Severity::Error, _)]), "{body:?}: {:?}", raft.events);
+    }
+    assert_eq!((raft.commit(), raft.confirmed(), raft.is_leader()), (0, 0, true));
+}
+
+#[test]
+fn a_sender_of_the_past_hears_which_term_it_is() {
+    for (body, answer) in [
+        (append(0, 0, &[], 0), Some(Body::AppendReply { matched: 0, conflict: None, round: 0 })),
+        (ask(false, 9, 9), Some(Body::VoteReply { pre: false, granted: false })),
+        (Body::TimeoutNow, None),
+    ] {
+        let mut raft = follower(5, &[]);
+        assert_eq!(hears(&mut raft, 0, 4, body), Vec::from_iter(answer));
+    }
+}
+
+// ---- snapshots ------------------------------------------------------------------------------------------------------
+
+fn piece(index: u64, offset: u64, bytes: &'static str) -> Body {
+    let piece = Bytes::from_static(bytes.as_bytes());
+    Body::Snapshot { index, index_term: Term(4), total: 4, offset, piece, round: 1 }
+}
+
+fn wanted(index: u64, offset: u64) -> Vec<Body> {
+    vec![Body::SnapshotReply { index, offset, round: 1 }]
+}
+
+#[test]
+fn a_snapshot_is_put_together_from_its_pieces() {
+    let mut raft = follower(5, &[1, 1]);
+    assert_eq!(hears(&mut raft, 0, 5, piece(9, 0, "ab")), wanted(9, 2));
+    assert_eq!(hears(&mut raft, 0, 5, piece(9, 0, "ab")), wanted(9, 2), "once more");
+    assert_eq!(hears(&mut raft, 0, 5, piece(9, 3, "d")), wanted(9, 2), "something is missing before it");
+    assert_eq!(hears(&mut raft, 0, 5, piece(9, 2, "cde")), wanted(9, 2), "more than there is");
+    assert_eq!(hears(&mut raft, 0, 5, piece(9, 2, "cd")), acknowledged(0, None));
+    assert_eq!((raft.commit(), &raft.log().snapshot.state[..]), (9, &b"abcd"[..]));
+    let (persist, after) = persist(&mut raft, 0);
+    assert_eq!((persist.truncate_from, persist.meta.len(), after), (Some(0), 1, acknowledged(9, None)));
+    assert_eq!(hears(&mut raft, 0, 5, piece(9, 2, "cd")), acknowledged(9, None), "it is here already");
+    // Pieces of two snapshots do not mix.
+    let mut raft = follower(5, &[]);
+    hears(&mut raft, 0, 5, piece(9, 0, "ab"));
+    assert_eq!(hears(&mut raft, 0, 5, piece(8, 2, "cd")), wanted(8, 0));
+    for (index_term, total) in [(3, 4), (4, 5)] {
+        let mut raft = follower(5, &[]);
+        hears(&mut raft, 0, 5, piece(9, 0, "ab"));
+        let piece = Bytes::from_static(b"cd");
+        let other = Body::Snapshot { index: 9, index_term: Term(index_term), total, offset: 2, piece, round: 1 };
+        assert_eq!(hears(&mut raft, 0, 5, other), wanted(9, 0));
+    }
+    // Nothing is said before the term is durable, and nobody is asked for more memory than an agent may need.
+    assert!(hears(&mut follower(5, &[]), 0, 6, piece(9, 0, "ab")).is_empty());
+    for (total, wanted) in [(SNAPSHOT_BYTES_MAX, wanted(9, 0)), (SNAPSHOT_BYTES_MAX + 1, vec![])] {
+        let piece = Bytes::new();
+        let huge = Body::Snapshot { index: 9, index_term: Term(4), total, offset: 0, piece, round: 1 };
+        assert_eq!(hears(&mut follower(5, &[]), 0, 5, huge), wanted);
+    }
+}
+
+#[test]
+fn what_the_log_has_beyond_a_snapshot_stays() {
+    for (log, last_index) in [([1, 4, 4, 5], 4), ([1, 1, 1, 1], 3)] {
+        let mut raft = follower(5, &log);
+        hears(&mut raft, 0, 5, piece(3, 0, "abcd"));
+        assert_eq!((raft.commit(), raft.log().last_index()), (3, last_index));
+    }
+    // An agent that died between the snapshot and the removal of what it replaces: the rows on the disk go.
+    let stale = |last: u64| {
+        let mut raft = follower_after((3, 4), 5, &[]);
+        let meta = vec![(META_SNAPSHOT.to_owned(), encode(&raft.log.snapshot))];
+        let entries = (1..=last).map(|index| (index, encode(&entry(4)))).collect();
+        raft = Raft::boot(settings(), &SavedRaft { meta, entries }, Rng::new(1), ms(0));
+        raft.flush().and_then(|persist| persist.truncate_from)
+    };
+    assert_eq!((stale(2), stale(3), stale(4)), (Some(0), None, None));
+}
+
+#[test]
+fn a_follower_that_is_too_far_behind_gets_the_snapshot_in_pieces() {
+    let mut raft = leader(&[4, 4, 4]);
+    hears(&mut raft, 500, 6, Body::AppendReply { matched: 4, conflict: None, round: 0 });
+    raft.step(ms(500), OTHER, Term(6), Body::AppendReply { matched: 0, conflict: Some(4), round: 0 });
+    let state = Bytes::from(vec![7; PIECE_BYTES + PIECE_BYTES / 2]);
+    raft.compact(4, state.clone());
+    raft.take_outbox();
+    let ask = |raft: &mut Raft, body| {
+        raft.step(ms(500), OTHER, Term(6), body);
+        raft.take_outbox().into_iter().filter(|(to, ..)| *to == OTHER).map(|(_, _, body)| body).collect::<Vec<_>>()
+    };
+    let offset = |sent: &[Body]| match sent {
+        [] => None,
+        [Body::Snapshot { index: 4, total, offset, piece, .. }] => {
+            assert_eq!(*total, state.len() as u64);
+            Some((*offset, piece.len()))
+        }
+        other => panic!("{other:?}"),
+    };
+    let reply = |offset| Body::SnapshotReply { index: 4, offset, round: 0 };
+    let first = ask(&mut raft, Body::AppendReply { matched: 0, conflict: Some(1), round: 0 });
+    assert_eq!(offset(&first), Some((0, PIECE_BYTES)));
+    assert_eq!(offset(&ask(&mut raft, reply(0))), None, "it is on its way");
+    let other = Body::SnapshotReply { index: 3, offset: 9, round: 0 };
+    assert_eq!(offset(&ask(&mut raft, other)), None, "of another snapshot");
+    assert_eq!(offset(&ask(&mut raft, reply(state.len() as u64 + 1))), None, "beyond its end");
+    let half = PIECE_BYTES as u64;
+    assert_eq!(offset(&ask(&mut raft, reply(half))), Some((half, PIECE_BYTES / 2)));
+    assert_eq!(offset(&ask(&mut raft, reply(state.len() as u64))), None, "it has all");
+    raft.propose(Bytes::from_static(b"y"));
+    raft.replicate(ms(500));
+    assert!(raft.take_outbox().iter().all(|(to, ..)| *to != OTHER), "entries wait for the end of the snapshot");
+    let sent = ask(&mut raft, Body::AppendReply { matched: 4, conflict: None, round: 0 });
+    assert!(matches!(&sent[..], [Body::Append { prev_index: 4, entries, .. }] if entries.len() == 1), "{sent:?}");
+}
+
+#[test]
+fn a_snapshot_is_due_after_a_step_or_when_the_log_is_heavy() {
+    let raft = follower(5, &[]);
+    assert!(!raft.wants_snapshot(9) && raft.wants_snapshot(10));
+    let raft = follower_after((7, 4), 5, &[]);
+    assert!(!raft.wants_snapshot(16) && raft.wants_snapshot(17));
+    let heavy = |entries: usize, size: usize| {
+        let (mut raft, data) = (leader(&[]), Bytes::from(vec![0; size]));
+        (0..entries).for_each(|_| _ = raft.propose(data.clone()));
+        raft
+    };
+    assert!(!heavy(4, KEEP_BYTES_MAX / 2).wants_snapshot(1) && heavy(5, KEEP_BYTES_MAX / 2).wants_snapshot(1));
+    assert!(!heavy(5, KEEP_BYTES_MAX / 2).wants_snapshot(0), "nothing was applied");
+    // What is kept behind the snapshot is two entries, or less if they are large.
+    let mut raft = heavy(4, KEEP_BYTES_MAX / 3 * 2);
+    raft.commit = 5;
+    raft.compact(5, Bytes::new());
+    assert_eq!(raft.log().first_index(), 5);
+    assert_eq!(raft.flush().and_then(|persist| persist.compact_to), Some(4));
+    let mut raft = leader(&[4; 8]);
+    raft.commit = 8;
+    raft.compact(8, Bytes::new());
+    assert_eq!(raft.log().first_index(), 7);
+}
+
+// ---- leading --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_majority_commits_entries_of_the_leaders_own_term() {
+    let mut raft = leader(&[4, 4]);
+    assert_eq!((raft.first_of_term(), follower(5, &[]).first_of_term()), (Some(3), None));
+    hears(&mut raft, 500, 6, Body::AppendReply { matched: 2, conflict: None, round: 0 });
+    assert_eq!(raft.commit(), 0, "counting says nothing about another leader's entries");
+    hears(&mut raft, 500, 6, Body::AppendReply { matched: 3, conflict: None, round: 0 });
+    assert_eq!(raft.commit(), 3);
+    let progress: Vec<_> = raft.peers().into_iter().map(|(id, progress)| (id, progress.matched)).collect();
+    assert_eq!(progress, [(LEADER, 3), (OTHER, 0)]);
+    // A late reply takes nothing back.
+    hears(&mut raft, 500, 6, Body::AppendReply { matched: 1, conflict: None, round: 0 });
+    assert_eq!((raft.commit(), raft.peers()[0].1.matched), (3, 3));
+}
+
+/// A round that was asked for counts only when a majority has echoed a message that was sent after that.
+#[test]
+fn rounds_are_confirmed_by_a_majority() {
+    let mut raft = leader(&[]);
+    let echo = |raft: &mut Raft, round| hears(raft, 500, 6, Body::AppendReply { matched: 1, conflict: None, round });
+    echo(&mut raft, 0);
+    let first = raft.request_round(ms(500));
+    assert_eq!((first, raft.take_outbox().len()), (1, 2));
+    let second = raft.request_round(ms(500));
+    assert_eq!((second, raft.take_outbox().len()), (2, 0), "one at a time");
+    assert_eq!(raft.request_round(ms(500)), 2, "who asks meanwhile shares it");
+    assert_eq!(raft.confirmed(), 0);
+    assert_eq!(echo(&mut raft, 1).len(), 2, "the next begins at once");
+    assert_eq!(raft.confirmed(), 1);
+    echo(&mut raft, 1);
+    assert_eq!(raft.confirmed(), 1);
+    // Nobody echoes: the next heartbeat begins the round that was asked for meanwhile.
+    assert_eq!(raft.request_round(ms(501)), 3);
+    raft.tick(ms(500 + TIMEOUT_MS / 4));
+    assert_eq!(raft.take_outbox().len(), 2);
+    echo(&mut raft, 3);
+    assert_eq!(raft.confirmed(), 3);
+}
+
+#[test]
+fn a_leader_beats_and_steps_down_without_a_majority() {
+    let mut raft = leader(&[]);
+    assert_eq!(raft.deadline(), ms(500 + TIMEOUT_MS / 4));
+    raft.tick(ms(500 + TIMEOUT_MS / 4 - 1));
+    assert!(raft.take_outbox().is_empty());
+    raft.tick(ms(500 + TIMEOUT_MS / 4));
+    assert_eq!(raft.take_outbox().len(), 2);
+    assert_eq!(raft.deadline(), ms(500 + TIMEOUT_MS / 2));
+    raft.tick(ms(500 + 2 * TIMEOUT_MS));
+    assert!(raft.is_leader());
+    raft.tick(ms(501 + 2 * TIMEOUT_MS));
+    assert!(!raft.is_leader());
+    // An agent alone has nobody to beat for.
+    let alone = Settings { voters: vec![ME], ..settings() };
+    let mut raft = Raft::boot(alone, &SavedRaft::default(), Rng::new(1), ms(0));
+    raft.tick(ms(0));
+    persist(&mut raft, 0);
+    assert_eq!((raft.is_leader(), raft.deadline()), (true, Time::NEVER));
+}
+
+/// So far ahead of what is acknowledged, and no further.
+#[test]
+fn a_follower_that_does_not_answer_is_not_flooded() {
+    let mut raft = leader(&[]);
+    hears(&mut raft, 500, 6, Body::AppendReply { matched: 1, conflict: None, round: 0 });
+    let mut sent_to_leader = 0;
+    for _ in 0..3 * AHEAD_MAX {
+        raft.propose(Bytes::from_static(b"y"));
+        raft.replicate(ms(500));
+        let appended = |(to, _, body): (NodeId, Term, Body)| match body {
+            Body::Append { entries, .. } if to == LEADER => entries.len() as u64,
+            _ => 0,
+        };
+        sent_to_leader += raft.take_outbox().into_iter().map(appended).sum::<u64>();
+    }
+    assert_eq!(sent_to_leader, AHEAD_MAX);
+    raft.tick(ms(500 + TIMEOUT_MS / 4));
+    let heartbeats = sent(&mut raft);
+    assert!(heartbeats.iter().all(|body| matches!(body, Body::Append { entries, .. } if entries.is_empty())));
+}
