@@ -139,3 +139,57 @@ impl Log {
         first
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries of these terms after a snapshot of everything up to `index`; each holds ten bytes.
+    fn log(index: u64, terms: &[u64]) -> Log {
+        let snapshot = Snapshot { index, term: Term(2), state: Bytes::new() };
+        let entry = |term: &u64| LogEntry { term: Term(*term), data: Bytes::from_static(b"0123456789") };
+        Log::new(snapshot, (index + 1..).zip(terms.iter().map(entry)).collect())
+    }
+
+    #[test]
+    fn what_is_handed_out_is_bounded_by_count_and_bytes() {
+        let log = log(5, &[3; 6]);
+        for (from, count_max, bytes_max, count) in [
+            (6, 9, 1000, 6),
+            (6, 3, 1000, 3),
+            (6, 9, 30, 3),
+            (6, 9, 29, 2),
+            (6, 9, 0, 1),
+            (11, 9, 1000, 1),
+            (12, 9, 1000, 0),
+        ] {
+            assert_eq!(log.slice(from, count_max, bytes_max).len(), count, "{from} {count_max} {bytes_max}");
+        }
+        let tail = |count_max, bytes_max| log.tail(count_max, bytes_max).map(|(index, _)| index).collect::<Vec<_>>();
+        assert_eq!((tail(2, 1000), tail(9, 30), tail(9, 29)), (vec![10, 11], vec![9, 10, 11], vec![10, 11]));
+        assert_eq!((tail(9, 1000).len(), tail(9, 9), tail(0, 1000)), (6, vec![], vec![]));
+        assert_eq!((log.first_within(8, 20), log.first_within(8, 19), log.first_within(8, 9)), (7, 8, 9));
+        assert_eq!((log.first_within(8, 1000), log.first_index(), log.bytes()), (6, 6, 60));
+    }
+
+    #[test]
+    fn a_run_of_one_term_begins_where_the_term_changes() {
+        let log = log(5, &[3, 3, 4, 4, 4]);
+        assert_eq!([10, 9, 8, 7, 6].map(|index| log.first_of_term_at(index)), [8, 8, 8, 6, 6]);
+        assert_eq!((log.last_term(), self::log(5, &[]).last_term()), (Term(4), Term(2)));
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_entries_that_are_there() {
+        let mut log = log(5, &[3; 6]);
+        log.truncate_from(10);
+        assert_eq!((log.last_index(), log.bytes()), (9, 40));
+        log.snapshot.index = 7;
+        log.compact_to(7);
+        assert_eq!((log.first_index(), log.last_index(), log.bytes()), (8, 9, 20));
+        log.append(LogEntry { term: Term(4), data: Bytes::from_static(b"x") });
+        assert_eq!((log.last_index(), log.bytes()), (10, 21));
+        log.reset(Snapshot { index: 20, term: Term(4), state: Bytes::new() });
+        assert_eq!((log.first_index(), log.last_index(), log.bytes()), (21, 20, 0));
+    }
+}

@@ -766,3 +766,51 @@ fn initial_tree(deployment: DeploymentId) -> Value {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{iso_time, parse_iso_time};
+
+    /// Each day of 700 years by counting, for the calendar repeats itself after 400.
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let (mut year, mut month, mut day) = (1970, 1, 1);
+        for days in 0..700 * 366 {
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let length = match month {
+                2 if leap => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            let wall_ms = (days * 86_400 + days % 86_400) * 1000;
+            let (hour, minute, second) = (days % 86_400 / 3600, days % 3600 / 60, days % 60);
+            let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
+            assert_eq!((iso_time(wall_ms + 999), parse_iso_time(&text)), (text.clone(), Some(wall_ms)));
+            day += 1;
+            if day > length {
+                (day, month) = (1, month + 1);
+            }
+            if month > 12 {
+                (month, year) = (1, year + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_date_is_refused() {
+        for text in [
+            "",
+            "2026-01-01",
+            "1969-12-31T23:59:59Z",
+            "2026-00-01T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-01-00T00:00:00Z",
+            "2026-01-32T00:00:00Z",
+            "maintenance until later",
+        ] {
+            assert_eq!(parse_iso_time(text), None, "{text}");
+        }
+        assert_eq!(parse_iso_time("1970-01-01T00:00:01.5Z"), Some(1000));
+    }
+}

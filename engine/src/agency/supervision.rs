@@ -517,4 +517,110 @@ mod tests {
         let silent = decide(&two, &[(1, report(2, 5))], |s| (s.seen, s.now) = (Epoch(8), Time(2000)));
         assert_eq!(silent, (110, next), "who has seen epoch 8 never reports for epoch 3");
     }
+
+    /// Rules 30 to 100: a leader that is there, or has never been. Times in nanoseconds; the lease is over at 800.
+    #[test]
+    fn a_leader_is_left_alone_until_there_is_a_reason() {
+        let servers = [candidate(1), candidate(2)];
+        static RELEASE: Release = Release { boot: Boot(1), epoch: Epoch(3), last: Position::ZERO, successor: None };
+        let rule = |now, change: &dyn Fn(&mut Situation<'_>, &mut Leadership, &mut [Candidate; 2])| {
+            let peer = crate::message::Peer { id: server(1), endpoint: Endpoint("tcp://server1:8529".into()) };
+            let leader = Some(crate::message::Leader { peer, boot: Boot(1) });
+            let mut lead = Leadership { index: 9, epoch: Epoch(3), leader, successor: None };
+            let (nobody, none, mut servers) = (lead.clone(), BTreeMap::new(), servers.clone());
+            let mut situation = Situation {
+                now: Time(now),
+                lead: &nobody,
+                preferred: None,
+                undecided: false,
+                meets_older_data: false,
+                maintenance: false,
+                lease_over_at: Time(800),
+                granted: true,
+                elected_at: None,
+                takeover: Duration::from_nanos(500),
+                leader_dead: false,
+                leader_returned: false,
+                leader_last: None,
+                release: None,
+                handover_since: None,
+                handover_patience: Duration::from_nanos(300),
+                servers: &[],
+                reports: &none,
+                patience_until: Time(2000),
+                begun: true,
+                seen: Epoch(3),
+            };
+            change(&mut situation, &mut lead, &mut servers);
+            judge(&Situation { lead: &lead, servers: &servers, ..situation }).map(|(rule, _)| rule)
+        };
+        let lease = |now| rule(now, &|_, _, _| {});
+        assert_eq!((lease(799), lease(800)), (Some(100), Some(80)));
+        // A server that was chosen has its time, whatever lease there is; then it has none.
+        let chosen = |now, granted| rule(now, &|s, _, _| (s.granted, s.elected_at) = (granted, Some(Time(400))));
+        assert_eq!((chosen(899, false), chosen(900, false)), (Some(100), Some(70)));
+        assert_eq!((chosen(799, true), chosen(900, true)), (Some(100), Some(80)), "it has renewed");
+        // This agent elected nobody, and knows of no grant: an earlier one's may last until 800.
+        let inherited = |now| rule(now, &|s, _, _| s.granted = false);
+        assert_eq!((inherited(799), inherited(800)), (Some(100), Some(80)));
+        assert_eq!(rule(0, &|s, _, _| s.leader_dead = true), Some(60));
+        assert_eq!(rule(0, &|s, _, _| s.release = Some(&RELEASE)), Some(50));
+
+        // Maintenance: whatever the reason, the leader is waited for, unless it is back or gives way as was asked.
+        let kept = |now, change: &dyn Fn(&mut Situation<'_>, &mut Leadership)| {
+            rule(now, &|s, lead, _| {
+                s.maintenance = true;
+                change(s, lead);
+            })
+        };
+        assert_eq!((kept(799, &|_, _| {}), kept(800, &|_, _| {})), (Some(100), Some(40)));
+        assert_eq!(kept(800, &|s, _| (s.granted, s.elected_at) = (false, Some(Time(700)))), Some(100), "just chosen");
+        assert_eq!(kept(0, &|s, _| s.leader_dead = true), Some(40));
+        assert_eq!(kept(0, &|s, _| s.release = Some(&RELEASE)), Some(40));
+        assert_eq!(kept(800, &|s, _| s.leader_returned = true), Some(80));
+        assert_eq!(kept(800, &|_, lead| lead.successor = Some(server(2))), Some(80));
+
+        // A hand-over goes on while its successor can take over, for so long.
+        let handover = |now, change: &dyn Fn(&mut Candidate)| {
+            rule(now, &|s, lead, servers| {
+                lead.successor = Some(server(2));
+                s.handover_since = Some(Time(100));
+                change(&mut servers[1]);
+            })
+        };
+        assert_eq!((handover(399, &|_| {}), handover(400, &|_| {})), (Some(100), Some(90)));
+        assert_eq!(handover(399, &|c| c.health = Health::Bad), Some(100));
+        let unfit: [&dyn Fn(&mut Candidate); 4] =
+            [&|c| c.health = Health::Failed, &|c| c.dead = true, &|c| c.staying = false, &|c| c.id = server(7)];
+        for (number, change) in unfit.into_iter().enumerate() {
+            assert_eq!(handover(399, change), Some(90), "{number}");
+        }
+
+        // Nobody has led yet.
+        let first = |epoch, change: &dyn Fn(&mut Candidate)| {
+            rule(0, &|s, lead, servers| {
+                (s.seen, lead.epoch, lead.leader) = (Epoch(epoch), Epoch(epoch), None);
+                servers.iter_mut().for_each(change);
+            })
+        };
+        assert_eq!((first(0, &|_| {}), first(1, &|_| {})), (Some(30), Some(120)));
+        assert_eq!(first(0, &|c| c.awaited = false), None);
+        assert_eq!(first(0, &|c| c.staying = false), None);
+    }
+
+    #[test]
+    fn health_goes_by_the_last_sign_of_life() {
+        let ms = Duration::from_millis;
+        let verdict = |silence, change: &dyn Fn(&mut Pulse)| {
+            let mut pulse = Pulse { silence: ms(silence), dead: false, unheard: false, recorded: Health::Good };
+            change(&mut pulse);
+            health(&pulse, ms(500), ms(1000))
+        };
+        assert_eq!((verdict(500, &|_| {}), verdict(501, &|_| {})), ((230, Health::Good), (240, Health::Bad)));
+        assert_eq!((verdict(1500, &|_| {}), verdict(1501, &|_| {})), ((240, Health::Bad), (250, Health::Failed)));
+        assert_eq!(verdict(0, &|p| p.dead = true), (210, Health::Failed));
+        assert_eq!(verdict(501, &|p| p.recorded = Health::Failed), (250, Health::Failed), "not better by itself");
+        let unheard = |silence| verdict(silence, &|p| (p.unheard, p.recorded) = (true, Health::Bad));
+        assert_eq!((unheard(500), unheard(501)), ((220, Health::Bad), (240, Health::Bad)));
+    }
 }
