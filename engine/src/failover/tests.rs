@@ -390,3 +390,197 @@ fn an_agent_that_does_not_lead_points_to_the_one_that_does() {
     assert_eq!(receivers(&out), ["agent2:8529"], "a beat at once, to the one that leads");
     assert_eq!(receivers(&rig.hear(&agent(3), Message::NotLeader { leader: Some(agent(2)) })), [""; 0], "no news");
 }
+
+// ---- elections, hand-overs, leaving ---------------------------------------------------------------------------------
+
+fn freeze(epoch: u64) -> Message {
+    Message::Freeze(Freeze { term: Term(1), epoch: Epoch(epoch) })
+}
+
+/// The epochs that were reported for, once everything is durable.
+fn reports(rig: &mut Rig, message: Message) -> Vec<u64> {
+    rig.hear(&agent(1), message);
+    let sent = messages(&rig.perform());
+    sent.iter()
+        .filter_map(|message| match message {
+            Message::Report(report) => Some(report.epoch.0),
+            _ => None,
+        })
+        .collect()
+}
+
+/// R5: whoever reports has given up what is older; what is decided or over is not reported for.
+#[test]
+fn a_freeze_counts_for_an_epoch_that_nobody_leads_yet() {
+    assert_eq!(reports(&mut Rig::new(&[agent(1)]), freeze(4)), [0; 0], "not a member yet");
+    let mut rig = Rig::following();
+    assert_eq!((reports(&mut rig, freeze(2)), reports(&mut rig, freeze(3))), (vec![], vec![]), "it is decided");
+    assert_eq!(rig.server.role(), Role::Following);
+    assert_eq!(reports(&mut rig, freeze(6)), [6]);
+    assert!(rig.server.role() == Role::Waiting && rig.server.following.is_none());
+    assert_eq!((reports(&mut rig, freeze(5)), reports(&mut rig, freeze(6))), (vec![], vec![6]), "seen already");
+    // A record older than what the data have seen tells of the past.
+    rig.hear(&agent(1), Message::Lead(leads(9, 5, &other(2), Boot(9))));
+    assert_eq!(rig.server.role(), Role::Waiting);
+    let mut rig = Rig::following();
+    let nobody = Leadership { index: 2, epoch: Epoch(4), leader: None, successor: None };
+    rig.hear(&agent(1), Message::Lead(nobody));
+    assert_eq!((reports(&mut rig, freeze(3)), reports(&mut rig, freeze(4))), (vec![], vec![4]), "the record says so");
+    let mut rig = Rig::leading();
+    assert_eq!(reports(&mut rig, freeze(3)), [0; 0]);
+    assert_eq!(rig.server.view().mode, Mode::Default);
+    rig.hear(&agent(1), freeze(4));
+    assert!(
+        rig.server.view().mode == Mode::TryAgain && rig.server.view().lease_end == Time::ZERO,
+        "before it is durable"
+    );
+}
+
+/// R3: an epoch belongs to the process that was elected.
+#[test]
+fn an_epoch_of_an_earlier_process_is_not_gone_on_with() {
+    let mut rig = Rig::joined();
+    let lead = leads(1, 3, &rig.me(), Boot(3));
+    rig.hear(&agent(1), Message::Lead(lead));
+    assert!(rig.started.is_empty() && rig.server.role() == Role::Waiting);
+}
+
+/// A full disk, say: the lease is given back, and for a while this server stands for nothing.
+#[test]
+fn an_epoch_that_can_not_begin_is_given_back() {
+    let mut rig = Rig::joined();
+    let lead = leads(1, 3, &rig.me(), BOOT);
+    rig.hear(&agent(1), Message::Lead(lead));
+    let out = rig.end(OpResult::Failed(StoreError::Full));
+    assert!(messages(&out).iter().any(|m| matches!(m, Message::Release(release) if release.epoch == Epoch(3))));
+    assert_eq!((rig.server.role(), rig.server.view().mode), (Role::Waiting, Mode::TryAgain));
+    let staying = |out: Vec<Output>| {
+        messages(&out).into_iter().find_map(|message| match message {
+            Message::Beat(beat) => Some(beat.staying),
+            _ => None,
+        })
+    };
+    assert_eq!((staying(rig.pass(9_999)), staying(rig.pass(1_000))), (Some(false), Some(true)));
+}
+
+#[test]
+fn a_successor_that_does_not_catch_up_gets_its_time_and_then_another_pause() {
+    let mut rig = Rig::leading();
+    let lead = Leadership { successor: Some(other(2).id), ..leads(2, 3, &rig.me(), BOOT) };
+    rig.hear(&agent(1), Message::Lead(lead.clone()));
+    assert_eq!(rig.server.view().mode, Mode::TryAgain, "the gate is closed");
+    rig.pass(499);
+    assert_eq!(rig.server.view().mode, Mode::TryAgain);
+    assert_eq!(warnings(&rig.pass(1)), 1);
+    assert_eq!(rig.server.view().mode, Mode::Default);
+    let closed = |rig: &Rig| rig.server.reign.as_ref().expect("it leads").closing.is_some();
+    rig.pass(499);
+    assert!(!closed(&rig));
+    rig.pass(1);
+    assert!(closed(&rig));
+    rig.hear(&agent(1), Message::Lead(Leadership { index: 3, successor: None, ..lead }));
+    assert!(!closed(&rig), "taken back");
+}
+
+/// I17: what was admitted is finished first.
+#[test]
+fn a_process_leaves_when_all_is_answered() {
+    let stopped = |out: &[Output]| out.iter().any(|output| matches!(output, Output::Stopped));
+    let mut rig = Rig::leading();
+    rig.ask(Method::Get, "/_api/version", "");
+    let out = rig.step(Input::Stop);
+    assert!(!stopped(&out) && !messages(&out).iter().any(|message| matches!(message, Message::Release(_))));
+    let out = rig.perform();
+    assert!(messages(&out).iter().any(|message| matches!(message, Message::Release(_))), "{out:?}");
+    let nobody = Leadership { index: 2, epoch: Epoch(4), leader: None, successor: None };
+    assert!(!stopped(&out) && stopped(&rig.hear(&agent(1), Message::Lead(nobody))), "the agency has heard it");
+    // A follower that is not there yet is waited for, for two leases.
+    let mut rig = Rig::leading();
+    let (store, last, history) = (StoreId(2), Position::ZERO, Vec::new());
+    let follow =
+        Follow { epoch: Epoch(3), boot: Boot(2), store, last, last_checksum: 0, history, complete: true, copy: None };
+    rig.hear(&other(2), Message::Follow(follow));
+    assert!(!stopped(&rig.step(Input::Stop)));
+    assert!(!stopped(&rig.pass(1_999)));
+    assert!(stopped(&rig.pass(1)));
+    // A run that never ends has an unknown outcome then.
+    let mut rig = Rig::leading();
+    rig.ask(Method::Post, "/_api/collection", r#"{"name":"c"}"#);
+    assert!(!stopped(&rig.step(Input::Stop)) && !stopped(&rig.pass(1_999)));
+    let out = rig.pass(1);
+    assert!(stopped(&out));
+    assert!(out.iter().any(|output| matches!(output, Output::Reply { response, .. } if response.status == 503)));
+}
+
+/// A leader whose storage hangs lets its lease run out, so that another can lead.
+#[test]
+fn a_leader_whose_disk_hangs_renews_no_more() {
+    let renewed = |out: Vec<Output>| {
+        messages(&out).into_iter().find_map(|message| match message {
+            Message::Beat(beat) => Some(beat.renew),
+            _ => None,
+        })
+    };
+    let mut rig = Rig::leading();
+    rig.ask(Method::Post, "/_api/collection", r#"{"name":"c"}"#);
+    assert_eq!(renewed(rig.pass(20_000)), Some(Some(Epoch(3))));
+    assert_eq!(renewed(rig.pass(1_000)), Some(None));
+    rig.perform();
+    assert_eq!(renewed(rig.pass(1_000)), Some(Some(Epoch(3))));
+}
+
+#[test]
+fn clocks_that_moved_apart_make_the_next_renewal_come_at_once() {
+    let mut rig = Rig::leading();
+    assert!(messages(&rig.pass(1)).is_empty());
+    rig.now.wall_ms += 5_000;
+    assert!(matches!(messages(&rig.step(Input::Timer))[..], [Message::Beat(_)]));
+    assert_eq!(rig.server.view().mode, Mode::TryAgain);
+}
+
+#[test]
+fn a_full_disk_is_the_clients_business_and_a_broken_one_the_operators() {
+    for (error, said) in [(StoreError::Full, 0), (StoreError::Io("gone".into()), 1)] {
+        let mut rig = Rig::leading();
+        rig.ask(Method::Post, "/_api/collection", r#"{"name":"c"}"#);
+        let out = rig.end(OpResult::Failed(error));
+        assert_eq!(warnings(&out), said);
+        assert!(out.iter().any(|output| matches!(output, Output::Reply { response, .. } if response.status >= 500)));
+    }
+}
+
+/// The log is cut when it is an eighth and 64 entries longer than what is kept.
+#[test]
+fn the_log_is_cut_back_to_what_is_kept() {
+    let prunes = |out: &[Output]| {
+        out.iter()
+            .filter_map(|output| match output {
+                Output::Start { what: Op::Prune { keep_from }, .. } => Some(keep_from.0),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut rig = Rig::leading();
+    rig.server.config.log_keep = 16;
+    rig.server.config.log_keep_cap = 16;
+    rig.ask(Method::Post, "/_api/collection", r#"{"name":"c"}"#);
+    rig.perform();
+    let (mut cut, first) = (Vec::new(), rig.server.log_first.0);
+    while cut.is_empty() {
+        rig.ask(Method::Post, "/_api/document/c", "{}");
+        cut = prunes(&rig.perform());
+    }
+    let last = rig.server.last.tick.0;
+    assert_eq!((last - first, cut), (16 + 2 + 64 + 1, vec![last - 16]));
+    assert_eq!(rig.server.log_first.0, last - 16);
+    // A prune that fails is not tried again at once.
+    rig.server.config.log_keep = 0;
+    rig.server.config.log_keep_cap = 0;
+    (0..64).for_each(|_| {
+        rig.ask(Method::Post, "/_api/document/c", "{}");
+        rig.perform();
+    });
+    assert_eq!(prunes(&rig.pass(1)), [last + 64]);
+    rig.end(OpResult::Failed(StoreError::Full));
+    assert_eq!((prunes(&rig.pass(999)), prunes(&rig.pass(1))), (vec![], vec![last + 64]));
+}
