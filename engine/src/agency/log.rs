@@ -143,6 +143,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     /// Entries of these terms after a snapshot of everything up to `index`; each holds ten bytes.
     fn log(index: u64, terms: &[u64]) -> Log {

@@ -887,6 +887,117 @@ fn a_lowered_lease_is_settled_only_by_who_waited_for_it() {
     assert_eq!(state.older_lease, None);
 }
 
+/// A state in which servers 1 to 3 are registered and server 1 leads in epoch 3; and what applies a command to it.
+fn led_state() -> (State, impl FnMut(&mut State, Command)) {
+    let mut state = State::default();
+    let mut index = 0;
+    let mut apply = move |state: &mut State, command: Command| {
+        index += 1;
+        state.apply(index, Term(1), &postcard::to_allocvec(&command).unwrap());
+    };
+    let timing = Timing::default();
+    apply(&mut state, Command::Found { deployment: DeploymentId(1), timing, wall_ms: 1 });
+    for number in 1..=3 {
+        apply(&mut state, registration(number, 1, 0));
+    }
+    apply(&mut state, Command::Depose(deposal(0, None, 3)));
+    apply(&mut state, Command::Elect(election(3, 1, 1)));
+    assert_eq!(state.leader_process(), Some((server_id(1), Boot(1))));
+    (state, apply)
+}
+
+/// Of the process of a server that was started as its `start`th, with data that have seen an epoch.
+fn registration(number: u128, start: u128, seen: u64) -> Command {
+    let register = Register {
+        nonce: Nonce(number * 1000 + start),
+        store: StoreId(number),
+        deployment: Some(DeploymentId(1)),
+        seen: Epoch(seen),
+        advertised: None,
+        host: "host".into(),
+    };
+    let peer = Peer { id: server_id(number), endpoint: endpoint(8000 + number as u64) };
+    Command::Register { peer, register, wall_ms: 2 }
+}
+
+fn deposal(epoch: u64, leader: Option<(NodeId, Boot)>, next: u64) -> state::Depose {
+    let (epoch, next, reason) = (Epoch(epoch), Epoch(next), "a test".into());
+    state::Depose { epoch, leader, next, preferred: None, reason, last: None, wall_ms: 3 }
+}
+
+fn election(epoch: u64, server: u128, boot: u64) -> state::Elect {
+    let (server, boot, last) = (server_id(server), Boot(boot), Position::ZERO);
+    state::Elect { epoch: Epoch(epoch), server, boot, last, wall_ms: 4 }
+}
+
+/// R1, I6: a change of leadership names what it changes, and is nothing if that is over.
+#[test]
+fn a_change_of_leadership_applies_only_to_the_record_that_it_names() {
+    let leader = Some((server_id(1), Boot(1)));
+    for (depose, applies) in [
+        (deposal(3, leader, 4), true),
+        (deposal(3, leader, 7), true),
+        (deposal(3, leader, 3), false),
+        (deposal(2, leader, 4), false),
+        (deposal(4, leader, 5), false),
+        (deposal(3, None, 4), false),
+        (deposal(3, Some((server_id(1), Boot(2))), 4), false),
+        (deposal(3, Some((server_id(2), Boot(1))), 4), false),
+    ] {
+        let (mut state, mut apply) = led_state();
+        apply(&mut state, Command::Depose(depose.clone()));
+        let expected = if applies { (depose.next, None) } else { (Epoch(3), leader) };
+        assert_eq!((state.lead.epoch, state.leader_process()), expected, "{depose:?}");
+    }
+    for (elect, applies) in
+        [(election(4, 2, 1), true), (election(3, 2, 1), false), (election(5, 2, 1), false), (election(4, 2, 2), false)]
+    {
+        let (mut state, mut apply) = led_state();
+        apply(&mut state, Command::Elect(elect.clone()));
+        assert_eq!((state.lead.epoch, state.leader_process()), (Epoch(3), leader), "somebody leads");
+        apply(&mut state, Command::Depose(deposal(3, leader, 4)));
+        apply(&mut state, Command::Elect(elect.clone()));
+        assert_eq!(state.leader_process(), applies.then_some((elect.server, elect.boot)), "{elect:?}");
+    }
+}
+
+#[test]
+fn a_hand_over_is_asked_of_a_leader_to_another_member() {
+    for (to, successor) in [(2, Some(2)), (1, None), (9, None)] {
+        let (mut state, mut apply) = led_state();
+        apply(&mut state, Command::RequestHandover { to: Some(server_id(to)) });
+        assert_eq!(state.lead.successor, successor.map(server_id));
+        let index = state.lead.index;
+        apply(&mut state, Command::RequestHandover { to: Some(server_id(to)) });
+        assert_eq!(state.lead.index, index, "no news");
+    }
+}
+
+/// R3, R11: a server's boots grow; its processes of before are not let in again, nor is an older copy of its directory.
+#[test]
+fn each_process_of_a_server_is_registered_once() {
+    let (mut state, mut apply) = led_state();
+    let boot = |state: &State| state.servers[&server_id(2)].boot;
+    apply(&mut state, registration(2, 1, 0));
+    assert_eq!(boot(&state), Boot(1), "said twice");
+    apply(&mut state, registration(2, 2, 5));
+    assert_eq!(boot(&state), Boot(2));
+    apply(&mut state, registration(2, 1, 6));
+    assert_eq!(boot(&state), Boot(2), "an earlier process");
+    apply(&mut state, registration(2, 3, 4));
+    assert_eq!(boot(&state), Boot(2), "its data have seen less than before");
+    apply(&mut state, registration(2, 4, 5));
+    assert_eq!((boot(&state), state.servers[&server_id(2)].number), (Boot(3), 2));
+    let wiped = match registration(2, 5, 0) {
+        Command::Register { peer, register, wall_ms } => {
+            Command::Register { peer, register: Register { store: StoreId(77), ..register }, wall_ms }
+        }
+        other => other,
+    };
+    apply(&mut state, wiped);
+    assert_eq!(boot(&state), Boot(4), "an empty directory is another one");
+}
+
 #[test]
 fn a_change_of_the_timing_is_answered_when_it_is_made() {
     let mut world = World::new(3, 1, 20);
