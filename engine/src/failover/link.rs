@@ -294,6 +294,9 @@ mod tests {
         assert_eq!(link.deadline().why, "beat");
         assert!(call(&mut link, 10, 5) && call(&mut link, 20, 6));
         assert_eq!(link.deadline(), Wake { at: ms(10 + INTERVAL_MS), why: "call" });
+        let mut busy = link.clone();
+        busy.hurry(ms(50));
+        assert_eq!(busy.deadline(), Wake { at: ms(50), why: "beat" });
         assert_eq!(over(&mut link, 10 + INTERVAL_MS - 1), (vec![], 0));
         assert_eq!(over(&mut link, 10 + INTERVAL_MS), (vec![], 1), "only the one that waits for so long");
         assert_eq!(over(&mut link, 10 + INTERVAL_MS), (vec![], 0), "asked just now");

@@ -301,6 +301,7 @@ fn the_view_shows_what_the_last_beat_brought() {
     for reply in [
         BeatReply { read_only: true, ..reply(lead.clone()) },
         BeatReply { members: vec![member(2)], ..reply(lead.clone()) },
+        BeatReply { members: vec![member(2), member(3)], ..reply(lead.clone()) },
         BeatReply { agents: vec![agent(1), agent(2)], ..reply(lead.clone()) },
         reply(lead.clone()),
     ] {
@@ -312,6 +313,7 @@ fn the_view_shows_what_the_last_beat_brought() {
             "{reply:?}"
         );
     }
+    assert_eq!(receivers(&rig.pass(200)), ["agent1:8529"], "it has answered just now");
     // An agent that was heard of is asked, too, when the one that led is silent.
     rig.pass(600);
     assert!(receivers(&rig.pass(600)).contains(&"agent2:8529"));
@@ -346,6 +348,16 @@ fn a_lease_of_a_process_that_serves_not_yet_is_not_shown() {
     assert_eq!((rig.server.role(), view.mode, view.lease_end), (Role::Promoting, Mode::TryAgain, Time::ZERO));
     rig.perform();
     assert_eq!((rig.server.role(), rig.server.view().mode), (Role::Leading, Mode::Default));
+}
+
+#[test]
+fn a_process_that_leaves_before_it_had_the_lease_has_none() {
+    let mut rig = Rig::joined();
+    let lead = leads(1, 3, &rig.me(), BOOT);
+    rig.hear(&agent(1), Message::Lead(lead));
+    rig.perform();
+    rig.step(Input::Stop);
+    assert_eq!((rig.server.view().mode, rig.server.view().lease_end), (Mode::Stopping, Time::ZERO));
 }
 
 #[test]

@@ -223,6 +223,10 @@ fn a_tail_of_an_earlier_term_is_replaced() {
     assert_eq!(raft.log().last_index(), 3);
     let (rest, after) = persist(&mut raft, 0);
     assert_eq!((rest.truncate_from, rest.entries.len(), after), (Some(3), 1, acknowledged(3, None)));
+    // I4: what the disk has there is another entry, and is not acknowledged in its place.
+    let mut raft = follower(6, &[1, 4, 4]);
+    assert_eq!(hears(&mut raft, 0, 6, append(1, 1, &[6], 1)), acknowledged(1, None));
+    assert_eq!(persist(&mut raft, 0).1, acknowledged(2, None));
     // What is on its way to the disk and was replaced does not count as durable.
     let mut raft = follower(6, &[1]);
     hears(&mut raft, 0, 6, append(1, 1, &[6, 6], 1));
@@ -303,6 +307,9 @@ fn a_snapshot_is_put_together_from_its_pieces() {
     let (persist, after) = persist(&mut raft, 0);
     assert_eq!((persist.truncate_from, persist.meta.len(), after), (Some(0), 1, acknowledged(9, None)));
     assert_eq!(hears(&mut raft, 0, 5, piece(9, 2, "cd")), acknowledged(9, None), "it is here already");
+    let mut raft = follower(5, &[]);
+    hears(&mut raft, 0, 5, piece(9, 0, "a"));
+    assert_eq!(hears(&mut raft, 0, 5, piece(9, 1, "bcde")), wanted(9, 1), "more than there is");
     // Pieces of two snapshots do not mix.
     let mut raft = follower(5, &[]);
     hears(&mut raft, 0, 5, piece(9, 0, "ab"));
@@ -442,6 +449,29 @@ fn rounds_are_confirmed_by_a_majority() {
     assert_eq!(raft.take_outbox().len(), 2);
     echo(&mut raft, 3);
     assert_eq!(raft.confirmed(), 3);
+}
+
+#[test]
+fn three_of_five_are_a_majority() {
+    let voters = (1..=5).map(voter).collect();
+    let mut raft = Raft::boot(Settings { voters, ..settings() }, &SavedRaft::default(), Rng::new(1), ms(0));
+    raft.tick(ms(500));
+    let says = |raft: &mut Raft, from, body: &Body| raft.step(ms(500), voter(from), Term(1), body.clone());
+    let granted = |pre| Body::VoteReply { pre, granted: true };
+    says(&mut raft, 2, &granted(true));
+    assert_eq!(raft.term(), Term(0));
+    says(&mut raft, 3, &granted(true));
+    persist(&mut raft, 500);
+    says(&mut raft, 2, &granted(false));
+    assert!(!raft.is_leader());
+    says(&mut raft, 3, &granted(false));
+    persist(&mut raft, 500);
+    let round = raft.request_round(ms(500));
+    let echo = Body::AppendReply { matched: 1, conflict: None, round };
+    says(&mut raft, 4, &echo);
+    assert_eq!((raft.is_leader(), raft.commit(), raft.confirmed()), (true, 0, 0));
+    says(&mut raft, 5, &echo);
+    assert_eq!((raft.commit(), raft.confirmed()), (1, round));
 }
 
 #[test]
