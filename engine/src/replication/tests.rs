@@ -374,6 +374,10 @@ fn append(prev: u64, ticks: std::ops::RangeInclusive<u64>) -> Append {
     Append { epoch: EPOCH, boot: BOOT, prev: at(prev), entries, leader_last: at(30) }
 }
 
+fn heartbeat(prev: u64) -> Append {
+    Append { entries: Vec::new(), ..append(prev, prev..=prev) }
+}
+
 impl Following {
     /// Follows server 2; its own log ends at `last`.
     fn asking(last: Position, complete: bool) -> Following {
@@ -392,7 +396,7 @@ impl Following {
 
     fn tailing() -> Following {
         let mut following = Following::asking(at(10), true);
-        following.append(append(10, 11..=10));
+        following.append(heartbeat(10));
         assert!(following.part.tails());
         following
     }
@@ -507,9 +511,9 @@ fn entries_are_taken_where_the_log_ends() {
     let acknowledged =
         |tick| [Message::Acknowledge(Acknowledge { epoch: EPOCH, boot: Boot(4), store: STORE, durable: at(tick) })];
     assert_eq!(following.end(OpResult::Appended { last: at(12) }), (News::Durable(at(12)), acknowledged(12).to_vec()));
-    assert_eq!(following.append(append(13, 14..=13)), [], "something is still being written");
+    assert_eq!(following.append(heartbeat(13)), [], "something is still being written");
     assert_eq!(following.end(OpResult::Appended { last: at(13) }).1, acknowledged(13));
-    assert_eq!(following.append(append(13, 14..=13)), acknowledged(13));
+    assert_eq!(following.append(heartbeat(13)), acknowledged(13));
 }
 
 #[test]
