@@ -81,7 +81,6 @@ catalogue! {
     compares_ticks_only, "R7", "a log that is no longer than the leader's counts as a prefix of it";
     common_point_too_high, "R7", "the common point lies one entry too high";
     history_left_behind, "R7", "a snapshot travels without the epoch history";
-    append_before_match, "R7", "a follower takes an append before its log was compared";
     overlap_not_filtered, "I8", "an append that overlaps with what is there is applied once more";
     rollback_stops_early, "I10", "a rollback stops one entry early";
     rollback_goes_too_far, "I10", "a rollback takes one entry too many";

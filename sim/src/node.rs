@@ -69,6 +69,7 @@ pub struct Pending {
     pub attempt: u64,
     pub op: Option<u64>,
     pub arrived: At,
+    pub arrived_in: u64,
 }
 
 /// A read on its way: waiting for the disk, then for its answer to leave.

@@ -84,6 +84,8 @@ keys! {
     /// How often, and for how long at most, a reader sleeps between its read and its answer (R13).
     read_pause_permille = 20, 0, 1000;
     read_pause_ms = 1500, 0, 60_000;
+    /// How often an event that opens a short window (an election, the begin of a copy) is followed by a fault at once.
+    aim_permille = 0, 0, 1000;
     /// A client's mean pause between two operations.
     think_ms = 60, 1, 60_000;
     /// Keys in each collection: the fewer, the more conflicts.
@@ -106,6 +108,7 @@ keys! {
     seed_clock = 4, 0, u64::MAX;
     seed_work = 5, 0, u64::MAX;
     seed_chance = 6, 0, u64::MAX;
+    seed_aim = 7, 0, u64::MAX;
 }
 
 impl Scenario {
@@ -160,6 +163,10 @@ impl Scenario {
         s.mix_user = pick(&[0, 0, 6, 15]);
         s.mix_database = pick(&[0, 0, 3, 8]);
         s.mix_transact = pick(&[0, 10, 25]);
+        let mut aim = root.fork(3);
+        s.seed_aim = aim.next_u64() >> 16;
+        // A run without faults stays one.
+        s.aim_permille = if s.faults.is_empty() { 0 } else { [0, 0, 30, 150][aim.below(4) as usize] };
         s
     }
 

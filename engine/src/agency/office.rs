@@ -439,7 +439,9 @@ impl Agency {
         office.heard.insert(server, heard);
         if let Some(round) = &mut office.round {
             mark!(FreezeLate);
-            round.reports.remove(&server);
+            if !planted!(report_of_older_process) {
+                round.reports.remove(&server);
+            }
         }
         if let (Some(peer), Some(deployment)) = (peer, self.state.deployment) {
             let timing = self.state.timing;

@@ -285,8 +285,8 @@ pub fn eligible<'a>(s: &'a Situation) -> impl Iterator<Item = (&'a Candidate, &'
         let of_this_process = |report: &Report| report.boot == candidate.boot || planted!(report_of_older_process);
         let report = s.reports.get(&candidate.id).filter(|report| of_this_process(report))?;
         let empty = report.last == Position::ZERO && s.begun && !planted!(empty_store_elected);
-        let complete = report.complete || planted!(incomplete_elected);
-        (complete && !empty).then_some((candidate, report))
+        let incomplete = !report.complete && planted!(incomplete_elected);
+        ((report.complete && !empty) || incomplete).then_some((candidate, report))
     })
 }
 

@@ -188,7 +188,7 @@ impl Follower {
             return News::None;
         }
         if let State::Asking { end } = self.state {
-            if append.prev != end && !planted!(append_before_match) {
+            if append.prev != end {
                 // Not the answer to our question: sent before it, to a log that may have been another.
                 mark!(AppendOfEarlierQuestion);
                 return News::None;
@@ -276,7 +276,8 @@ impl Follower {
     pub fn piece(&mut self, cx: &mut Cx, from: &Peer, piece: SnapshotPiece) {
         let State::Rows { id, cursor } = &self.state else { return };
         let expected = (*id == piece.id || planted!(pieces_of_another_copy)) && *cursor == piece.cursor;
-        if !self.ours(from, piece.id.epoch, piece.id.boot) || !expected || !self.ops.is_empty() {
+        let ours = self.ours(from, piece.id.epoch, piece.id.boot) || planted!(pieces_of_another_copy);
+        if !ours || !expected || !self.ops.is_empty() {
             return;
         }
         self.quiet_since = cx.now.time;

@@ -287,6 +287,13 @@ impl Agency {
             disk.log.insert(*index, (term, bytes.clone()));
         }
         let mine = &self.disks[ctx.node].log;
+        for (index, bytes) in &persist.entries {
+            let next = mine.get(&(index + 1)).map(|(term, _)| *term);
+            let (term, _) = postcard::take_from_bytes::<Term>(bytes).expect("a log entry");
+            if next.is_some_and(|next| next < term) {
+                broken!("I2", "a{} keeps an entry of an older term after {index} of term {}", ctx.node, term.0);
+            }
+        }
         for (other, theirs) in self.disks.iter().enumerate().filter(|(other, _)| *other != ctx.node) {
             for (index, _) in &persist.entries {
                 let before = index - 1;
@@ -419,6 +426,8 @@ mod tests {
         agency.persisted(&ctx(2), &forget(9)).unwrap();
         assert_eq!(agency.persisted(&ctx(2), &forget(10)).unwrap_err().0, "I4", "the snapshot does not reach there");
         agency.persisted(&ctx(1), &row(META_SNAPSHOT, &snapshot)).unwrap();
+        agency.persisted(&ctx(0), &append(&[(11, 1, "x"), (12, 1, "y")])).unwrap();
+        assert_eq!(agency.persisted(&ctx(0), &append(&[(11, 2, "z")])).unwrap_err().0, "I2", "12 should be gone");
         let other = Snapshot { state: Bytes::from_static(b"other"), ..snapshot };
         assert_eq!(agency.persisted(&ctx(0), &row(META_SNAPSHOT, &other)).unwrap_err().0, "I3", "another state");
     }

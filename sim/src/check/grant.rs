@@ -122,6 +122,17 @@ impl Grants {
         }
     }
 
+    /// An agent answers a read that arrived in the event `arrived`: what it read must be the latest, so it must have led
+    /// since then (I3).
+    pub fn read(&mut self, ctx: &Ctx, arrived: u64) -> Verdict {
+        let (agents, desk) = (self.desks.len(), self.desk(ctx));
+        let since = desk.answered.values().filter(|sent| **sent > arrived).count();
+        if desk.leads.is_none() || 1 + since < agents / 2 + 1 {
+            broken!("I3", "a{} answers a read though only {since} others have answered it since", ctx.node);
+        }
+        Ok(())
+    }
+
     /// An agent sends a message.
     pub fn sent(&mut self, ctx: &Ctx, envelope: &Envelope) -> Verdict {
         let Some(to) = envelope.to else { return Ok(()) };
@@ -252,5 +263,18 @@ mod tests {
         assert!(granted(snapshot, 2).unwrap_err().1.contains("did not ask"));
         let follows = |grants: &mut Grants| grants.noted(&ctx(3, 0), &Event::Campaigns { term: Term(3), pre: false });
         assert!(granted(follows, 1).unwrap_err().1.contains("without leading"));
+    }
+
+    #[test]
+    fn a_read_needs_answers_of_a_majority_since_it_arrived() {
+        let read = |sent| {
+            let mut grants = Grants::new(3);
+            grants.noted(&ctx(1, 0), &Event::LeadsAgency { term: Term(2) });
+            answered(&mut grants, sent, 20, 2);
+            grants.read(&ctx(21, 0), 10)
+        };
+        read(11).unwrap();
+        assert_eq!(read(9).unwrap_err().0, "I3");
+        assert_eq!(Grants::new(1).read(&ctx(21, 0), 10).unwrap_err().0, "I3", "it does not lead");
     }
 }

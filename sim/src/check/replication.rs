@@ -264,6 +264,9 @@ impl Replication {
                 self.stores[who].copy = Copy { id: Some(id), log: log.clone() };
                 Ok(())
             }
+            (Op::CopyRows(piece), OpResult::Copied { .. }) if self.stores[who].copy.id != Some(number(&piece.id)) => {
+                broken!("I8", "s{who} takes in a piece of another copy than the one that it builds")
+            }
             (Op::CopyFinish { id }, OpResult::CopyFinished { last, .. }) => {
                 let copy = std::mem::take(&mut self.stores[who].copy);
                 if copy.id != Some(number(id)) || last_of(&copy.log) != *last {
@@ -347,6 +350,10 @@ impl Replication {
                     let last = store.last();
                     broken!("I4", "s{} acknowledges {}, but only {last} is durable", ctx.node, ack.durable);
                 }
+            }
+            Message::Register(register) if register.seen < store.seen => {
+                let (told, seen) = (register.seen.0, store.seen.0);
+                broken!("I4", "s{} registers as having seen epoch {told}, but has seen {seen}", ctx.node);
             }
             Message::Report(report) => {
                 if store.seen < report.epoch {
@@ -440,6 +447,7 @@ mod tests {
     use crate::clock::At;
     use crate::model::Doc;
     use bytes::Bytes;
+    use tanist_engine::message::{Register, SnapshotPiece};
     use tanist_engine::types::*;
 
     fn ctx(node: usize, event: u64) -> Ctx {
@@ -488,6 +496,10 @@ mod tests {
         assert_eq!(append(&mut r, 1, 1, vec![entry(1, 2)], at(1, 2)).unwrap_err().0, "I8");
         assert_eq!(begin(&mut r, 1, 1, 1).unwrap_err().0, "I6");
         assert_eq!(begin(&mut r, 0, 2, 7).unwrap_err().0, "I8");
+        let id = SnapshotId { epoch: Epoch(1), boot: Boot(1), number: 7 };
+        let (cursor, rows, exact_at) = (Bytes::new(), Bytes::new(), at(1, 1));
+        let piece = Op::CopyRows(SnapshotPiece { id, cursor, rows, next: None, exact_at });
+        assert_eq!(r.performed(&ctx(1, 2), &piece, &OpResult::Copied { next: None }, None).unwrap_err().0, "I8");
         let corrupt = OpResult::Failed(StoreError::Corrupt("what".into()));
         let op = Op::Locate { target: Target::Data };
         assert_eq!(r.performed(&ctx(1, 2), &op, &corrupt, None).unwrap_err().0, "I9");
@@ -543,6 +555,14 @@ mod tests {
         let envelope = |message| Envelope { from: from.clone(), to: None, message };
         r.sent(&ctx(0, 1), &envelope(ack(1))).unwrap();
         assert_eq!(r.sent(&ctx(0, 1), &envelope(ack(2))).unwrap_err().0, "I4");
+        let register = |seen| {
+            let (nonce, store, deployment) = (Nonce(1), StoreId(1), None);
+            let (advertised, host) = (None, String::new());
+            let register = Register { nonce, store, deployment, seen: Epoch(seen), advertised, host };
+            envelope(Message::Register(register))
+        };
+        r.sent(&ctx(0, 1), &register(1)).unwrap();
+        assert_eq!(r.sent(&ctx(0, 1), &register(0)).unwrap_err().0, "I4", "it has seen epoch 1");
         let report = Report {
             term: Term(1),
             epoch: Epoch(2),

@@ -14,7 +14,8 @@ impl World {
     }
 
     pub(super) fn http(&mut self, node: usize, from: usize, caller: Caller, attempt: u64, request: Request) {
-        let pending = Pending { caller, attempt, op: action::op_of(&request), arrived: self.at };
+        let pending =
+            Pending { caller, attempt, op: action::op_of(&request), arrived: self.at, arrived_in: self.event };
         self.trace.hash.word(attempt);
         if self.trace.on() {
             let who = match caller {
@@ -57,10 +58,14 @@ impl World {
             let leader = response.header(header::ENDPOINT).map_or(String::new(), |e| format!(" see {e}"));
             self.say(node, format_args!("=> {op}{}{leader} {body}", response.status));
         }
-        if node >= self.agents
-            && let Some(op) = pending.op
-        {
-            self.judge(node, op, &pending, &response);
+        match pending.op {
+            Some(op) if node >= self.agents => self.judge(node, op, &pending, &response),
+            Some(op) if response.status == 200 && self.workload.history[&op].action.is_read() => {
+                let ctx = self.ctx(node);
+                let verdict = self.grants.read(&ctx, pending.arrived_in);
+                self.hold(verdict);
+            }
+            _ => {}
         }
         // Starters and operators say nothing malformed; to be refused is to be misunderstood.
         if pending.caller == Caller::Nobody && (400..500).contains(&response.status) {

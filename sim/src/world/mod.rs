@@ -1,6 +1,7 @@
 //! The world: machines, network, disks, clocks, faults, clients and checkers. It handles one happening at a time and
 //! says what will happen next, and when; who keeps the time is a driver's business.
 
+mod aim;
 mod disk;
 mod ending;
 mod http;
@@ -169,6 +170,8 @@ pub struct World {
     clock_rng: Rng,
     node_rng: Rng,
     chance: Rng,
+    aim_rng: Rng,
+    aimed: u64,
     due: Vec<Due>,
     effects: Vec<Effect>,
     over: bool,
@@ -219,6 +222,8 @@ impl World {
             disk_rng: Rng::new(s.seed_disk),
             node_rng: Rng::new(s.seed_nodes),
             chance: Rng::new(s.seed_chance),
+            aim_rng: Rng::new(s.seed_aim),
+            aimed: 0,
             clock_rng,
             machines,
             due: Vec::new(),
@@ -663,6 +668,7 @@ impl World {
 
     fn note(&mut self, node: usize, event: &Event) {
         self.say(node, event);
+        self.aim(node, event);
         let ctx = self.ctx(node);
         if node < self.agents {
             let verdict = self.agency.noted(&ctx, event);
