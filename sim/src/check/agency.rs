@@ -67,8 +67,8 @@ pub struct Agency {
     told: BTreeMap<(usize, Term), BTreeSet<NodeId>>,
     /// The terms of the entries that a leader has sent, by its own term and their index.
     sent: BTreeMap<(Term, u64), Term>,
-    /// Who chose a server for an epoch last, and in which event.
-    chosen: BTreeMap<(Epoch, NodeId), (usize, u64)>,
+    /// Who chose a server for an epoch, and in which event.
+    chosen: BTreeMap<(Epoch, NodeId), Vec<(usize, u64)>>,
 }
 
 impl Agency {
@@ -93,8 +93,9 @@ impl Agency {
     }
 
     /// Who chose a server for an epoch, and in which event: what it had heard by then is what the choice is judged by.
-    pub fn chose(&self, epoch: Epoch, server: NodeId) -> Option<(usize, u64)> {
-        self.chosen.get(&(epoch, server)).copied()
+    /// There may be two of them, of whom one only believes that it leads; either's choice may be the one applied.
+    pub fn chose(&self, epoch: Epoch, server: NodeId) -> &[(usize, u64)] {
+        self.chosen.get(&(epoch, server)).map_or(&[], Vec::as_slice)
     }
 
     /// The index that an agent's process applied last.
@@ -123,7 +124,7 @@ impl Agency {
             }
             Event::Applied { index, digest, term } => self.applies(ctx, *index, *term, *digest),
             Event::Chose { epoch, server } => {
-                self.chosen.insert((*epoch, *server), (ctx.node, ctx.event));
+                self.chosen.entry((*epoch, *server)).or_default().push((ctx.node, ctx.event));
                 Ok(())
             }
             _ => Ok(()),

@@ -702,12 +702,13 @@ impl World {
         if self.lease.leader_of(epoch).is_some() {
             return;
         }
-        let Some(by) = self.agency.chose(epoch, server) else { return };
         let servers = self.machines[self.agents..].iter();
         let boots: Vec<Option<Boot>> =
             servers.map(|m| m.process.as_ref().filter(|p| !p.stopping).and_then(|p| p.boot)).collect();
         let written = !self.history.acknowledged.is_empty();
-        let verdict = self.replication.elected(epoch, (chosen, boot), by, &boots, written);
+        let choices = self.agency.chose(epoch, server).iter();
+        let verdicts = choices.map(|by| self.replication.elected(epoch, (chosen, boot), *by, &boots, written));
+        let verdict = verdicts.reduce(|one, other| if one.is_ok() { one } else { other }).unwrap_or(Ok(()));
         self.hold(verdict);
     }
 }
