@@ -93,7 +93,6 @@ impl Agency {
     }
 
     /// Who chose a server for an epoch, and in which event: what it had heard by then is what the choice is judged by.
-    /// There may be two of them, of whom one only believes that it leads; either's choice may be the one applied.
     pub fn chose(&self, epoch: Epoch, server: NodeId) -> &[(usize, u64)] {
         self.chosen.get(&(epoch, server)).map_or(&[], Vec::as_slice)
     }

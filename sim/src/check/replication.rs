@@ -384,6 +384,19 @@ impl Replication {
         &self,
         epoch: Epoch,
         chosen: (usize, Boot),
+        by: &[(usize, u64)],
+        boots: &[Option<Boot>],
+        written: bool,
+    ) -> Verdict {
+        // Of two that chose it, one only believed that it led; either's choice may be the one applied.
+        let verdicts = by.iter().map(|by| self.chosen(epoch, chosen, *by, boots, written));
+        verdicts.reduce(|one, other| if one.is_ok() { one } else { other }).unwrap_or(Ok(()))
+    }
+
+    fn chosen(
+        &self,
+        epoch: Epoch,
+        chosen: (usize, Boot),
         by: (usize, u64),
         boots: &[Option<Boot>],
         written: bool,
@@ -590,12 +603,13 @@ mod tests {
         r.reported(&ctx(0, 1), 0, &report(9));
         r.reported(&ctx(0, 2), 1, &report(10));
         let here = [Some(Boot(1)); 2];
-        r.elected(Epoch(2), (1, Boot(1)), (0, 3), &here, true).unwrap();
-        assert_eq!(r.elected(Epoch(2), (0, Boot(1)), (0, 3), &here, true).unwrap_err().0, "I12");
-        r.elected(Epoch(2), (0, Boot(1)), (0, 1), &here, true).unwrap(); // the better report came after the decision
-        r.elected(Epoch(2), (0, Boot(1)), (0, 3), &[Some(Boot(1)), None], true).unwrap(); // the better one is gone
+        r.elected(Epoch(2), (1, Boot(1)), &[(0, 3)], &here, true).unwrap();
+        assert_eq!(r.elected(Epoch(2), (0, Boot(1)), &[(0, 3)], &here, true).unwrap_err().0, "I12");
+        r.elected(Epoch(2), (0, Boot(1)), &[(0, 1)], &here, true).unwrap(); // the better report came after the decision
+        r.elected(Epoch(2), (0, Boot(1)), &[(0, 3)], &[Some(Boot(1)), None], true).unwrap(); // the better one is gone
+        r.elected(Epoch(2), (1, Boot(1)), &[(1, 9), (0, 3)], &here, true).unwrap(); // another chose it, too
         let elected = |r: &Replication, server, boot, written| {
-            r.elected(Epoch(2), (server, Boot(boot)), (0, 9), &here, written).map_err(|(_, what)| what)
+            r.elected(Epoch(2), (server, Boot(boot)), &[(0, 9)], &here, written).map_err(|(_, what)| what)
         };
         assert!(elected(&r, 1, 2, true).unwrap_err().contains("this process has not reported"));
         r.reported(&ctx(0, 4), 1, &Report { complete: false, ..report(11) });

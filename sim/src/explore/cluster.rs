@@ -449,7 +449,7 @@ impl Cluster {
     fn elected(&mut self, epoch: Epoch, server: NodeId, boot: Boot) {
         let servers = &self.machines[self.setup.agents..];
         let Some(chosen) = servers.iter().position(|m| m.id == Some(server)) else { return };
-        let Some(by) = self.agency.chose(epoch, server) else { return };
+        let by = self.agency.chose(epoch, server);
         if self.lease.leader_of(epoch).is_none() {
             let boots: Vec<Option<Boot>> = servers.iter().map(|m| m.process.as_ref().and_then(|p| p.boot)).collect();
             let written = !self.clients.acknowledged.is_empty();

@@ -706,9 +706,8 @@ impl World {
         let boots: Vec<Option<Boot>> =
             servers.map(|m| m.process.as_ref().filter(|p| !p.stopping).and_then(|p| p.boot)).collect();
         let written = !self.history.acknowledged.is_empty();
-        let choices = self.agency.chose(epoch, server).iter();
-        let verdicts = choices.map(|by| self.replication.elected(epoch, (chosen, boot), *by, &boots, written));
-        let verdict = verdicts.reduce(|one, other| if one.is_ok() { one } else { other }).unwrap_or(Ok(()));
+        let by = self.agency.chose(epoch, server);
+        let verdict = self.replication.elected(epoch, (chosen, boot), by, &boots, written);
         self.hold(verdict);
     }
 }
