@@ -2,28 +2,38 @@
 //!
 //! Exit code 1: an invariant is violated; 2: the input is wrong, told in one line. No file that exists is overwritten.
 
+use crate::bug_base;
+use crate::check;
 use crate::explore::command;
 use crate::prove;
 use crate::run::{Driver, Outcome, run};
 use crate::scenario::Scenario;
+use crate::shrink::{Failure, shrink};
 use crate::sweep::sweep;
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write, stdout};
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, Write, stdout};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use tanist_engine::planted::Planted;
 
 const USAGE: &str = "\
 usage: cargo sim run      --seed N | --scenario FILE [--driver loop|madsim] [--quiet]
-       cargo sim sweep    [--from N] [--count N] [--seconds N] [--driver loop|madsim] [--jobs N]
+       cargo sim sweep    [--from N] [--count N] [--seconds N] [--driver loop|madsim] [--jobs N] [--keep DIR]
        cargo sim scenario --seed N
+       cargo sim shrink   --seed N | --scenario FILE [--out FILE] [--seconds MAX] [--check NAME] [--driver loop|madsim]
+       cargo sim html     --seed N | --scenario FILE --out FILE
        cargo sim prove    [--bug NAME[,NAME]] [--seeds MAX] [--ranges N] [--jobs N]
        cargo sim explore  [--agents N] [--time-ms N] [--crashes N] [--bug NAME] [and more: `cargo sim explore help`]
 
 run       prints the trace; exit code 1 if an invariant is violated
-sweep     runs many seeds on all cores, keeps quiet about those that are fine, and tells which marked paths were taken
+sweep     runs many seeds on all cores, keeps quiet about those that are fine, keeps what fails in DIR, and tells which
+          marked paths were taken
 scenario  prints a seed's scenario, to be edited and given to `run`
-prove     shows how soon each planted bug is found; `run --bug NAME` runs an engine with one
+shrink    makes a failing scenario as small as it can be while the same check fails
+html      draws a history as a page for the browser
+prove     shows how soon each planted bug is found; `--bug NAME` with run, shrink or html takes an engine with that one
 explore   goes through every history of a small deployment within bounds";
 
 /// What stands on the command line after the verb; every option has a value but [`FLAGS`].
@@ -90,9 +100,37 @@ impl Options {
         }
     }
 
+    pub fn check(&mut self) -> Result<Option<&'static str>, String> {
+        self.text("check").map(|name| check::named(&name)).transpose()
+    }
+
+    /// A file that is to be written, and so may not be there yet.
+    pub fn new_file(&mut self, name: &str) -> Result<Option<PathBuf>, String> {
+        let Some(file) = self.text(name).map(PathBuf::from) else { return Ok(None) };
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        match folder {
+            _ if file.symlink_metadata().is_ok() => Err(exists_already(&file)),
+            Some(folder) if !folder.is_dir() => Err(format!("{}: there is no folder for it", file.display())),
+            _ => Ok(Some(file)),
+        }
+    }
+
     pub fn finish(self) -> Result<(), String> {
         self.0.keys().next().map_or(Ok(()), |name| Err(format!("unknown option --{name}; `cargo sim help` tells more")))
     }
+}
+
+fn exists_already(file: &Path) -> String {
+    format!("{} exists already, and nothing is overwritten", file.display())
+}
+
+/// Writes a file that must not exist.
+pub fn write_new(file: &Path, text: &str) -> Result<(), String> {
+    let opened = File::options().write(true).create_new(true).open(file);
+    opened.and_then(|mut opened| opened.write_all(text.as_bytes())).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => exists_already(file),
+        _ => format!("{}: {error}", file.display()),
+    })
 }
 
 /// What is added to a command that runs under this driver.
@@ -100,12 +138,19 @@ pub fn driver_flag(driver: Driver) -> &'static str {
     if driver == Driver::Madsim { " --driver madsim" } else { "" }
 }
 
+fn bug_flag(bug: Option<&Planted>) -> String {
+    bug.map_or(String::new(), |bug| format!(" --bug {}", bug.name))
+}
+
 pub fn main(words: &[String]) -> ExitCode {
     let result = match words.first().map(String::as_str) {
-        Some("prove" | "run" | "explore") if prove::is_needed(words) && !prove::BUILT_IN => prove::build_and_run(words),
+        Some("prove" | "run" | "explore" | "shrink" | "html") if prove::is_needed(words) && !prove::BUILT_IN => {
+            prove::build_and_run(words)
+        }
         Some("prove") => prove::prove(&words[1..]),
         Some("run") => run_one(&words[1..]),
         Some("sweep") => sweep(&words[1..]),
+        Some("shrink") => shrink_one(&words[1..]),
         Some("scenario") => print_scenario(&words[1..]),
         Some("explore") => {
             command::run(&words[1..]).map(|fine| if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -161,8 +206,58 @@ fn run_one(words: &[String]) -> Result<ExitCode, String> {
     for (invariant, why) in &figures.excused {
         eprintln!("{invariant} was excused: {why}");
     }
-    let bug_flag = bug.map_or(String::new(), |bug| format!(" --bug {}", bug.name));
-    Ok(verdict(&outcome, &format!("cargo sim run {source}{}{bug_flag}", driver_flag(driver))))
+    if let (Some(check), None) = (scenario.check, &outcome.violation) {
+        eprintln!("it holds now; when it was kept it broke {check}");
+    }
+    Ok(verdict(&outcome, &format!("cargo sim run {source}{}{}", driver_flag(driver), bug_flag(bug))))
+}
+
+fn shrink_one(words: &[String]) -> Result<ExitCode, String> {
+    let mut options = Options::parse(words)?;
+    let (start, source) = options.scenario()?;
+    let (out, check, driver) = (options.new_file("out")?, options.check()?, options.driver()?);
+    let seconds = options.number("seconds")?.unwrap_or(120);
+    let bug = options.bug()?;
+    options.finish()?;
+    prove::turn_on(bug);
+    let began = Instant::now();
+    let Some(violation) = run(&start, driver, None).violation else {
+        return Err(format!("{source} holds, there is nothing to shrink"));
+    };
+    let failure = Failure::of(&violation);
+    if let Some(check) = check.filter(|check| *check != failure.check) {
+        return Err(format!("{source} breaks {}, not {check}", failure.check));
+    }
+    eprintln!("{violation}\nin {}", size(&start));
+    let (at_ms, mut last) = (violation.at.as_ms(), violation);
+    let fails = |candidate: &Scenario| {
+        if began.elapsed().as_secs() >= seconds {
+            return None;
+        }
+        let violation = run(candidate, driver, None).violation.filter(|v| Failure::of(v) == failure)?;
+        last = violation;
+        Some(last.at.as_ms())
+    };
+    let (small, runs) = shrink(start, at_ms, fails, |step| {
+        let (seconds, size) = (began.elapsed().as_secs_f64(), size(step.best));
+        eprintln!("{seconds:6.1} s, {} runs: {size}, fails at {} ms ({})", step.runs, step.at_ms, step.what);
+    });
+    let origin = format!("Shrunk from {source} in {runs} runs, to {}.", size(&small));
+    let flags = format!("{}{}", driver_flag(driver), bug_flag(bug));
+    let text = bug_base::text(&small, &last, &origin, &flags);
+    match out {
+        Some(file) => {
+            write_new(&file, &text)?;
+            eprintln!("cargo sim run --scenario {}{flags}", file.display());
+        }
+        None => print!("{text}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn size(s: &Scenario) -> String {
+    let (faults, seconds) = (s.faults.len(), s.faults_ms as f64 / 1000.0);
+    format!("{faults} faults in {seconds:.1} s, {} agents, {} servers, {} clients", s.agents, s.servers, s.clients)
 }
 
 fn verdict(outcome: &Outcome, again: &str) -> ExitCode {
@@ -199,6 +294,23 @@ mod tests {
         assert_eq!(driver.driver().unwrap_err(), "--driver is 'bus', but must be loop or madsim");
         let error = options("--sed 1").unwrap().finish().unwrap_err();
         assert_eq!(error, "unknown option --sed; `cargo sim help` tells more");
+    }
+
+    #[test]
+    fn an_unknown_check_is_refused_and_a_file_that_exists_is_left_alone() {
+        let error = options("--check I18").unwrap().check().unwrap_err();
+        assert!(error.starts_with("unknown check 'I18', must be one of I1, I2, I3"), "{error}");
+        assert_eq!(options("--check I17").unwrap().check(), Ok(Some("I17")));
+        let here = env!("CARGO_MANIFEST_DIR");
+        let new_file = |file: &str| options(&format!("--out {file}")).unwrap().new_file("out");
+        for taken in [here.to_owned(), format!("{here}/Cargo.toml")] {
+            let told = format!("{taken} exists already, and nothing is overwritten");
+            assert_eq!(new_file(&taken), Err(told.clone()));
+            assert_eq!(write_new(Path::new(&taken), "new"), Err(told));
+        }
+        let nowhere = format!("{here}/no-such-folder/x");
+        assert_eq!(new_file(&nowhere), Err(format!("{nowhere}: there is no folder for it")));
+        assert_eq!(new_file("x").unwrap().unwrap(), Path::new("x"));
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //! | [`driver_madsim`] | the same world as a madsim cluster, each node with a task of its own       |
 //! | [`explore`]       | every history of a small deployment, within bounds                         |
 //! | [`run`]           | a run from scenario to outcome                                             |
+//! | [`shrink`]        | a failing scenario, made small                                             |
+//! | [`bug_base`]      | what has failed, in files                                                  |
 //! | [`cli`] [`sweep`] | `cargo sim`                                                                |
 //! | [`prove`]         | how soon the simulator finds each planted bug                              |
 //!
@@ -25,6 +27,7 @@ compile_error!("the simulator needs `--cfg madsim`: build from inside the worksp
 
 pub mod action;
 pub mod atlas;
+pub mod bug_base;
 pub mod check;
 pub mod cli;
 pub mod clock;
@@ -38,6 +41,7 @@ pub mod node;
 pub mod prove;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod sweep;
 pub mod trace;
 pub mod workload;

@@ -4,9 +4,13 @@
 //! of its own, so that taking one fault out of the text leaves everything else as it was.
 
 use crate::atlas;
+use crate::check;
 use crate::faults::{self, Fault};
 use std::fmt;
 use tanist_engine::types::Rng;
+
+/// Of the text form. It changes when a key or a fault comes to mean something else; a text without it is current.
+pub const VERSION: u64 = 1;
 
 macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident = $default:expr, $low:expr, $high:expr;)*) => {
@@ -14,6 +18,8 @@ macro_rules! keys {
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Scenario {
             $($(#[$doc])* pub $name: u64,)*
+            /// Which check it broke when it was kept; for the record.
+            pub check: Option<&'static str>,
             /// In order of their time.
             pub faults: Vec<Fault>,
         }
@@ -21,12 +27,23 @@ macro_rules! keys {
         impl Default for Scenario {
             /// A calm run with three agents, three servers and two clients.
             fn default() -> Scenario {
-                Scenario { $($name: $default,)* faults: Vec::new() }
+                Scenario { $($name: $default,)* check: None, faults: Vec::new() }
             }
         }
 
         impl Scenario {
-            fn set(&mut self, key: &str, value: u64) -> Result<(), String> {
+            /// The names of all numbers.
+            pub const KEYS: &[&str] = &[$(stringify!($name)),*];
+
+            /// The number with this name.
+            pub fn get(&self, key: &str) -> u64 {
+                match key {
+                    $(stringify!($name) => self.$name,)*
+                    _ => unreachable!("{key} is none of KEYS"),
+                }
+            }
+
+            pub fn set(&mut self, key: &str, value: u64) -> Result<(), String> {
                 match key {
                     $(stringify!($name) => {
                         if !($low..=$high).contains(&value) {
@@ -39,10 +56,6 @@ macro_rules! keys {
                 Ok(())
             }
 
-            fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                $(writeln!(f, "{} {}", stringify!($name), self.$name)?;)*
-                Ok(())
-            }
         }
     };
 }
@@ -180,23 +193,31 @@ impl Scenario {
             }
             let read = || -> Result<(), String> {
                 let (key, rest) = line.split_once(char::is_whitespace).ok_or("a value is missing")?;
-                if key == "fault" {
-                    scenario.faults.push(Fault::parse(rest)?);
-                    return Ok(());
+                let rest = rest.trim();
+                match key {
+                    "version" if rest == VERSION.to_string() => return Ok(()),
+                    "version" => {
+                        return Err(format!("the file is of version {rest}, but this program reads {VERSION}"));
+                    }
+                    "check" => scenario.check = Some(check::named(rest)?),
+                    "fault" => scenario.faults.push(Fault::parse(rest)?),
+                    _ => {
+                        let value = rest.parse().map_err(|_| format!("'{rest}' is not a number for {key}"))?;
+                        scenario.set(key, value)?;
+                    }
                 }
-                let value = rest.trim().parse().map_err(|_| format!("'{}' is not a number for {key}", rest.trim()))?;
-                scenario.set(key, value)
+                Ok(())
             };
             let mut read = read;
             read().map_err(|e| format!("line {}: {e}", number + 1))?;
         }
         scenario.faults.sort_by_key(|f| f.at_ms);
-        scenario.check()?;
+        scenario.possible()?;
         Ok(scenario)
     }
 
     /// What the ranges of single keys can't say.
-    fn check(&self) -> Result<(), String> {
+    pub fn possible(&self) -> Result<(), String> {
         if ![1, 3, 5].contains(&self.agents) {
             return Err(format!("agents is {}, but must be 1, 3 or 5", self.agents));
         }
@@ -220,9 +241,17 @@ impl Scenario {
     }
 }
 
+/// `{}` prints every number, `{:#}` only those that are not the calm default.
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.print(f)?;
+        let calm = Scenario::default();
+        writeln!(f, "version {VERSION}")?;
+        self.check.map_or(Ok(()), |check| writeln!(f, "check {check}"))?;
+        for key in Scenario::KEYS {
+            if !f.alternate() || self.get(key) != calm.get(key) {
+                writeln!(f, "{key} {}", self.get(key))?;
+            }
+        }
         self.faults.iter().try_for_each(|fault| writeln!(f, "fault {fault}"))
     }
 }
@@ -238,6 +267,9 @@ mod tests {
             let text = scenario.to_string();
             let again = Scenario::parse(&text).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{text}"));
             assert_eq!(scenario, again, "seed {seed}");
+            let short = format!("{scenario:#}");
+            assert!(short.len() < text.len());
+            assert_eq!(scenario, Scenario::parse(&short).unwrap(), "seed {seed}");
         }
     }
 
@@ -251,6 +283,11 @@ mod tests {
         assert_eq!(error("agents 2"), "agents is 2, but must be 1, 3 or 5");
         assert_eq!(error("fault 10 fly s0 100"), "line 1: unknown fault 'fly'");
         assert_eq!(error("fault 10 kill z0 100"), "line 1: unknown target 'z0'");
+        assert_eq!(
+            error("# a story\nversion 2\nwings 2"),
+            "line 2: the file is of version 2, but this program reads 1"
+        );
+        assert!(error("check I18").starts_with("line 1: unknown check 'I18', must be one of I1, I2, I3"));
         assert!(error("clock_ppm_max 300000").contains("breaks the assumption"));
     }
 }

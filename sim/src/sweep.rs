@@ -1,5 +1,7 @@
 //! `cargo sim sweep`: many seeds, quiet about those that are fine, and which of the marked paths they took.
 
+use crate::bug_base;
+use crate::check::Violation;
 use crate::cli::{Options, driver_flag};
 use crate::run::{Driver, Outcome, run};
 use crate::scenario::Scenario;
@@ -119,8 +121,9 @@ pub fn sweep(words: &[String]) -> Result<ExitCode, String> {
     let (count, seconds) = (options.number("count")?, options.number("seconds")?);
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let jobs = options.number("jobs")?.unwrap_or(cores).clamp(1, 256);
-    let driver = options.driver()?;
+    let (driver, keep) = (options.driver()?, options.text("keep"));
     options.finish()?;
+    let bug_base = keep.map(|folder| bug_base::Folder::open(folder.into())).transpose()?.map(Mutex::new);
     let end = match (count, seconds) {
         (Some(count), _) => {
             from.checked_add(count).ok_or(format!("--from {from} --count {count} goes beyond {}", u64::MAX))?
@@ -131,7 +134,17 @@ pub fn sweep(words: &[String]) -> Result<ExitCode, String> {
     let began = Instant::now();
     let until = seconds.and_then(|seconds| began.checked_add(Duration::from_secs(seconds)));
     let seeds = Seeds { next: AtomicU64::new(from), end, until };
-    let totals = run_all(&seeds, jobs, driver, began);
+    let totals = run_all(&seeds, jobs, driver, began, |scenario, violation| {
+        let seed = scenario.seed;
+        println!("seed {seed}: {violation}\n  cargo sim run --seed {seed}{}", driver_flag(driver));
+        let Some(folder) = &bug_base else { return };
+        let mut folder = folder.lock().expect("no worker panics while it keeps something");
+        match folder.keep(scenario, violation, driver) {
+            Ok(Some(file)) => println!("  kept in {}", file.display()),
+            Ok(None) => {}
+            Err(error) => println!("  not kept: {error}"),
+        }
+    });
 
     println!("{}", totals.line(began.elapsed()));
     println!(
@@ -147,15 +160,21 @@ pub fn sweep(words: &[String]) -> Result<ExitCode, String> {
     Ok(if totals.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the seeds on `jobs` threads, and tells on the way how far it is.
-fn run_all(seeds: &Seeds, jobs: u64, driver: Driver, began: Instant) -> Totals {
+/// Runs the seeds on `jobs` threads, and tells on the way how far it is; `found` is told of each that fails.
+fn run_all(
+    seeds: &Seeds,
+    jobs: u64,
+    driver: Driver,
+    began: Instant,
+    found: impl Fn(&Scenario, &Violation) + Sync,
+) -> Totals {
     let (totals, over) = (Mutex::new(Totals::new()), (Mutex::new(false), Condvar::new()));
-    let flag = driver_flag(driver);
     let work = || {
         while let Some(seed) = seeds.draw() {
-            let outcome = run(&Scenario::draw(seed), driver, None);
+            let scenario = Scenario::draw(seed);
+            let outcome = run(&scenario, driver, None);
             if let Some(violation) = &outcome.violation {
-                println!("seed {seed}: {violation}\n  cargo sim run --seed {seed}{flag}");
+                found(&scenario, violation);
             }
             lock(&totals).add(seed, &outcome);
         }
@@ -191,7 +210,7 @@ mod tests {
 
     fn sweep_of(jobs: u64, from: u64, end: u64) -> Totals {
         let seeds = Seeds { next: AtomicU64::new(from), end, until: None };
-        run_all(&seeds, jobs, Driver::Loop, Instant::now())
+        run_all(&seeds, jobs, Driver::Loop, Instant::now(), |_, _| {})
     }
 
     #[test]

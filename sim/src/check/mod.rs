@@ -55,31 +55,41 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Every check, and what it promises.
+pub const CHECKS: &[(&str, &str)] = &[
+    ("I1", "one agency leader a term"),
+    ("I2", "agents' logs match"),
+    ("I3", "what agents apply are prefixes of one another"),
+    ("I4", "no vote or acknowledgement before it is durable"),
+    ("I5", "at most one server has a valid lease and an open gate"),
+    ("I6", "epochs only grow and have one owner each"),
+    ("I7", "no store that has seen an epoch takes anything from a sender of an older one"),
+    ("I8", "a follower's log is a prefix of its leader's"),
+    ("I9", "after convergence all stores hold the same"),
+    ("I10", "a rollback takes exactly the tail after the common point, and keeps it"),
+    ("I11", "a success comes from a lease holder or is marked as a dirty read"),
+    ("I12", "an acknowledged write does not disappear without need, and never without a trace"),
+    ("I13", "a refusal names the leader of the epoch, or nobody"),
+    ("I14", "reads return what was there while they ran"),
+    ("I15", "a healed deployment elects a leader within a bounded time"),
+    ("I16", "in a healed deployment all followers catch up"),
+    ("I17", "in a healed deployment every request is answered"),
+    ("R14", "1495 and 1496 only if nothing was started"),
+    ("R16", "no _rev is given twice"),
+    ("contract", "the engine keeps its contract with the shell (io.rs)"),
+    ("panic", "the engine never panics"),
+];
+
 /// The invariant in words.
 pub fn meaning(invariant: &str) -> &'static str {
-    match invariant {
-        "I1" => "one agency leader a term",
-        "I2" => "agents' logs match",
-        "I3" => "what agents apply are prefixes of one another",
-        "I4" => "no vote or acknowledgement before it is durable",
-        "I5" => "at most one server has a valid lease and an open gate",
-        "I6" => "epochs only grow and have one owner each",
-        "I7" => "no store that has seen an epoch takes anything from a sender of an older one",
-        "I8" => "a follower's log is a prefix of its leader's",
-        "I9" => "after convergence all stores hold the same",
-        "I10" => "a rollback takes exactly the tail after the common point, and keeps it",
-        "I11" => "a success comes from a lease holder or is marked as a dirty read",
-        "I12" => "an acknowledged write does not disappear without need, and never without a trace",
-        "I13" => "a refusal names the leader of the epoch, or nobody",
-        "I14" => "reads return what was there while they ran",
-        "I15" => "a healed deployment elects a leader within a bounded time",
-        "I16" => "in a healed deployment all followers catch up",
-        "I17" => "in a healed deployment every request is answered",
-        "R14" => "1495 and 1496 only if nothing was started",
-        "R16" => "no _rev is given twice",
-        "contract" => "the engine keeps its contract with the shell (io.rs)",
-        _ => "the engine never panics",
-    }
+    CHECKS.iter().find(|(name, _)| *name == invariant).map_or("unknown", |(_, meaning)| meaning)
+}
+
+/// The check with this name.
+pub fn named(name: &str) -> Result<&'static str, String> {
+    let found = CHECKS.iter().find(|(known, _)| *known == name).map(|(known, _)| *known);
+    let all: Vec<&str> = CHECKS.iter().map(|(known, _)| *known).collect();
+    found.ok_or(format!("unknown check '{name}', must be one of {}", all.join(", ")))
 }
 
 pub type Verdict = Result<(), (&'static str, String)>;
