@@ -5,6 +5,7 @@
 use crate::bug_base;
 use crate::check;
 use crate::explore::command;
+use crate::html;
 use crate::prove;
 use crate::run::{Driver, Outcome, run};
 use crate::scenario::Scenario;
@@ -151,6 +152,7 @@ pub fn main(words: &[String]) -> ExitCode {
         Some("run") => run_one(&words[1..]),
         Some("sweep") => sweep(&words[1..]),
         Some("shrink") => shrink_one(&words[1..]),
+        Some("html") => html_of(&words[1..]),
         Some("scenario") => print_scenario(&words[1..]),
         Some("explore") => {
             command::run(&words[1..]).map(|fine| if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -252,6 +254,20 @@ fn shrink_one(words: &[String]) -> Result<ExitCode, String> {
         }
         None => print!("{text}"),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn html_of(words: &[String]) -> Result<ExitCode, String> {
+    let mut options = Options::parse(words)?;
+    let (scenario, source) = options.scenario()?;
+    let out = options.new_file("out")?.ok_or("--out is missing; `cargo sim help` tells more")?;
+    let bug = options.bug()?;
+    options.finish()?;
+    prove::turn_on(bug);
+    let title = source.trim_start_matches("--").replace("scenario ", "");
+    let (page, holds) = html::page(&scenario, &title, &format!("cargo sim run {source}{}", bug_flag(bug)));
+    write_new(&out, &page)?;
+    eprintln!("{} is written: {}", out.display(), if holds { "all holds" } else { "an invariant is violated" });
     Ok(ExitCode::SUCCESS)
 }
 

@@ -16,6 +16,7 @@
 //! | [`explore`]       | every history of a small deployment, within bounds                         |
 //! | [`run`]           | a run from scenario to outcome                                             |
 //! | [`shrink`]        | a failing scenario, made small                                             |
+//! | [`html`] [`timeline`] | a history as a page for the browser                                     |
 //! | [`bug_base`]      | what has failed, in files                                                  |
 //! | [`cli`] [`sweep`] | `cargo sim`                                                                |
 //! | [`prove`]         | how soon the simulator finds each planted bug                              |
@@ -35,6 +36,7 @@ pub mod driver_loop;
 pub mod driver_madsim;
 pub mod explore;
 pub mod faults;
+pub mod html;
 pub mod model;
 pub mod net;
 pub mod node;
@@ -43,6 +45,7 @@ pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod sweep;
+pub mod timeline;
 pub mod trace;
 pub mod workload;
 pub mod world;

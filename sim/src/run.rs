@@ -3,6 +3,7 @@
 use crate::check::Violation;
 use crate::clock::At;
 use crate::scenario::Scenario;
+use crate::timeline::Timeline;
 use crate::trace::Trace;
 use crate::world::{Figures, World};
 use crate::{driver_loop, driver_madsim};
@@ -58,10 +59,7 @@ pub fn run(scenario: &Scenario, driver: Driver, sink: Option<Box<dyn Write + Sen
     let outcome = match driver {
         Driver::Loop => {
             let mut world = world;
-            let ended = panic::catch_unwind(AssertUnwindSafe(|| driver_loop::drive(&mut world)));
-            if ended.is_err() {
-                world.panicked(panic_text());
-            }
+            world.drive();
             world.outcome()
         }
         Driver::Madsim => {
@@ -88,13 +86,29 @@ pub(crate) fn caught<R>(act: impl FnOnce() -> R) -> Result<R, String> {
     result.map_err(|_| panic_text())
 }
 
+/// Runs a scenario under the plain driver, and notes everything for a page that draws it.
+pub fn drawn(scenario: &Scenario) -> (Outcome, Timeline) {
+    listen();
+    mark::take();
+    let mut world = World::new(scenario.clone(), Trace::new(None));
+    world.watch_closely();
+    RUNNING.set(true);
+    world.drive();
+    RUNNING.set(false);
+    let timeline = world.take_timeline();
+    (world.outcome(), timeline)
+}
+
 fn panic_text() -> String {
     PANIC.take().unwrap_or_else(|| "a panic without words".into())
 }
 
 impl World {
-    fn panicked(&mut self, what: String) {
-        self.fail("panic", what);
+    fn drive(&mut self) {
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| driver_loop::drive(self)));
+        if ended.is_err() {
+            self.fail("panic", panic_text());
+        }
     }
 
     fn outcome(mut self) -> Outcome {

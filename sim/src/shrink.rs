@@ -281,9 +281,9 @@ impl<Fails: FnMut(&Scenario) -> FailedAtMs, Progress: FnMut(Step)> Shrinker<Fail
     fn polish(&mut self) -> bool {
         let mut cut = false;
         for key in SUB_SEEDS {
-            let values = std::iter::once(Scenario::default().get(key)).chain(0..10);
-            let now = self.best.get(key);
-            cut |= now >= 10 && values.into_iter().any(|v| self.offer_quietly(key, v));
+            let (now, calm) = (self.best.get(key), Scenario::default().get(key));
+            let small = if now >= 10 { 0..10 } else { 0..0 };
+            cut |= now != calm && std::iter::once(calm).chain(small).any(|value| self.offer_quietly(key, value));
         }
         let parts: [fn(&mut Fault) -> &mut u64; 2] = [|f| &mut f.at_ms, |f| &mut f.for_ms];
         for index in 0..self.best.faults.len() {

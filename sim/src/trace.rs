@@ -4,6 +4,7 @@
 //! kept, and two runs of one seed must agree on it. It covers every message's bytes, so that nothing can hide.
 
 use crate::clock::At;
+use crate::timeline::Timeline;
 use std::fmt;
 use std::io::Write;
 
@@ -51,19 +52,24 @@ pub struct Columns {
 pub struct Trace {
     pub hash: Hash,
     sink: Option<Box<dyn Write + Send>>,
+    /// For a page that draws it; boxed, because hardly anybody wants it.
+    pub timeline: Option<Box<Timeline>>,
 }
 
 impl Trace {
     pub fn new(sink: Option<Box<dyn Write + Send>>) -> Trace {
-        Trace { hash: Hash::new(), sink }
+        Trace { hash: Hash::new(), sink, timeline: None }
     }
 
     /// Whether lines are wanted at all.
     pub fn on(&self) -> bool {
-        self.sink.is_some()
+        self.sink.is_some() || self.timeline.is_some()
     }
 
     pub fn line(&mut self, node: impl fmt::Display, columns: Columns, what: impl fmt::Display) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.line(&node.to_string(), &columns, &what.to_string());
+        }
         let Some(sink) = &mut self.sink else { return };
         let lease: &dyn fmt::Display = match &columns.lease_left_ms {
             Some(ms) => ms,

@@ -8,7 +8,13 @@ const HEADER_BYTES: usize = 200;
 impl World {
     pub(super) fn send_http(&mut self, from: usize, to: usize, caller: Caller, attempt: u64, request: Request) {
         let bytes = HEADER_BYTES + request.body.len();
-        if let [Some(at), _] = self.net.carry(self.at, from, to, bytes, net::Kind::Http) {
+        let copies = self.net.carry(self.at, from, to, bytes, net::Kind::Http);
+        if let Some(timeline) = &mut self.trace.timeline {
+            let op = model::op_of(&request).map_or(String::new(), |op| format!("#{op} "));
+            let text = format!("{op}{} {}", request.method, request.target);
+            timeline.message(self.at, from, to, copies, "Request", &text);
+        }
+        if let [Some(at), _] = copies {
             self.later(at, Happening::Http { node: to, from, caller, attempt, request });
         }
     }
@@ -104,7 +110,17 @@ impl World {
         let Caller::Client(client) = pending.caller else { return };
         let place = self.machines.len() + client;
         let body = if let Ending::Answer(response) = &ending { response.body.len() } else { 0 };
-        if let [Some(at), _] = self.net.carry(self.at, node, place, HEADER_BYTES + body, net::Kind::Http) {
+        let copies = self.net.carry(self.at, node, place, HEADER_BYTES + body, net::Kind::Http);
+        if let Some(timeline) = &mut self.trace.timeline {
+            let op = pending.op.map_or(String::new(), |op| format!("#{op}: "));
+            let text = match &ending {
+                Ending::Answer(response) => format!("{op}{}", response.status),
+                Ending::Refused => format!("{op}connection refused"),
+                Ending::Silence => format!("{op}connection broken"),
+            };
+            timeline.message(self.at, node, place, copies, "Answer", &text);
+        }
+        if let [Some(at), _] = copies {
             self.later(at, Happening::Answer { client, attempt: pending.attempt, ending });
         }
     }

@@ -1,6 +1,6 @@
 //! Messages between nodes: shown to the checkers, encoded, handed to the network, decoded, stepped.
 
-use super::words::summary;
+use super::words::{kind, summary};
 use super::*;
 
 impl World {
@@ -37,6 +37,9 @@ impl World {
             let text = summary(&envelope.message);
             let name = self.machines[target].name.clone();
             self.say(node, format_args!("-> {name} {text}{fate}"));
+            if let Some(timeline) = &mut self.trace.timeline {
+                timeline.message(self.at, node, target, copies, kind(&envelope.message, &text), &text);
+            }
         }
         for at in copies.into_iter().flatten() {
             self.later(at, Happening::Deliver { node: target, bytes: bytes.clone() });

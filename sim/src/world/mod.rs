@@ -24,6 +24,7 @@ use crate::faults::{Fault, Kind, Target, Way, Whom};
 use crate::net::{self, Net, Places, Weather};
 use crate::node::{Machine, Pending, Process, Reading, agent_config, server_config};
 use crate::scenario::Scenario;
+use crate::timeline::Timeline;
 use crate::trace::{Columns, Trace};
 use crate::workload::{ANSWER_TIMEOUT, Destination, Ending, Next, Workload};
 use bytes::Bytes;
@@ -271,6 +272,23 @@ impl World {
         self.later(At::from_ms(s.faults_ms.max(s.late_server_ms) + 1), Happening::HealAll);
     }
 
+    /// From here on everything is noted for a page that draws it.
+    pub fn watch_closely(&mut self) {
+        let names = self.machines.iter().map(|machine| machine.name.clone());
+        self.trace.timeline = Some(Box::new(Timeline::new(names, self.scenario.clients as usize)));
+    }
+
+    /// What was noted, with the clients' operations.
+    pub fn take_timeline(&mut self) -> Timeline {
+        let mut timeline = self.trace.timeline.take().map(|timeline| *timeline).unwrap_or_default();
+        for (number, record) in &self.workload.history {
+            let place = self.machines.len() + record.client;
+            let text = format!("#{number} {}: {} {:?}", record.action, record.status, record.outcome);
+            timeline.operation(place, record.called, record.returned.unwrap_or(self.at), text);
+        }
+        timeline
+    }
+
     // ---- what a driver needs ----------------------------------------------------------------------------------------
 
     pub fn take_due(&mut self) -> impl Iterator<Item = Due> + '_ {
@@ -390,6 +408,17 @@ impl World {
                 self.machines[node].name.clone()
             };
             self.trace.line(name, columns, what);
+        }
+    }
+
+    /// Shows to the timeline what a node is now.
+    fn draw(&mut self, node: usize) {
+        if self.trace.timeline.is_none() {
+            return;
+        }
+        let columns = self.columns(node);
+        if let Some(timeline) = &mut self.trace.timeline {
+            timeline.state(node + 1, &columns);
         }
     }
 
@@ -561,6 +590,7 @@ impl World {
             self.lease.gone(node - self.agents);
         }
         self.effects.push(Effect::Ended(node));
+        self.draw(node);
         // Whoever waits for an answer sees the connection break.
         let waiting: Vec<Pending> = process.pending.into_values().collect();
         for pending in waiting {
@@ -597,6 +627,7 @@ impl World {
             return;
         }
         process.view = Some(view.clone());
+        self.draw(node);
         let (ctx, times) = (self.ctx(node), self.server_times());
         let verdict = self.lease.viewed(&ctx, &view, &times);
         self.hold(verdict);

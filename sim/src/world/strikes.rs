@@ -50,6 +50,10 @@ impl World {
         let nodes = self.resolve(fault.target, &mut rng);
         let names: Vec<String> = nodes.iter().map(|n| self.machines[*n].name.clone()).collect();
         self.tell("fault", format_args!("{fault} strikes {}", names.join(" ")));
+        if let Some(timeline) = &mut self.trace.timeline {
+            let until = self.at.plus(Duration::from_millis(fault.for_ms));
+            timeline.fault(self.at, until, &nodes, fault.to_string());
+        }
         for node in &nodes {
             if let Some((invariant, why)) = atlas::excuse(&fault.kind, &self.scenario, self.machines[*node].kind) {
                 self.excuse(invariant, why);
@@ -339,6 +343,9 @@ impl World {
 
     pub(super) fn heal_all(&mut self) {
         self.tell("fault", "everything is healed");
+        if let Some(timeline) = &mut self.trace.timeline {
+            timeline.healed(self.at);
+        }
         let open: Vec<usize> = self.struck.keys().copied().collect();
         open.into_iter().for_each(|number| self.heal(number));
         self.net.heal_all();

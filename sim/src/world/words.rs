@@ -41,6 +41,14 @@ pub(crate) fn summary(message: &Message) -> String {
     }
 }
 
+/// The kind of a message, from its summary.
+pub(super) fn kind<'a>(message: &Message, summary: &'a str) -> &'a str {
+    match message {
+        Message::Raft(Raft::Consensus(_)) => "Consensus",
+        _ => summary.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default(),
+    }
+}
+
 /// An operation and its result, short.
 pub(crate) struct Brief<'a>(pub(crate) &'a Op, pub(crate) &'a OpResult);
 
