@@ -313,6 +313,31 @@ mod tests {
     }
 
     #[test]
+    fn bad_input_ends_with_exit_code_2_and_leaves_files_alone() {
+        let file = std::env::temp_dir().join(format!("tanist-cli-{}.txt", std::process::id()));
+        let _ = std::fs::remove_file(&file);
+        write_new(&file, "version 2\n").unwrap();
+        let path = file.display();
+        for line in [
+            "walk --seed 1".to_owned(),
+            "run --seed -1".to_owned(),
+            "run --seed 18446744073709551616".to_owned(),
+            format!("run --scenario {path}"),
+            format!("scenario --seed 1 --out {path}"),
+            format!("shrink --seed 1 --out {path}"),
+            "shrink --seed 1 --check I18".to_owned(),
+            format!("html --seed 1 --out {path}"),
+            "html --seed 1".to_owned(),
+            format!("sweep --keep {path}"),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(main(&words), ExitCode::from(2), "{line}");
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "version 2\n");
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
     fn an_unknown_check_is_refused_and_a_file_that_exists_is_left_alone() {
         let error = options("--check I18").unwrap().check().unwrap_err();
         assert!(error.starts_with("unknown check 'I18', must be one of I1, I2, I3"), "{error}");

@@ -53,6 +53,9 @@ pub struct Timeline {
     /// A client's operation, until it was answered.
     operations: Vec<Span>,
     healed_us: Option<u64>,
+    /// By id.
+    #[serde(skip)]
+    names: BTreeMap<String, String>,
     #[serde(skip)]
     states_now: BTreeMap<usize, [i64; 5]>,
 }
@@ -75,6 +78,10 @@ impl Timeline {
 
     /// The template of a text and its numbers, behind `row`.
     fn text(&mut self, mut row: Vec<i64>, text: &str) -> Vec<i64> {
+        let mut text = text.to_owned();
+        for (id, name) in self.names.iter().filter(|(id, _)| text.contains(id.as_str())).collect::<Vec<_>>() {
+            text = text.replace(id, name);
+        }
         let (mut template, mut numbers) = (String::new(), Vec::new());
         let mut words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
         words.by_ref().for_each(|word| {
@@ -136,6 +143,11 @@ impl Timeline {
     pub fn operation(&mut self, client_place: usize, at: At, until: At, text: String) {
         let (at_us, until_us) = (at.0 / 1000, until.0 / 1000);
         self.operations.push(Span { at_us, until_us, lanes: vec![client_place + 1], text });
+    }
+
+    /// From here on a node's id is told by its name.
+    pub fn name(&mut self, id: String, name: String) {
+        self.names.insert(id, name);
     }
 
     pub fn healed(&mut self, at: At) {

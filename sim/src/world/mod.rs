@@ -560,6 +560,9 @@ impl World {
             self.hold(Err(("contract", format!("{} can't be opened: {error}", self.machines[node].name))));
             return;
         }
+        if let (Some(timeline), Some(id)) = (&mut self.trace.timeline, self.machines[node].id) {
+            timeline.name(id.to_string(), self.machines[node].name.clone());
+        }
         self.effects.push(Effect::Started(node));
         self.say(node, "starts");
         self.settle(node);
