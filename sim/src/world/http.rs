@@ -10,7 +10,7 @@ impl World {
         let bytes = HEADER_BYTES + request.body.len();
         let copies = self.net.carry(self.at, from, to, bytes, net::Kind::Http);
         if let Some(timeline) = &mut self.trace.timeline {
-            let op = model::op_of(&request).map_or(String::new(), |op| format!("#{op} "));
+            let op = action::op_of(&request).map_or(String::new(), |op| format!("#{op} "));
             let text = format!("{op}{} {}", request.method, request.target);
             timeline.message(self.at, from, to, copies, "Request", &text);
         }
