@@ -216,7 +216,9 @@ impl Agency {
             return;
         }
         let nonce = register.nonce;
-        if self.state.servers.contains_key(&from.id) && !self.lives(cx, &from, nonce, answers) {
+        // A registration that is not decided yet makes it known, too.
+        let under_way = self.office.iter().flat_map(|o| o.registering.values()).any(|peer| peer.id == from.id);
+        if (under_way || self.state.servers.contains_key(&from.id)) && !self.lives(cx, &from, nonce, answers) {
             return;
         }
         let wall_ms = self.stamp(cx.now);
