@@ -205,6 +205,9 @@ fn run_one(words: &[String]) -> Result<ExitCode, String> {
         figures.epochs,
         outcome.hash
     );
+    if let Some(core) = &figures.core {
+        eprintln!("the core: {core}");
+    }
     for (invariant, why) in &figures.excused {
         eprintln!("{invariant} was excused: {why}");
     }

@@ -12,6 +12,8 @@ use tanist_engine::types::{Now, Time};
 pub struct At(pub u64);
 
 impl At {
+    pub const NEVER: At = At(u64::MAX);
+
     pub fn plus(self, duration: Duration) -> At {
         At(self.0.saturating_add(duration.as_nanos() as u64))
     }

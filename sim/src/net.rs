@@ -99,7 +99,7 @@ impl Net {
         let weather = self.weather(from, to);
         let mut start = at;
         if let Some(until) = self.cut(from, to) {
-            if kind == Kind::Http || !self.rng.chance(1, 4) {
+            if kind == Kind::Http || until == At::NEVER || !self.rng.chance(1, 4) {
                 return [None, None];
             }
             start = until;

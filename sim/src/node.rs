@@ -40,6 +40,10 @@ pub struct Machine {
     pub waiting: VecDeque<Happening>,
     /// Each disk operation takes this much longer.
     pub disk_extra: Duration,
+    /// The faults that its disk suffers from.
+    pub sync_fails_by: Option<usize>,
+    pub full_by: Option<usize>,
+    pub rotten_by: Option<usize>,
     /// The fault that stopped or paused it, which alone may undo that.
     pub down_by: Option<usize>,
     pub paused_by: Option<usize>,
@@ -60,6 +64,8 @@ pub struct Process {
     /// As which boot it is registered.
     pub boot: Option<Boot>,
     pub stopping: bool,
+    /// When it could not begin an epoch: it stands back for a while.
+    pub unfit: Option<At>,
 }
 
 /// A request that a node is at.
@@ -104,6 +110,7 @@ impl Process {
             timers: 0,
             boot: None,
             stopping: false,
+            unfit: None,
         }
     }
 
@@ -156,6 +163,9 @@ impl Machine {
             busy: false,
             waiting: VecDeque::new(),
             disk_extra: Duration::ZERO,
+            sync_fails_by: None,
+            full_by: None,
+            rotten_by: None,
             down_by: None,
             paused_by: None,
         }

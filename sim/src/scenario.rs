@@ -115,6 +115,8 @@ keys! {
     mix_user = 0, 0, 1000;
     mix_database = 0, 0, 1000;
     mix_transact = 0, 0, 1000;
+    /// 1: after the faults a core is healed while the rest stays broken; it must live alone before the rest is healed.
+    core = 0, 0, 1;
     seed_nodes = 1, 0, u64::MAX;
     seed_net = 2, 0, u64::MAX;
     seed_disk = 3, 0, u64::MAX;
@@ -168,6 +170,7 @@ impl Scenario {
         s.mix_dirty = pick(&[0, 10, 30]);
         s.mix_collection = pick(&[0, 0, 2, 6]);
         s.mix_agency = pick(&[0, 5, 15]);
+        s.core = pick(&[0, 0, 0, 1]);
         s.faults = faults::draw(&mut root.fork(2), &s);
         let mut rng = Rng::new(s.seed_work).fork(1);
         let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];

@@ -169,6 +169,12 @@ impl Workload {
         self.clients[client].current.as_ref().map(|c| c.op)
     }
 
+    /// Everything is healed from here on: everybody must be served again.
+    pub fn heal(&mut self, at: At) {
+        self.healed = Some(at);
+        self.clients.iter_mut().for_each(|client| client.done_after_heal = 0);
+    }
+
     /// Every client has succeeded with something since the healing (or there is nothing that it could do).
     pub fn served_since_heal(&self) -> bool {
         self.mix[0] + self.mix[1] == 0 || self.clients.iter().all(|c| c.done_after_heal > 0)

@@ -290,7 +290,10 @@ impl Server {
         };
         let mode = self.mode();
         let leader = match &self.lead.leader {
-            Some(leader) if mode == Mode::Redirect => Some(leader.peer.clone()),
+            // Whoever led at this very address has lost its disk since: nobody is to be sent back here (I13).
+            Some(leader) if mode == Mode::Redirect && leader.peer.endpoint != self.me.endpoint => {
+                Some(leader.peer.clone())
+            }
             _ => None,
         };
         let followers = self.reign.as_ref().and_then(|r| r.shipping.as_ref()).map(leader::Leader::durable);

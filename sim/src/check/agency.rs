@@ -102,6 +102,12 @@ impl Agency {
         self.processes[agent].applied
     }
 
+    /// An agent's disk is empty: it is nobody now. What was decided with its help stays so.
+    pub fn wiped(&mut self, agent: usize) {
+        self.ids[agent] = None;
+        self.processes[agent] = Process::default();
+    }
+
     fn majority(&self) -> usize {
         self.disks.len() / 2 + 1
     }

@@ -166,7 +166,10 @@ impl History {
         let log = &replication.stores[0].log;
         for (op, position) in &self.acknowledged {
             let there = log.get(&position.tick.0).is_some_and(|(epoch, _)| *epoch == position.epoch);
-            if !there && !replication.stores.iter().any(|store| store.kept.contains(position)) {
+            if !there
+                && !replication.gone.contains(position)
+                && !replication.stores.iter().any(|store| store.kept.contains(position))
+            {
                 broken!("I12", "operation {op} was acknowledged as {position} and is gone without a trace");
             }
         }

@@ -77,6 +77,11 @@ impl Lease {
         }
     }
 
+    /// Whom the latest epoch belongs to.
+    pub fn latest(&self) -> Option<NodeId> {
+        self.elected.last_key_value().map(|(_, (id, _))| *id)
+    }
+
     pub fn leader_of(&self, epoch: Epoch) -> Option<NodeId> {
         self.elected.get(&epoch).map(|(id, _)| *id)
     }

@@ -1,7 +1,10 @@
 //! I15 to I17: once everything is healed, there must soon be a leader, equal followers, and an answer to everybody.
 //!
+//! A core that is healed while the rest stays broken must do the same, but for the reasons of [`WhyNot`].
+//!
 //! [`pending`] says what is still missing, in words. When the bound has passed, that is the violation.
 
+use std::fmt;
 use std::time::Duration;
 
 /// What has been reached at some moment of the healed phase.
@@ -15,6 +18,28 @@ pub struct Progress {
     pub served: bool,
     /// No operation is open.
     pub idle: bool,
+}
+
+/// Why a core may not come to life: the whole list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyNot {
+    /// The first pool needs all its agents (R11).
+    NoPool,
+    /// An unfinished copy is never served (R5).
+    NoCopy,
+    /// A leader outside is slow, or does not hear, but is still heard: the agency grants what it asks for, even if the
+    /// grants come too late or never, and agents follow the agency's leader.
+    LeaderOutside,
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WhyNot::NoPool => "its agents had not formed a pool with the others before",
+            WhyNot::NoCopy => "none of its servers had ever completed a copy of the data",
+            WhyNot::LeaderOutside => "somebody outside of it led, and was still heard",
+        })
+    }
 }
 
 /// How long a healed deployment may take, given its slowest parts.

@@ -6,6 +6,7 @@
 use super::stores::digest;
 use super::{Ctx, Verdict, broken};
 use crate::action::{self, Slot};
+use crate::clock::At;
 use crate::model::{Docs, Effect, Shadow};
 use std::collections::{BTreeMap, BTreeSet};
 use tanist_engine::db::store::StoreError;
@@ -84,8 +85,18 @@ pub struct Replication {
     /// The leader's log where a snapshot starts.
     offers: BTreeMap<(u64, u64, u64), Log>,
     reports: Vec<Arrived>,
+    /// Servers whose disks have rotten rows, which their checksums must name.
+    pub rotten: BTreeSet<usize>,
+    /// Epochs whose owner has forgotten what it wrote in them.
+    forgotten: BTreeSet<Epoch>,
+    /// Entries that nobody has since a disk was lost.
+    pub gone: BTreeSet<Position>,
     /// R16: which write got which `_rev`.
     revisions: BTreeMap<String, (Slot, Position)>,
+}
+
+fn positions(log: &Log) -> impl Iterator<Item = Position> {
+    log.iter().map(|(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) })
 }
 
 fn number(id: &SnapshotId) -> (u64, u64, u64) {
@@ -100,13 +111,37 @@ impl Replication {
             owners: BTreeMap::new(),
             offers: BTreeMap::new(),
             reports: Vec::new(),
+            rotten: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            gone: BTreeSet::new(),
             revisions: BTreeMap::new(),
         }
     }
 
+    /// A server's disk holds no more than `back_to`. Says how many entries nobody has any more.
+    pub fn loses(&mut self, at: At, server: usize, back_to: Store) -> usize {
+        let docs = self.docs_of(&back_to.log);
+        let shadow = std::mem::take(&mut self.stores[server].shadow);
+        let before = std::mem::replace(&mut self.stores[server], Store { shadow, ..back_to });
+        self.stores[server].shadow.become_at(at, docs);
+        let has = |store: &Store, position: &Position| {
+            store.kept.contains(position) || store.log.get(&position.tick.0).is_some_and(|row| row.0 == position.epoch)
+        };
+        let had = positions(&before.log).chain(before.kept.iter().copied());
+        let gone: Vec<Position> = had.filter(|p| !self.stores.iter().any(|store| has(store, p))).collect();
+        self.gone.extend(&gone);
+        self.forgotten.extend(self.owners.iter().filter(|(_, owner)| **owner == server).map(|(epoch, _)| *epoch));
+        if self.stores[server].log.is_empty() {
+            // Somebody new, who may count its processes from the beginning.
+            self.reports.retain(|report| report.server != server);
+        }
+        self.rotten.remove(&server);
+        gone.len()
+    }
+
     /// The store of the server that owns `epoch`, as long as it has not seen a later one.
     fn leader(&self, epoch: Epoch) -> Option<(usize, &Store)> {
-        let owner = *self.owners.get(&epoch)?;
+        let owner = *self.owners.get(&epoch).filter(|_| !self.forgotten.contains(&epoch))?;
         Some((owner, &self.stores[owner])).filter(|(_, store)| store.seen == epoch)
     }
 
@@ -290,8 +325,8 @@ impl Replication {
                 self.stores[who].copy = Copy::default();
                 Ok(())
             }
-            // The disks of the simulation damage nothing: what does not fit was written wrong.
-            (_, OpResult::Failed(StoreError::Corrupt(what))) => {
+            // Only a disk that rots damages anything: elsewhere, what does not fit was written wrong.
+            (_, OpResult::Failed(StoreError::Corrupt(what))) if !self.rotten.contains(&who) => {
                 broken!("I9", "s{who} finds its own data wrong: {what}")
             }
             _ => Ok(()),
@@ -586,6 +621,21 @@ mod tests {
             seen: Epoch(1),
         };
         assert_eq!(r.sent(&ctx(0, 1), &envelope(Message::Report(report))).unwrap_err().0, "I4");
+    }
+
+    #[test]
+    fn what_a_lost_disk_alone_held_is_gone_and_nothing_else() {
+        let mut r = Replication::new(2);
+        begin(&mut r, 0, 1, 1).unwrap();
+        append(&mut r, 1, 1, vec![entry(1, 1)], at(1, 1)).unwrap();
+        let old = r.stores[0].clone();
+        begin(&mut r, 0, 2, 2).unwrap();
+        assert_eq!(r.loses(At(9), 0, old), 1);
+        assert_eq!(r.gone.iter().collect::<Vec<_>>(), [&at(2, 2)]);
+        assert_eq!(r.stores[0].last(), at(1, 1));
+        assert!(r.leader(Epoch(2)).is_none(), "nobody knows epoch 2 any more");
+        assert_eq!(r.loses(At(10), 1, Store::default()), 0, "s0 still has it");
+        assert_eq!(r.loses(At(11), 0, Store::default()), 1);
     }
 
     #[test]

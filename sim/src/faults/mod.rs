@@ -122,6 +122,30 @@ pub enum Kind {
     },
     /// An operator writes the leader key: a request to hand over to the target.
     Handover,
+    /// So many of a thousand syncs fail: the process ends, as the server does, and is started again.
+    SyncFails {
+        permille: u64,
+    },
+    /// The disk takes so many bytes more, and then refuses.
+    Full {
+        room_bytes: u64,
+    },
+    /// Some rows are damaged; at the end the disk is replaced by an empty one.
+    Rot {
+        table: Rotten,
+        rows: u64,
+    },
+    /// The process dies, and its disk is replaced by an empty one.
+    Wipe,
+    /// The directory is copied; at the end it is put back as it was.
+    Restore,
+}
+
+/// The tables whose rows have checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotten {
+    Documents,
+    Log,
 }
 
 impl Kind {
@@ -145,6 +169,11 @@ impl Kind {
             Kind::Jump { .. } => "jump",
             Kind::Wall { .. } => "wall",
             Kind::Handover => "handover",
+            Kind::SyncFails { .. } => "sync-fails",
+            Kind::Full { .. } => "full",
+            Kind::Rot { .. } => "rot",
+            Kind::Wipe => "wipe",
+            Kind::Restore => "restore",
         }
     }
 
@@ -152,7 +181,8 @@ impl Kind {
     fn words(&self) -> Vec<(&'static str, String)> {
         let number = |name, value: u64| (name, value.to_string());
         match self {
-            Kind::Kill { notices: 0, .. } | Kind::Stop | Kind::Pause | Kind::Suspend | Kind::Ring | Kind::Handover => {
+            Kind::Kill { notices: 0, .. } => vec![],
+            Kind::Stop | Kind::Pause | Kind::Suspend | Kind::Ring | Kind::Handover | Kind::Wipe | Kind::Restore => {
                 vec![]
             }
             Kind::Kill { notice_ms, notices } => vec![number("notice_ms", *notice_ms), number("notices", *notices)],
@@ -173,6 +203,15 @@ impl Kind {
             Kind::Drift { ppm } => vec![("ppm", ppm.to_string())],
             Kind::Jump { ms } => vec![number("ms", *ms)],
             Kind::Wall { ms } => vec![("ms", ms.to_string())],
+            Kind::SyncFails { permille } => vec![number("permille", *permille)],
+            Kind::Full { room_bytes } => vec![number("room_bytes", *room_bytes)],
+            Kind::Rot { table, rows } => {
+                let table = match table {
+                    Rotten::Documents => "documents",
+                    Rotten::Log => "log",
+                };
+                vec![("table", table.to_owned()), number("rows", *rows)]
+            }
         }
     }
 
@@ -204,6 +243,11 @@ impl Kind {
             "jump" => Kind::Jump { ms: words.number("ms", None)? },
             "wall" => Kind::Wall { ms: words.number("ms", None)? },
             "handover" => Kind::Handover,
+            "sync-fails" => Kind::SyncFails { permille: words.at_least_1("permille")? },
+            "full" => Kind::Full { room_bytes: words.number("room_bytes", Some(0))? },
+            "rot" => Kind::Rot { table: words.table()?, rows: words.at_least_1("rows")? },
+            "wipe" => Kind::Wipe,
+            "restore" => Kind::Restore,
             _ => return Err(format!("unknown fault '{name}'")),
         })
     }
@@ -292,6 +336,15 @@ impl<'a> Words<'a> {
         match self.number(name, None)? {
             0 => Err(format!("{name} must be 1 or more")),
             number => Ok(number),
+        }
+    }
+
+    fn table(&mut self) -> Result<Rotten, String> {
+        match self.take("table") {
+            Some("documents") => Ok(Rotten::Documents),
+            Some("log") => Ok(Rotten::Log),
+            Some(other) => Err(format!("rows of table={other} carry no checksum: nobody could tell that they rot")),
+            None => Err("table=documents or table=log is missing".into()),
         }
     }
 

@@ -6,6 +6,9 @@ use crate::model::Effect;
 
 impl World {
     pub(super) fn synced(&mut self, node: usize) {
+        if self.sync_failed(node) {
+            return self.ends_by_its_disk(node);
+        }
         let Some(process) = &mut self.machines[node].process else { return };
         let batch = process.take_batch();
         let results = self.perform(node, batch);
@@ -38,6 +41,11 @@ impl World {
                     self.hold(verdict);
                 }
             } else {
+                if let (Op::BeginEpoch { .. }, OpResult::Failed(_), Some(process)) =
+                    (&op, &result, &mut self.machines[node].process)
+                {
+                    process.unfit = Some(self.at);
+                }
                 let mut effect = None;
                 if let (Op::Run(run), OpResult::Ran(ran)) = (&op, &result)
                     && let Some(number) = action::op_of(&run.request)

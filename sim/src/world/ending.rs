@@ -4,6 +4,9 @@ use super::*;
 
 impl World {
     pub(super) fn watch(&mut self) {
+        if self.core.is_some() {
+            return self.watch_core();
+        }
         let Some(healed) = self.healed else { return };
         let stores = &self.replication.stores;
         let progress = Progress {
@@ -29,10 +32,14 @@ impl World {
         self.after(WATCH_EVERY, Happening::Watch);
     }
 
+    /// How long a healed deployment may take.
+    pub(super) fn bound(&self) -> Duration {
+        let (s, ms) = (&self.scenario, Duration::from_millis);
+        liveness::bound(ms(s.lease_ms), ms(s.election_max_ms), ms(s.ok_threshold_ms), ms(s.supervision_ms))
+    }
+
     pub(super) fn too_late(&mut self, healed: At, invariant: &'static str, what: String) {
-        let s = &self.scenario;
-        let ms = Duration::from_millis;
-        let bound = liveness::bound(ms(s.lease_ms), ms(s.election_max_ms), ms(s.ok_threshold_ms), ms(s.supervision_ms));
+        let bound = self.bound();
         if self.at > healed.plus(bound) {
             self.hold(Err((invariant, format!("{what}, {bound:?} after everything was healed"))));
         }

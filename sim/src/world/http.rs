@@ -86,7 +86,7 @@ impl World {
         let ctx = self.ctx(node);
         let Some(view) = self.machines[node].process.as_ref().and_then(|p| p.node.view().cloned()) else { return };
         let named = response.header(header::ENDPOINT).and_then(|url| match self.destination(url)? {
-            Destination::Server(server) => self.machines[self.agents + server].id,
+            Destination::Server(server) => self.identity(self.agents + server),
             Destination::Agent(_) => None,
         });
         let answer = Answer {
@@ -96,7 +96,10 @@ impl World {
             arrived: pending.arrived,
             holds: self.lease.holds(server, ctx.local),
             epoch: view.epoch,
-            leader: self.lease.leader_of(view.epoch),
+            leader: self.lease.leader_of(view.epoch).map(|id| match self.former.get(&id) {
+                Some(node) => self.identity(*node).unwrap_or(id),
+                None => id,
+            }),
             me: view.me.id,
             named,
             waited_for: matches!(pending.caller, Caller::Client(c) if self.workload.attempt_of(c) == Some(pending.attempt)),
@@ -158,10 +161,10 @@ impl World {
     pub(super) fn client_next(&mut self, client: usize, next: Next) {
         match next {
             Next::Send { to, attempt, request } => {
-                let node = match to {
+                let node = self.in_core(match to {
                     Destination::Agent(agent) => agent,
                     Destination::Server(server) => self.agents + server,
-                };
+                });
                 let place = self.machines.len() + client;
                 if self.trace.on() {
                     let op = self.workload.op_of(client).unwrap_or(0);

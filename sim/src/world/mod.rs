@@ -2,6 +2,8 @@
 //! says what will happen next, and when; who keeps the time is a driver's business.
 
 mod aim;
+mod core;
+mod damage;
 mod disk;
 mod ending;
 mod http;
@@ -9,6 +11,7 @@ mod messages;
 mod strikes;
 pub(crate) mod words;
 
+use self::core::Core;
 use crate::action::{self, Action};
 use crate::check::agency::Agency;
 use crate::check::grant::Grants;
@@ -28,6 +31,7 @@ use crate::timeline::Timeline;
 use crate::trace::{Columns, Trace};
 use crate::workload::{ANSWER_TIMEOUT, Destination, Ending, Next, Workload};
 use bytes::Bytes;
+use damage::Backup;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -123,6 +127,10 @@ pub enum Happening {
         node: usize,
         body: String,
     },
+    /// An operator looks after a server whose directory is an old copy.
+    LetIn {
+        node: usize,
+    },
     HealAll,
     Watch,
 }
@@ -154,6 +162,8 @@ pub struct Figures {
     pub simulated: Duration,
     /// Invariants that the faults of this run may have broken, and why (see the atlas).
     pub excused: BTreeMap<&'static str, String>,
+    /// How a core fared while the rest was broken, if that was asked for.
+    pub core: Option<String>,
 }
 
 pub struct World {
@@ -178,6 +188,11 @@ pub struct World {
     over: bool,
     healed: Option<At>,
     struck: BTreeMap<usize, Struck>,
+    /// Old copies of directories, by the fault that will put them back.
+    backups: BTreeMap<usize, Vec<Backup>>,
+    /// Identities that were on disks that are gone.
+    former: BTreeMap<NodeId, usize>,
+    core: Option<Core>,
     agency: Agency,
     grants: Grants,
     lease: Lease,
@@ -189,6 +204,8 @@ pub struct World {
 }
 
 const SPIN_MAX: u32 = 10_000;
+/// A server that could not begin an epoch is no candidate for ten seconds; the agency hears of it with a beat.
+const STANDS_BACK: Duration = Duration::from_secs(12);
 const WATCH_EVERY: Duration = Duration::from_millis(100);
 
 impl World {
@@ -232,6 +249,9 @@ impl World {
             over: false,
             healed: None,
             struck: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            former: BTreeMap::new(),
+            core: None,
             agency: Agency::new(agents),
             grants: Grants::new(agents),
             lease: Lease::new(servers),
@@ -517,6 +537,7 @@ impl World {
             }
             Happening::Strike { fault } => self.strike(fault),
             Happening::Again { fault } => self.again(fault),
+            Happening::LetIn { node } => self.let_in(node),
             Happening::Heal { fault } => self.heal(fault),
             Happening::Notice { node, body } => {
                 self.tell(
@@ -528,7 +549,14 @@ impl World {
                     self.send_http(node, agent, Caller::Nobody, 0, request);
                 }
             }
-            Happening::HealAll => self.heal_all(),
+            Happening::HealAll => {
+                if self.scenario.core == 1 {
+                    self.heal_core();
+                } else {
+                    self.heal_all();
+                }
+                self.after(WATCH_EVERY, Happening::Watch);
+            }
             Happening::Watch => self.watch(),
         }
     }
@@ -557,8 +585,7 @@ impl World {
         machine.down_by = None;
         machine.busy = false;
         if let Err(error) = machine.boot(config, seed, at) {
-            self.hold(Err(("contract", format!("{} can't be opened: {error}", self.machines[node].name))));
-            return;
+            return self.not_started(node, &error);
         }
         if let (Some(timeline), Some(id)) = (&mut self.trace.timeline, self.machines[node].id) {
             timeline.name(id.to_string(), self.machines[node].name.clone());
@@ -728,6 +755,9 @@ impl World {
 
     /// The choice is judged by what the agent that decided had heard when it decided.
     fn elected(&mut self, epoch: Epoch, server: NodeId, boot: Boot) {
+        if self.former.contains_key(&server) {
+            return; // It reported with a disk that is gone meanwhile.
+        }
         let Some(chosen) = self.machines[self.agents..].iter().position(|m| m.id == Some(server)) else {
             self.hold(Err(("I12", format!("{server} was elected, which is no server"))));
             return;
@@ -736,9 +766,11 @@ impl World {
         if self.lease.leader_of(epoch).is_some() {
             return;
         }
+        let stands_back = |p: &Process| p.unfit.is_some_and(|at| self.at < at.plus(STANDS_BACK));
         let servers = self.machines[self.agents..].iter();
-        let boots: Vec<Option<Boot>> =
-            servers.map(|m| m.process.as_ref().filter(|p| !p.stopping).and_then(|p| p.boot)).collect();
+        let boots: Vec<Option<Boot>> = servers
+            .map(|m| m.process.as_ref().filter(|p| !p.stopping && !stands_back(p)).and_then(|p| p.boot))
+            .collect();
         let written = !self.history.acknowledged.is_empty();
         let by = self.agency.chose(epoch, server);
         let verdict = self.replication.elected(epoch, (chosen, boot), by, &boots, written);

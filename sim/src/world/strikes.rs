@@ -1,5 +1,6 @@
 //! Faults: what each does to the machines and links, and how it is undone.
 
+use super::core::REST;
 use super::*;
 use crate::atlas;
 
@@ -8,6 +9,8 @@ pub(super) struct Struck {
     nodes: Vec<usize>,
     /// How often it has gone on.
     round: u64,
+    /// For what it draws as it goes on.
+    pub rng: Rng,
 }
 
 fn mask(nodes: &[usize]) -> Places {
@@ -59,7 +62,7 @@ impl World {
                 self.excuse(invariant, why);
             }
         }
-        self.struck.insert(number, Struck { nodes: nodes.clone(), round: 0 });
+        self.struck.insert(number, Struck { nodes: nodes.clone(), round: 0, rng });
         match fault.kind {
             Kind::Kill { notice_ms, notices } => {
                 for node in nodes {
@@ -122,12 +125,37 @@ impl World {
                     self.send_http(nodes[0], agent, Caller::Nobody, 0, request);
                 }
             }
+            Kind::SyncFails { .. } => {
+                for node in nodes {
+                    self.machines[node].sync_fails_by = Some(number);
+                }
+            }
+            Kind::Full { room_bytes } => {
+                for node in nodes {
+                    self.fill(node, number, room_bytes);
+                }
+            }
+            Kind::Rot { table, rows } => {
+                for node in nodes {
+                    self.rot(node, number, table, rows);
+                }
+            }
+            Kind::Wipe => {
+                for node in nodes {
+                    self.wipe_if_spared(node, number);
+                }
+            }
+            Kind::Restore => {
+                for node in nodes {
+                    self.back_up(node, number);
+                }
+            }
         }
         self.after(Duration::from_millis(fault.for_ms), Happening::Heal { fault: number });
     }
 
     /// What the atlas says that this run may break from here on.
-    fn excuse(&mut self, invariant: &'static str, why: String) {
+    pub(super) fn excuse(&mut self, invariant: &'static str, why: String) {
         self.tell("fault", format_args!("excuses {invariant} from here on: {why}"));
         self.figures.excused.entry(invariant).or_insert(why);
         self.lease.excused |= invariant == "I5";
@@ -166,12 +194,20 @@ impl World {
                 }
                 period_ms
             }
+            Kind::SyncFails { .. } | Kind::Full { .. } | Kind::Rot { .. } => {
+                for node in nodes {
+                    if self.machines[node].process.is_none() {
+                        self.start_again(node, number);
+                    }
+                }
+                return;
+            }
             _ => return,
         };
         self.after(Duration::from_millis(wait_ms), Happening::Again { fault: number });
     }
 
-    fn kill(&mut self, node: usize, number: usize, notice_ms: u64, notices: u64) {
+    pub(super) fn kill(&mut self, node: usize, number: usize, notice_ms: u64, notices: u64) {
         let machine = &mut self.machines[node];
         if machine.process.is_none() {
             return;
@@ -197,14 +233,14 @@ impl World {
     }
 
     /// Whom this fault brought down, or asked to leave, starts again.
-    fn start_again(&mut self, node: usize, number: usize) {
+    pub(super) fn start_again(&mut self, node: usize, number: usize) {
         if self.machines[node].down_by == Some(number) {
             self.end(node);
             self.boot(node);
         }
     }
 
-    fn pause(&mut self, node: usize, number: usize, suspended: bool) {
+    pub(super) fn pause(&mut self, node: usize, number: usize, suspended: bool) {
         let machine = &mut self.machines[node];
         if machine.process.is_none() || machine.paused {
             return;
@@ -220,7 +256,7 @@ impl World {
         self.effects.push(Effect::Paused(node));
     }
 
-    fn cut(&mut self, number: usize, nodes: &[usize], way: Way, whom: Whom, for_ms: u64) {
+    pub(super) fn cut(&mut self, number: usize, nodes: &[usize], way: Way, whom: Whom, for_ms: u64) {
         let all: Places = (1 << (self.machines.len() + self.scenario.clients as usize)) - 1;
         let agents: Places = (1 << self.agents) - 1;
         let peers: Places = (1 << self.machines.len()) - 1;
@@ -232,7 +268,7 @@ impl World {
                 Whom::Agents => agents,
                 Whom::Servers => peers & !agents,
             };
-        let until = self.at.plus(Duration::from_millis(for_ms));
+        let until = if number == REST { At::NEVER } else { self.at.plus(Duration::from_millis(for_ms)) };
         if way != Way::In {
             self.net.add_cut(number, inside, others, until);
         }
@@ -298,10 +334,17 @@ impl World {
     pub(super) fn heal(&mut self, number: usize) {
         let Some(struck) = self.struck.remove(&number) else { return };
         self.net.heal(number);
+        self.restore(number);
         for node in struck.nodes {
             let machine = &mut self.machines[node];
             match self.scenario.faults[number].kind {
                 Kind::Kill { .. } | Kind::CrashLoop { .. } | Kind::Stop | Kind::Rolling { .. } => {
+                    self.start_again(node, number);
+                }
+                Kind::Wipe => self.start_again(node, number),
+                Kind::SyncFails { .. } | Kind::Full { .. } => self.disk_heals(node, number),
+                Kind::Rot { .. } if machine.rotten_by == Some(number) => {
+                    self.wipe(node, number);
                     self.start_again(node, number);
                 }
                 Kind::Pause | Kind::Suspend if machine.paused_by == Some(number) => self.resume(node),
@@ -357,7 +400,6 @@ impl World {
             self.boot(node);
         }
         self.healed = Some(self.at);
-        self.workload.healed = Some(self.at);
-        self.after(WATCH_EVERY, Happening::Watch);
+        self.workload.heal(self.at);
     }
 }

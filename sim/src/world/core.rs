@@ -1,0 +1,172 @@
+//! The core: a majority of agents and at least one server with a complete store are healed, and the rest is broken for
+//! good. The core must elect, catch up and answer within a bound, or there is a reason from a closed list
+//! ([`WhyNot`]). Afterwards the rest is healed, too, and everything must converge as ever.
+
+use super::*;
+use crate::check::liveness::WhyNot;
+
+/// The number of what is done to the rest, among the faults.
+pub(super) const REST: usize = usize::MAX;
+
+/// How a node outside of the core is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    Down,
+    Paused,
+    CutOff(Way),
+    /// It loses more than half of what it sends and gets.
+    Lossy,
+    Slow,
+}
+
+impl Broken {
+    /// The agency still hears its renewals: a leader that is broken like that is left alone.
+    fn is_heard(self) -> bool {
+        matches!(self, Broken::CutOff(Way::In) | Broken::Lossy | Broken::Slow)
+    }
+}
+
+pub(super) struct Core {
+    nodes: Vec<usize>,
+    rest: Vec<(usize, Broken)>,
+    since: At,
+    /// What its leader had when everybody had been served; whoever follows must get there.
+    goal: Option<Position>,
+}
+
+fn take(from: &mut Vec<usize>, rng: &mut Rng) -> Option<usize> {
+    if from.is_empty() { None } else { Some(from.swap_remove(rng.below(from.len() as u64) as usize)) }
+}
+
+impl World {
+    pub(super) fn heal_core(&mut self) {
+        let mut rng = Rng::new(self.scenario.seed_chance ^ 0xc03e);
+        self.heal_all();
+        let mut agents: Vec<usize> = (0..self.agents).filter(|a| !self.former.values().any(|n| n == a)).collect();
+        let (mut sound, mut servers): (Vec<usize>, Vec<usize>) =
+            (self.agents..self.machines.len()).partition(|node| self.is_sound(*node));
+        let mut nodes: Vec<usize> = (0..=self.agents / 2).filter_map(|_| take(&mut agents, &mut rng)).collect();
+        let unformed = nodes.iter().any(|agent| self.agency.applied(*agent) == 0);
+        let why_not = match take(&mut sound, &mut rng) {
+            _ if unformed => Some(WhyNot::NoPool),
+            None => Some(WhyNot::NoCopy),
+            Some(server) => {
+                nodes.push(server);
+                None
+            }
+        };
+        if let Some(why) = why_not {
+            self.figures.core = Some(why.to_string());
+            return self.tell("fault", format_args!("no core: {why}"));
+        }
+        sound.append(&mut servers);
+        nodes.extend(sound.into_iter().filter(|_| rng.chance(1, 3)));
+        nodes.sort_unstable();
+        let rest: Vec<(usize, Broken)> = (0..self.machines.len())
+            .filter(|node| !nodes.contains(node))
+            .map(|node| (node, broken(&mut rng)))
+            .collect();
+        let names: Vec<&str> = nodes.iter().map(|node| self.machines[*node].name.as_str()).collect();
+        let names = names.join(" ");
+        self.tell("fault", format_args!("the core is {names}; the rest is broken from here on"));
+        self.healed = None;
+        for (node, how) in &rest {
+            self.break_for_good(*node, *how);
+        }
+        self.workload.heal(self.at);
+        self.core = Some(Core { nodes, rest, since: self.at, goal: None });
+    }
+
+    fn break_for_good(&mut self, node: usize, how: Broken) {
+        self.say(node, format_args!("{how:?}"));
+        match how {
+            Broken::Down => self.kill(node, REST, 20, 1),
+            Broken::Paused => self.pause(node, REST, false),
+            Broken::CutOff(way) => self.cut(REST, &[node], way, Whom::Everyone, 0),
+            Broken::Lossy => {
+                let weather = Weather { loss_permille: 600, delay_us: 50_000, ..Weather::CALM };
+                self.net.add_storm(REST, net::only(node), weather);
+            }
+            Broken::Slow => {
+                self.machines[node].step_extra = Duration::from_millis(20);
+                self.machines[node].disk_extra = Duration::from_millis(300);
+            }
+        }
+    }
+
+    /// What the core still lacks.
+    pub(super) fn watch_core(&mut self) {
+        let Some(core) = &self.core else { return };
+        let serving = self.lease.serving(&self.server_times()).map(|(server, _)| self.agents + server);
+        let leader = serving.filter(|node| core.nodes.contains(node));
+        let last = |node: &usize| self.replication.stores[node - self.agents].last();
+        let served = self.workload.served_since_heal();
+        let goal = core.goal.or_else(|| leader.filter(|_| served).as_ref().map(last));
+        let behind = core.nodes.iter().find(|node| **node >= self.agents && goal.is_some_and(|goal| last(node) < goal));
+        let missing = match (leader, behind) {
+            (None, _) => Some(("I15", "none of its servers leads".to_owned())),
+            (_, Some(node)) => Some(("I16", format!("{} is at {}", self.machines[*node].name, last(node)))),
+            _ if !served => Some(("I17", "a client has had no answer".to_owned())),
+            _ => None,
+        };
+        let (at, since) = (self.at, core.since);
+        let core = self.core.as_mut().expect("looked at above");
+        core.goal = goal;
+        let bound = self.core_bound();
+        match missing {
+            None => {
+                let took = Duration::from_nanos(at.0 - since.0);
+                self.core_ends(format!("it elected, caught up and answered within {took:?}"));
+            }
+            Some((invariant, what)) if at > since.plus(bound) => match self.why_not() {
+                Some(why) => self.core_ends(why.to_string()),
+                None => self.hold(Err((invariant, format!("{what}, {bound:?} after the core was healed")))),
+            },
+            Some(_) => {}
+        }
+        self.after(WATCH_EVERY, Happening::Watch);
+    }
+
+    fn why_not(&self) -> Option<WhyNot> {
+        let outside = |node: usize| {
+            let rest = &self.core.as_ref()?.rest;
+            rest.iter().find(|(other, how)| *other == node && how.is_heard()).map(|_| WhyNot::LeaderOutside)
+        };
+        let elected = self.lease.latest()?;
+        let server = self.machines.iter().position(|machine| machine.id == Some(elected));
+        server.and_then(outside).or_else(|| self.agency.leader().and_then(outside))
+    }
+
+    /// While only a core lives, clients know of nobody else.
+    pub(super) fn in_core(&self, node: usize) -> usize {
+        let Some(core) = self.core.as_ref().filter(|core| !core.nodes.contains(&node)) else { return node };
+        let kind = self.machines[node].kind;
+        let same: Vec<usize> = core.nodes.iter().copied().filter(|n| self.machines[*n].kind == kind).collect();
+        same[node % same.len()]
+    }
+
+    /// A client may have to find out, one server after the other, who does not answer.
+    fn core_bound(&self) -> Duration {
+        self.bound() + ANSWER_TIMEOUT * self.scenario.servers as u32
+    }
+
+    fn core_ends(&mut self, how: String) {
+        self.tell("fault", format_args!("the core: {how}"));
+        self.figures.core = Some(how);
+        self.core = None;
+        self.heal_all();
+        self.workload.heal(self.at);
+    }
+}
+
+fn broken(rng: &mut Rng) -> Broken {
+    match rng.below(8) {
+        0 | 1 => Broken::Down,
+        2 => Broken::Paused,
+        3 => Broken::CutOff(Way::Both),
+        4 => Broken::CutOff(Way::In),
+        5 => Broken::CutOff(Way::Out),
+        6 => Broken::Lossy,
+        _ => Broken::Slow,
+    }
+}
