@@ -6,8 +6,8 @@ use crate::io::{Input, Output, Saved, View, Wake};
 use crate::types::{Config, NodeId, Now};
 use std::sync::Arc;
 
-/// An agent or a server. See [`crate::io`] for the contract with the shell. Copied and hashed it is as a whole: two nodes
-/// that are equal in every part go on in the same way (the simulator's explorer rests on it).
+/// An agent or a server. See [`crate::io`] for the contract with the shell. Copied and hashed it is as a whole: two
+/// nodes that are equal in every part go on in the same way (the simulator's explorer rests on it).
 #[derive(Clone, Hash)]
 pub enum Node {
     Agent(Box<Agent>),

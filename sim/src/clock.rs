@@ -98,8 +98,8 @@ impl Clock {
         self.stopped = Some(at);
     }
 
-    /// The machine goes on. If it stood still for more than `told`, its steady clock did, too, and the wall clock is set
-    /// right; a shorter stop is only a pause. Says whether the clock stood still.
+    /// The machine goes on. If it stood still for more than `told`, its steady clock did, too, and the wall clock is
+    /// set right; a shorter stop is only a pause. Says whether the clock stood still.
     pub fn go_on(&mut self, at: At, told: Duration) -> bool {
         let Some(stopped) = self.stopped else { return false };
         let slept = Duration::from_nanos(at.0 - stopped.0);

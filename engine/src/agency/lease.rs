@@ -179,7 +179,8 @@ mod tests {
         assert_eq!(leases.left(Epoch(4), ms(30)), Some(Duration::from_millis(100)));
     }
 
-    /// R2, R9: an earlier agency leader may have granted up to the moment of this one's election, under the older lease.
+    /// R2, R9: an earlier agency leader may have granted up to the moment of this one's election, under the older
+    /// lease.
     #[test]
     fn a_new_agency_leader_waits_as_if_the_last_grant_had_been_given_at_its_election() {
         let leases = Leases::new(ms(50));

@@ -230,7 +230,8 @@ impl Agency {
     }
 
     /// R3: a registration that was on its way when its process died must not take the place of the successor's. Whoever
-    /// registers in the place of a known process is asked back, and is let in only by the answer to the latest question.
+    /// registers in the place of a known process is asked back, and is let in only by the answer to the latest
+    /// question.
     fn lives(&mut self, cx: &mut Cx, from: &Peer, nonce: Nonce, answers: Option<u64>) -> bool {
         let office = self.office.as_mut().expect("checked by the caller");
         let question = match office.questions.get(&from.id) {

@@ -74,8 +74,8 @@ pub struct Verdict {
     pub why: Why,
 }
 
-/// What is done and why; the same as long as nothing changes. Plain data, because the rules are looked at in every step:
-/// it becomes a sentence when it is told.
+/// What is done and why; the same as long as nothing changes. Plain data, because the rules are looked at in every
+/// step: it becomes a sentence when it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
     Undecided,

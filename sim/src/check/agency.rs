@@ -1,7 +1,7 @@
 //! I1 to I4: the agency's Raft, seen from outside.
 //!
-//! What is durable on each agent's disk is kept here as the disk performed it. Whatever an agent says or does that rests
-//! on durable votes and entries (a vote, an acknowledgement, an office, a decision) is held against that.
+//! What is durable on each agent's disk is kept here as the disk performed it. Whatever an agent says or does that
+//! rests on durable votes and entries (a vote, an acknowledgement, an office, a decision) is held against that.
 
 use super::{Ctx, Verdict, broken};
 use bytes::Bytes;

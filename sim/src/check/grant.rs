@@ -122,8 +122,8 @@ impl Grants {
         }
     }
 
-    /// An agent answers a read that arrived in the event `arrived`: what it read must be the latest, so it must have led
-    /// since then (I3).
+    /// An agent answers a read that arrived in the event `arrived`: what it read must be the latest, so it must have
+    /// led since then (I3).
     pub fn read(&mut self, ctx: &Ctx, arrived: u64) -> Verdict {
         let (agents, desk) = (self.desks.len(), self.desk(ctx));
         let since = desk.answered.values().filter(|sent| **sent > arrived).count();

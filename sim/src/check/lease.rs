@@ -66,8 +66,8 @@ impl Lease {
         self.seats[server].asleep = true;
     }
 
-    /// A machine that was suspended goes on. If its steady clock stood still, whatever it held before is over, and so is
-    /// whatever it asked for before.
+    /// A machine that was suspended goes on. If its steady clock stood still, whatever it held before is over, and so
+    /// is whatever it asked for before.
     pub fn wakes(&mut self, server: usize, stood_still: bool) {
         let seat = &mut self.seats[server];
         seat.asleep = false;

@@ -6,7 +6,7 @@
 //!
 //! | invariant      | where                |
 //! |----------------|----------------------|
-//! | I1 I2 I3 I4    | [`agency`] (I4 of followers' acknowledgements: [`replication`]), what clients saw of it: [`registers`] |
+//! | I1 I2 I3 I4    | [`agency`], [`registers`] (I4 of followers: [`replication`]) |
 //! | I5 I6          | [`lease`], and [`grant`] at the agency |
 //! | I7 I8 I9 I10   | [`replication`], on the stores themselves: [`stores`] |
 //! | I11 I12 I13 I14| [`history`]          |

@@ -76,7 +76,8 @@ pub enum Kind {
     },
     /// SIGSTOP and SIGCONT.
     Pause,
-    /// The machine stands still, and its steady clock with it, as under a hypervisor; its wall clock is right afterwards.
+    /// The machine stands still, and its steady clock with it, as under a hypervisor; its wall clock is right
+    /// afterwards.
     Suspend,
     Cut {
         way: Way,

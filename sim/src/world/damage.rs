@@ -1,7 +1,7 @@
 //! What happens to disks: they fill up, refuse to sync, rot, are wiped, or are put back as they once were.
 //!
-//! No fault takes the last sound, complete copy of the data: nothing could bring it back, so such a strike is spared, and
-//! the trace tells of it. What a lost disk alone had is gone without a trace: I12 is excused for that, and no more.
+//! No fault takes the last sound, complete copy of the data: nothing could bring it back, so such a strike is spared,
+//! and the trace tells of it. What a lost disk alone had is gone without a trace: I12 is excused for that, and no more.
 
 use super::*;
 use crate::check::replication::Store;
@@ -44,7 +44,7 @@ impl World {
         can
     }
 
-    // ---- a disk that does not take what it is given ---------------------------------------------------------------------
+    // ---- a disk that does not take what it is given -----------------------------------------------------------------
 
     /// Whether the sync that is over now has failed. What it wrote is there, or not, or in part: nobody knows.
     pub(super) fn sync_failed(&mut self, node: usize) -> bool {
@@ -92,7 +92,7 @@ impl World {
         self.start_again(node, number);
     }
 
-    // ---- a disk that loses what it has ----------------------------------------------------------------------------------
+    // ---- a disk that loses what it has ------------------------------------------------------------------------------
 
     /// Some rows rot. Their checksums name them whenever they are read; the operator replaces the disk at the end.
     pub(super) fn rot(&mut self, node: usize, number: usize, table: Rotten, rows: u64) {

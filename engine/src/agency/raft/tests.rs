@@ -1,5 +1,5 @@
-//! One agent's Raft alone with what two others tell it: each promise (I1 to I4) by hand. What whole agencies do together
-//! `agency/tests.rs` and the simulator show.
+//! One agent's Raft alone with what two others tell it: each promise (I1 to I4) by hand. What whole agencies do
+//! together `agency/tests.rs` and the simulator show.
 
 use super::*;
 
