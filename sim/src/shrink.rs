@@ -3,7 +3,7 @@
 //! Delta debugging: cut something out (faults, nodes, clients, time, everything that is not calm), run, keep the cut if
 //! the same check fails. A cut changes the history, and with it often the luck that the failure needs: what does not
 //! fail any more is tried again with a few other sub-seeds. It never trades one failure for another: who decides is
-//! [`Failure::same`], or whatever the caller gives.
+//! [`Failure`], or whatever the caller gives.
 //!
 //! The same start gives the same result, unless the caller's patience ends it.
 
