@@ -224,6 +224,9 @@ impl Scenario {
         if ![1, 3, 5].contains(&self.agents) {
             return Err(format!("agents is {}, but must be 1, 3 or 5", self.agents));
         }
+        if self.servers == 0 {
+            return Err("there must be a server".into());
+        }
         if self.election_min_ms >= self.election_max_ms {
             return Err("election_min_ms must be below election_max_ms".into());
         }

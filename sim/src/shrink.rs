@@ -426,6 +426,14 @@ mod tests {
         assert_eq!(shrunk(&start, leader_killed), shrunk(&start, leader_killed));
     }
 
+    /// What fails whatever is left still has to be a world.
+    #[test]
+    fn a_server_and_an_agent_are_left() {
+        let (small, _) = shrunk(&Scenario::draw(1), |_| Some(100));
+        assert_eq!((small.servers, small.agents, small.clients, small.faults.len()), (1, 1, 0, 0));
+        assert_eq!(small.possible(), Ok(()));
+    }
+
     #[test]
     fn what_is_named_keeps_its_meaning_when_others_go() {
         let text = "servers 4\nagents 5\nfault 2000 kill s3 500\nfault 3000 pause a4 500\nfault 4000 kill s1 500\n";
