@@ -170,7 +170,6 @@ impl Scenario {
         s.mix_dirty = pick(&[0, 10, 30]);
         s.mix_collection = pick(&[0, 0, 2, 6]);
         s.mix_agency = pick(&[0, 5, 15]);
-        s.core = pick(&[0, 0, 0, 1]);
         s.faults = faults::draw(&mut root.fork(2), &s);
         let mut rng = Rng::new(s.seed_work).fork(1);
         let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];

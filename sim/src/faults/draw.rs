@@ -3,7 +3,7 @@
 //! Each kind draws from a generator of its own. Rows are added at the end of the table, so that those above keep what
 //! they draw for a seed.
 
-use super::{Fault, Kind, Rotten, Target, Way, Whom};
+use super::{Fault, Kind, Target, Way, Whom};
 use crate::atlas;
 use crate::scenario::Scenario;
 use tanist_engine::types::Rng;
@@ -91,11 +91,6 @@ const ROWS: &[Row] = &[
     row(Whose::Anyone, 40, |rng, s, _| Kind::Jump { ms: 1 + rng.below(3 * s.lease_ms) }),
     row(Whose::Anyone, 5, |rng, _, _| Kind::SyncFails { permille: pick(rng, &[20, 200, 1000]) }),
     row(Whose::Anyone, 5, |rng, _, _| Kind::Full { room_bytes: pick(rng, &[0, 1000, 20_000]) }),
-    row(Whose::Servers, 6, |rng, _, _| Kind::Rot {
-        table: pick(rng, &[Rotten::Documents, Rotten::Log]),
-        rows: pick(rng, &[1, 1, 10]),
-    }),
-    row(Whose::Anyone, 6, |_, _, _| Kind::Wipe),
 ];
 
 fn target(rng: &mut Rng, s: &Scenario, whose: Whose) -> Target {
