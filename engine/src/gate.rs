@@ -154,7 +154,6 @@ fn marked(mut response: Response, view: &View, mode: Mode, dirty: bool) -> Respo
 mod tests {
     use super::*;
     use crate::http::Method;
-    use crate::io::ReplicationView;
     use crate::message::Peer;
     use crate::types::*;
 
@@ -165,9 +164,6 @@ mod tests {
 
     fn view(mode: Mode) -> View {
         View {
-            me: peer(1),
-            advertised: None,
-            standalone: false,
             mode,
             read_only: mode != Mode::Default,
             epoch: Epoch(3),
@@ -176,12 +172,7 @@ mod tests {
             lease_sent: at(0),
             lease_slack: Duration::from_millis(200),
             leader: (mode == Mode::Redirect).then(|| peer(2)),
-            agents: vec![],
-            members: vec![],
-            deployment: None,
-            replication: ReplicationView::default(),
-            auth: Arc::default(),
-            limits: Limits::default(),
+            ..View::new(peer(1))
         }
     }
 

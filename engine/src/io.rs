@@ -446,6 +446,29 @@ pub struct View {
 }
 
 impl View {
+    /// A server that has not registered yet: it serves nobody.
+    pub fn new(me: Peer) -> View {
+        View {
+            me,
+            advertised: None,
+            standalone: false,
+            mode: Mode::Maintenance,
+            read_only: true,
+            epoch: Epoch(0),
+            boot: Boot(0),
+            lease_end: Time::ZERO,
+            lease_sent: Now::default(),
+            lease_slack: Duration::ZERO,
+            leader: None,
+            agents: Vec::new(),
+            members: Vec::new(),
+            deployment: None,
+            replication: ReplicationView::default(),
+            auth: Arc::default(),
+            limits: Limits::default(),
+        }
+    }
+
     /// Whether the lease holds at this moment, as far as this machine's clocks can tell.
     pub fn holds_lease(&self, now: Now) -> bool {
         now.time < self.lease_end && (self.standalone || now.apart(self.lease_sent) <= self.lease_slack)

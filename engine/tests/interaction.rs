@@ -51,18 +51,12 @@ impl Stage {
         assert!(matches!(begun[0].1, OpResult::Began { .. }), "{begun:?}");
         let auth = Auth { secrets: vec![b"secret".to_vec()], ..Auth::default() };
         let view = View {
-            me: peer(1),
-            advertised: None,
-            standalone: false,
             mode: Mode::Default,
             read_only: false,
             epoch: EPOCH,
             boot: Boot(1),
             lease_end: Time::NEVER,
-            lease_sent: Now::default(),
             lease_slack: Duration::MAX,
-            leader: None,
-            agents: vec![],
             members: vec![
                 member(1, Health::Good),
                 member(2, Health::Good),
@@ -70,10 +64,8 @@ impl Stage {
                 member(4, Health::Bad),
                 member(5, Health::Failed),
             ],
-            deployment: None,
-            replication: ReplicationView::default(),
             auth: Arc::new(auth),
-            limits: Limits::default(),
+            ..View::new(peer(1))
         };
         Stage { store, view, authorization: None, steps: 0 }
     }

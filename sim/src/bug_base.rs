@@ -8,12 +8,19 @@ use crate::run::Driver;
 use crate::scenario::Scenario;
 use crate::shrink::Failure;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A scenario that failed, to be kept. Its story begins with what the check said.
 pub fn text(scenario: &Scenario, violation: &Violation, origin: &str, flags: &str) -> String {
     let scenario = Scenario { check: Some(violation.invariant), ..scenario.clone() };
     format!("# {violation}\n# {origin} Run it: cargo sim run --scenario FILE{flags}\n{scenario:#}")
+}
+
+/// The files of a folder, in the order of their names: path and text.
+pub fn files(folder: &Path) -> std::io::Result<Vec<(PathBuf, String)>> {
+    let mut paths = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    paths.into_iter().map(|path| Ok((path.clone(), std::fs::read_to_string(path)?))).collect()
 }
 
 /// A folder in which a sweep keeps what it finds: the first seed of each failure.

@@ -154,9 +154,7 @@ pub fn main(words: &[String]) -> ExitCode {
         Some("shrink") => shrink_one(&words[1..]),
         Some("html") => html_of(&words[1..]),
         Some("scenario") => print_scenario(&words[1..]),
-        Some("explore") => {
-            command::run(&words[1..]).map(|fine| if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
+        Some("explore") => command::run(&words[1..]),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)

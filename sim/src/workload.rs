@@ -61,6 +61,15 @@ pub struct Record {
     pub count: Option<u64>,
 }
 
+#[cfg(test)]
+impl Record {
+    /// A call of one client that was answered with 200, for the tests of checkers.
+    pub fn of(action: Action, called: u64, returned: u64, outcome: Outcome, count: Option<u64>) -> Record {
+        let (called, returned) = (At(called), Some(At(returned)));
+        Record { client: 0, action, called, returned, outcome, status: 200, doubtful: false, count }
+    }
+}
+
 struct Current {
     op: u64,
     attempt: u64,

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use tanist_engine::mark::Mark::{self, *};
+use tanist_sim::bug_base;
 use tanist_sim::run::{Driver, run};
 use tanist_sim::scenario::Scenario;
 
@@ -64,9 +65,8 @@ const MUST_BE_REACHED: &[Mark] = &[
 #[test]
 fn what_must_be_reached_is_reached() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
-    let files = std::fs::read_dir(folder).expect("sim/seeds exists").map(|file| file.expect("readable").path());
-    let texts = files.map(|file| std::fs::read_to_string(file).expect("readable"));
-    let base = texts.map(|text| Scenario::parse(&text).expect("a scenario"));
+    let files = bug_base::files(&folder).expect("sim/seeds can be read");
+    let base = files.iter().map(|(_, text)| Scenario::parse(text).expect("a scenario"));
     let mut times = [0u64; Mark::ALL.len()];
     for scenario in base.chain((0..200).map(Scenario::draw)) {
         let marks = run(&scenario, Driver::Loop, None).marks;

@@ -3,8 +3,9 @@
 //! `TANIST_SIM_SEEDS` says how many fresh seeds to run, `TANIST_SIM_SEED` with which to begin (otherwise the time
 //! decides). A failure prints the line that runs it again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tanist_sim::bug_base;
 use tanist_sim::run::{Driver, Outcome, run};
 use tanist_sim::scenario::Scenario;
 
@@ -44,17 +45,10 @@ fn fresh_seeds_hold_under_madsim() {
     batch(Driver::Madsim, first_seed(), number("TANIST_SIM_SEEDS").unwrap_or(200).div_ceil(10), " --driver madsim");
 }
 
-fn bug_base() -> Vec<(PathBuf, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(folder).expect("sim/seeds exists").map(|e| e.expect("readable").path()).collect();
-    files.sort();
-    files.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).expect("readable"))).collect()
-}
-
 #[test]
 fn the_bug_base_holds() {
-    for (path, text) in bug_base() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    for (path, text) in bug_base::files(&folder).expect("sim/seeds can be read") {
         let scenario = Scenario::parse(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         assert!(text.starts_with("# "), "{} tells no story", path.display());
         let again = format!("cargo sim run --scenario {}", path.display());

@@ -14,7 +14,7 @@ use tanist_engine::db::store::*;
 use tanist_engine::db::{Reader, meta};
 use tanist_engine::exec;
 use tanist_engine::http::{Method, Request};
-use tanist_engine::io::{Mode, Op, OpId, OpResult, ReplicationView, Run, Saved, Target, View};
+use tanist_engine::io::{Mode, Op, OpId, OpResult, Run, Saved, Target, View};
 use tanist_engine::message::raft::Persist;
 use tanist_engine::message::{Entry, Peer, SnapshotId};
 use tanist_engine::types::*;
@@ -241,22 +241,13 @@ fn request(epoch: Epoch, rng: &mut Rng) -> Op {
 fn view(epoch: Epoch) -> View {
     let id = NodeId { kind: NodeKind::Server, uuid: 1 };
     View {
-        me: Peer { id, endpoint: Endpoint::parse("tcp://127.0.0.1:8529").expect("an endpoint") },
-        advertised: None,
         standalone: true,
         mode: Mode::Default,
         read_only: false,
         epoch,
         boot: Boot(1),
         lease_end: Time::NEVER,
-        lease_sent: Now::default(),
         lease_slack: Duration::MAX,
-        leader: None,
-        agents: Vec::new(),
-        members: Vec::new(),
-        deployment: None,
-        replication: ReplicationView::default(),
-        auth: Arc::default(),
-        limits: Limits::default(),
+        ..View::new(Peer { id, endpoint: Endpoint::parse("tcp://127.0.0.1:8529").expect("an endpoint") })
     }
 }

@@ -437,12 +437,15 @@ mod tests {
         }
     }
 
-    fn decide(servers: &[Candidate], reports: &[(u128, Report)], change: impl Fn(&mut Situation)) -> (u32, Action) {
-        let lead = Leadership { index: 9, epoch: Epoch(3), leader: None, successor: None };
-        let reports = reports.iter().map(|(number, report)| (server(*number), *report)).collect();
-        let mut situation = Situation {
+    /// Nothing is wrong at 1000 ns, and whoever leads has no lease.
+    fn calm<'a>(
+        lead: &'a Leadership,
+        servers: &'a [Candidate],
+        reports: &'a BTreeMap<NodeId, Report>,
+    ) -> Situation<'a> {
+        Situation {
             now: Time(1000),
-            lead: &lead,
+            lead,
             preferred: None,
             undecided: false,
             meets_older_data: false,
@@ -458,11 +461,17 @@ mod tests {
             handover_since: None,
             handover_patience: Duration::from_nanos(500),
             servers,
-            reports: &reports,
+            reports,
             patience_until: Time(2000),
             begun: true,
             seen: Epoch(3),
-        };
+        }
+    }
+
+    fn decide(servers: &[Candidate], reports: &[(u128, Report)], change: impl Fn(&mut Situation)) -> (u32, Action) {
+        let lead = Leadership { index: 9, epoch: Epoch(3), leader: None, successor: None };
+        let reports = reports.iter().map(|(number, report)| (server(*number), *report)).collect();
+        let mut situation = calm(&lead, servers, &reports);
         change(&mut situation);
         let (rule, verdict) = judge(&situation).expect("a rule for every situation without a leader");
         (rule, verdict.action)
@@ -530,26 +539,10 @@ mod tests {
             let (nobody, none, mut servers) = (lead.clone(), BTreeMap::new(), servers.clone());
             let mut situation = Situation {
                 now: Time(now),
-                lead: &nobody,
-                preferred: None,
-                undecided: false,
-                meets_older_data: false,
-                maintenance: false,
                 lease_over_at: Time(800),
                 granted: true,
-                elected_at: None,
-                takeover: Duration::from_nanos(500),
-                leader_dead: false,
-                leader_returned: false,
-                leader_last: None,
-                release: None,
-                handover_since: None,
                 handover_patience: Duration::from_nanos(300),
-                servers: &[],
-                reports: &none,
-                patience_until: Time(2000),
-                begun: true,
-                seen: Epoch(3),
+                ..calm(&nobody, &[], &none)
             };
             change(&mut situation, &mut lead, &mut servers);
             judge(&Situation { lead: &lead, servers: &servers, ..situation }).map(|(rule, _)| rule)

@@ -5,7 +5,7 @@ use crate::db::mem::MemStore;
 use crate::db::rows::{catalog_key, kind};
 use crate::db::{CollectionKind, CollectionRow, Document, KeyKind, KeyOptions, NewCollection};
 use crate::http::{Method, Request};
-use crate::io::{Comparison, Mode, ReplicationView, View};
+use crate::io::{Comparison, Mode, View};
 use crate::message::{Follow, Peer, SnapshotId, SnapshotOffer, SnapshotPiece};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -780,23 +780,14 @@ fn a_copy_leaves_out_what_was_let_go_of_before_it_began() {
 fn run(epoch: u64, method: Method, target: &str, body: &str) -> Op {
     let id = NodeId { kind: NodeKind::Server, uuid: 1 };
     let view = View {
-        me: Peer { id, endpoint: Endpoint::parse("tcp://server:8529").unwrap() },
-        advertised: None,
         standalone: true,
         mode: Mode::Default,
         read_only: false,
         epoch: Epoch(epoch),
         boot: Boot(1),
         lease_end: Time::NEVER,
-        lease_sent: Now::default(),
         lease_slack: Duration::MAX,
-        leader: None,
-        agents: vec![],
-        members: vec![],
-        deployment: None,
-        replication: ReplicationView::default(),
-        auth: Arc::default(),
-        limits: Limits::default(),
+        ..View::new(Peer { id, endpoint: Endpoint::parse("tcp://server:8529").unwrap() })
     };
     Op::Run(Run {
         request: Request::new(method, target).with_body(body.to_owned()),

@@ -135,23 +135,12 @@ impl Server {
         let auth = Arc::new(config.auth.clone());
         let link = (!standalone).then(|| Link::new(config.agency.clone(), &timing, now.time));
         let view = View {
-            me: me.clone(),
             advertised: config.advertised.clone(),
             standalone,
-            mode: Mode::Maintenance,
-            read_only: true,
-            epoch: Epoch(0),
-            boot: Boot(0),
-            lease_end: Time::ZERO,
-            lease_sent: Now::default(),
-            lease_slack: Duration::ZERO,
-            leader: None,
-            agents: Vec::new(),
-            members: Vec::new(),
             deployment: saved.deployment,
-            replication: ReplicationView::default(),
             auth: Arc::clone(&auth),
             limits: config.limits,
+            ..View::new(me.clone())
         };
         Server {
             me,

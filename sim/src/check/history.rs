@@ -192,26 +192,13 @@ mod tests {
 
     const SLOT: Slot = Slot { collection: 0, key: 0 };
 
-    fn record(action: Action, called: u64, returned: u64, outcome: Outcome, count: Option<u64>) -> Record {
-        Record {
-            client: 0,
-            action,
-            called: At(called),
-            returned: Some(At(returned)),
-            outcome,
-            status: 200,
-            doubtful: false,
-            count,
-        }
-    }
-
     fn id(uuid: u128) -> NodeId {
         NodeId { kind: NodeKind::Server, uuid }
     }
 
     /// Judges one answer of server 1 to an action; `change` makes it wrong.
     fn judge(history: &mut History, action: Action, response: Response, change: impl Fn(&mut Answer)) -> Verdict {
-        let record = record(action, 0, 0, Outcome::Open, None);
+        let record = Record::of(action, 0, 0, Outcome::Open, None);
         let mut answer = Answer {
             op: 1,
             record: &record,

@@ -259,8 +259,6 @@ fn list(who: &[(usize, Epoch)]) -> String {
 mod tests {
     use super::*;
     use crate::clock::At;
-    use std::sync::Arc;
-    use tanist_engine::io::ReplicationView;
     use tanist_engine::message::{Beat, BeatReply, Grant, Peer};
     use tanist_engine::types::*;
 
@@ -368,23 +366,12 @@ mod tests {
     #[test]
     fn a_gate_is_open_only_in_an_epoch_that_this_process_began() {
         let view = |epoch| View {
-            me: envelope(Message::Lead(Leadership::default())).from,
-            advertised: None,
-            standalone: false,
             mode: Mode::Default,
             read_only: false,
             epoch: Epoch(epoch),
             boot: Boot(1),
             lease_end: Time(500),
-            lease_sent: Now::default(),
-            lease_slack: Duration::ZERO,
-            leader: None,
-            agents: Vec::new(),
-            members: Vec::new(),
-            deployment: None,
-            replication: ReplicationView::default(),
-            auth: Arc::default(),
-            limits: Limits::default(),
+            ..View::new(envelope(Message::Lead(Leadership::default())).from)
         };
         let mut lease = Lease::new(2);
         lease.sent(&ctx(0, 0), &beat(1)).unwrap();

@@ -124,30 +124,18 @@ fn counters(records: &BTreeMap<u64, Record>) -> Verdict {
 mod tests {
     use super::*;
 
-    fn record(action: Action, called: u64, returned: u64, outcome: Outcome, count: Option<u64>) -> Record {
-        Record {
-            client: 0,
-            action,
-            called: At(called),
-            returned: Some(At(returned)),
-            outcome,
-            status: 200,
-            doubtful: false,
-            count,
-        }
-    }
-
     fn verdict(records: impl IntoIterator<Item = Record>) -> Verdict {
         check(&(1..).zip(records).collect())
     }
 
     #[test]
     fn registers_are_linearizable() {
-        let add = |at, seen| record(Action::Add { register: 0, named: true }, at, at + 1, Outcome::Done, Some(seen));
-        let look = |at, seen| record(Action::Look(0), at, at + 1, Outcome::Done, Some(seen));
+        let add =
+            |at, seen| Record::of(Action::Add { register: 0, named: true }, at, at + 1, Outcome::Done, Some(seen));
+        let look = |at, seen| Record::of(Action::Look(0), at, at + 1, Outcome::Done, Some(seen));
         let swap = |at, old, outcome, status| {
             let action = Action::Swap { register: 0, old, named: false };
-            Record { status, ..record(action, at, at + 1, outcome, None) }
+            Record { status, ..Record::of(action, at, at + 1, outcome, None) }
         };
         verdict([add(1, 1), look(3, 1), swap(5, 1, Outcome::Done, 200), look(7, 3000), add(9, 3001)]).unwrap();
         assert!(verdict([add(1, 1), look(3, 2)]).is_err(), "added twice");
@@ -166,17 +154,17 @@ mod tests {
 
     #[test]
     fn a_refused_request_is_found() {
-        let add = record(Action::Add { register: 0, named: true }, 1, 2, Outcome::Not, None);
+        let add = Record::of(Action::Add { register: 0, named: true }, 1, 2, Outcome::Not, None);
         assert!(verdict([Record { status: 412, ..add }]).is_err());
     }
 
     #[test]
     fn counters_must_be_linear() {
         let history = |count| {
-            let read = |at, n| record(Action::ReadCount(0), at, at + 1, Outcome::Done, Some(n));
+            let read = |at, n| Record::of(Action::ReadCount(0), at, at + 1, Outcome::Done, Some(n));
             let records = [
-                record(Action::Count(0), 0, 1, Outcome::Done, None),
-                record(Action::Count(0), 0, 9, Outcome::Unknown, None),
+                Record::of(Action::Count(0), 0, 1, Outcome::Done, None),
+                Record::of(Action::Count(0), 0, 9, Outcome::Unknown, None),
                 read(2, count),
                 read(4, 1),
             ];

@@ -4,10 +4,11 @@ use super::choice::Kind;
 use super::{Settings, Start, explore};
 use crate::cli::Options;
 use crate::prove;
+use std::process::ExitCode;
 use std::time::Duration;
 use tanist_engine::planted::Planted;
 
-pub const USAGE: &str = "\
+const USAGE: &str = "\
 usage: cargo sim explore [--agents 1|3] [--servers N] [--from formed|boot] [--time-ms N] [--quantum-us N]
                          [--faults N] [--losses N] [--repeats N] [--delays N] [--crashes N] [--pauses N]
                          [--notices N] [--writes N] [--handovers N]
@@ -17,24 +18,24 @@ usage: cargo sim explore [--agents 1|3] [--servers N] [--from formed|boot] [--ti
 explores every history of a small deployment that stays within the bounds; exit code 1 if a promise
 is broken, with the shortest history that does it; --bug plants a bug in the engine first";
 
-/// Explores and prints; true if nothing was broken.
-pub fn run(words: &[String]) -> Result<bool, String> {
+/// Explores and prints.
+pub fn run(words: &[String]) -> Result<ExitCode, String> {
     if words.first().is_some_and(|word| word == "help") {
         println!("{USAGE}");
-        return Ok(true);
+        return Ok(ExitCode::SUCCESS);
     }
     let (settings, bug) = parse(words)?;
     prove::turn_on(bug);
     let report = explore(&settings, |report| eprintln!("{report}"))?;
     println!("{report}\n{}", report.ended);
-    let Some(found) = &report.found else { return Ok(true) };
+    let Some(found) = &report.found else { return Ok(ExitCode::SUCCESS) };
     match found.steps {
         0 => println!("\nwithout any fault, while the deployment forms:"),
         steps => println!("\nthe shortest history, {steps} steps from a formed deployment or from empty disks:"),
     }
     found.trace.iter().for_each(|line| println!("{line}"));
     println!("VIOLATION {}", found.violation);
-    Ok(false)
+    Ok(ExitCode::FAILURE)
 }
 
 fn parse(words: &[String]) -> Result<(Settings, Option<&'static Planted>), String> {

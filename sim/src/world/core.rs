@@ -73,7 +73,6 @@ impl World {
         for (node, how) in &rest {
             self.break_for_good(*node, *how);
         }
-        self.workload.heal(self.at);
         self.core = Some(Core { nodes, rest, since: self.at, goal: None });
     }
 
@@ -155,7 +154,6 @@ impl World {
         self.figures.core = Some(how);
         self.core = None;
         self.heal_all();
-        self.workload.heal(self.at);
     }
 }
 

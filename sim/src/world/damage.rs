@@ -200,10 +200,8 @@ impl World {
         if machine.process.as_ref().is_some_and(|process| process.boot.is_some()) {
             return;
         }
-        if let Some(agent) = self.agency.leader().filter(|_| machine.process.is_some()) {
-            let body = format!(r#"[[{{"/arango/Plan/Singles/{id}":{{"op":"delete"}}}}]]"#);
-            let request = Request::new(Method::Post, "/_api/agency/write").with_body(body);
-            self.send_http(node, agent, Caller::Nobody, 0, request);
+        if machine.process.is_some() {
+            self.write_to_agency(node, format!(r#"[[{{"/arango/Plan/Singles/{id}":{{"op":"delete"}}}}]]"#));
         }
         self.after(OPERATOR, Happening::LetIn { node });
     }

@@ -135,6 +135,25 @@ pub enum Happening {
     Watch,
 }
 
+impl Happening {
+    /// Whom it concerns: what concerns a node waits while its process is paused.
+    fn place(&self) -> Place {
+        match self {
+            Happening::Timer { node, .. }
+            | Happening::Deliver { node, .. }
+            | Happening::Http { node, .. }
+            | Happening::Synced { node, .. }
+            | Happening::Read { node, .. }
+            | Happening::Free { node, .. }
+            | Happening::Stop { node, .. } => Place::Node(*node),
+            Happening::Answer { client, .. } | Happening::Wake { client } | Happening::Timeout { client, .. } => {
+                Place::Client(*client)
+            }
+            _ => Place::Director,
+        }
+    }
+}
+
 pub struct Due {
     pub at: At,
     pub place: Place,
@@ -335,19 +354,7 @@ impl World {
 
     fn later(&mut self, at: At, what: Happening) {
         let at = at.max(self.at);
-        let place = match &what {
-            Happening::Timer { node, .. }
-            | Happening::Deliver { node, .. }
-            | Happening::Http { node, .. }
-            | Happening::Synced { node, .. }
-            | Happening::Read { node, .. }
-            | Happening::Free { node, .. }
-            | Happening::Stop { node, .. } => Place::Node(*node),
-            Happening::Answer { client, .. } | Happening::Wake { client } | Happening::Timeout { client, .. } => {
-                Place::Client(*client)
-            }
-            _ => Place::Director,
-        };
+        let place = what.place();
         self.due.push(Due { at, place, what });
     }
 
@@ -473,15 +480,7 @@ impl World {
         self.figures.simulated = Duration::from_nanos(at.0);
         self.trace.hash.word(at.0);
         // A paused process lets everything wait for it.
-        if let Happening::Timer { node, .. }
-        | Happening::Deliver { node, .. }
-        | Happening::Http { node, .. }
-        | Happening::Synced { node, .. }
-        | Happening::Read { node, .. }
-        | Happening::Free { node, .. }
-        | Happening::Stop { node, .. } = &what
-        {
-            let node = *node;
+        if let Place::Node(node) = what.place() {
             self.trace.hash.word(node as u64);
             if self.machines[node].paused {
                 self.machines[node].held.push(what);

@@ -64,21 +64,6 @@ impl World {
         }
         self.struck.insert(number, Struck { nodes: nodes.clone(), round: 0, rng });
         match fault.kind {
-            Kind::Kill { notice_ms, notices } => {
-                for node in nodes {
-                    self.kill(node, number, notice_ms, notices);
-                }
-            }
-            Kind::Stop => {
-                for node in nodes {
-                    self.ask_to_leave(node, number);
-                }
-            }
-            Kind::Pause | Kind::Suspend => {
-                for node in nodes {
-                    self.pause(node, number, fault.kind == Kind::Suspend);
-                }
-            }
             Kind::CrashLoop { .. } | Kind::Rolling { .. } | Kind::Flap { .. } => self.again(number),
             Kind::Cut { way, whom } => self.cut(number, &nodes, way, whom, fault.for_ms),
             Kind::Ring => self.close_ring(number, &nodes, fault.for_ms),
@@ -90,68 +75,60 @@ impl World {
                     Weather { loss_permille, duplicate_permille, delay_us, straggler_permille, straggler_ms, ordered };
                 self.net.add_storm(number, mask(&nodes), weather);
             }
-            Kind::Busy { step_us } => {
-                for node in nodes {
-                    self.machines[node].step_extra = Duration::from_micros(step_us);
-                }
-            }
-            Kind::Slow { disk_ms } => {
-                for node in nodes {
-                    self.machines[node].disk_extra = Duration::from_millis(disk_ms);
-                }
-            }
-            Kind::Drift { ppm } => {
-                for node in nodes {
-                    self.machines[node].clock.set_rate(self.at, ppm);
-                    self.clock_changed(node);
-                }
-            }
-            Kind::Jump { ms } => {
-                for node in nodes {
-                    self.machines[node].clock.jump(self.at, Duration::from_millis(ms));
-                    self.clock_changed(node);
-                }
-            }
-            Kind::Wall { ms } => {
-                for node in nodes {
-                    self.machines[node].clock.step_wall(ms);
-                }
-            }
-            Kind::Handover => {
-                let to = self.machines[nodes[0]].id;
-                if let (Some(to), Some(agent)) = (to, self.agency.leader()) {
-                    let body = format!(r#"[[{{"/arango/Plan/AsyncReplication/Leader":{{"op":"set","new":"{to}"}}}}]]"#);
-                    let request = Request::new(Method::Post, "/_api/agency/write").with_body(body);
-                    self.send_http(nodes[0], agent, Caller::Nobody, 0, request);
-                }
-            }
-            Kind::SyncFails { .. } => {
-                for node in nodes {
-                    self.machines[node].sync_fails_by = Some(number);
-                }
-            }
-            Kind::Full { room_bytes } => {
-                for node in nodes {
-                    self.fill(node, number, room_bytes);
-                }
-            }
-            Kind::Rot { table, rows } => {
-                for node in nodes {
-                    self.rot(node, number, table, rows);
-                }
-            }
-            Kind::Wipe => {
-                for node in nodes {
-                    self.wipe_if_spared(node, number);
-                }
-            }
-            Kind::Restore => {
-                for node in nodes {
-                    self.back_up(node, number);
-                }
-            }
+            Kind::Handover => self.ask_for_handover(nodes[0]),
+            kind => nodes.into_iter().for_each(|node| self.strike_node(node, number, &kind)),
         }
         self.after(Duration::from_millis(fault.for_ms), Happening::Heal { fault: number });
+    }
+
+    /// A fault that does the same to each node that it meets.
+    fn strike_node(&mut self, node: usize, number: usize, kind: &Kind) {
+        let machine = &mut self.machines[node];
+        match *kind {
+            Kind::Kill { notice_ms, notices } => self.kill(node, number, notice_ms, notices),
+            Kind::Stop => self.ask_to_leave(node, number),
+            Kind::Pause => self.pause(node, number, false),
+            Kind::Suspend => self.pause(node, number, true),
+            Kind::Busy { step_us } => machine.step_extra = Duration::from_micros(step_us),
+            Kind::Slow { disk_ms } => machine.disk_extra = Duration::from_millis(disk_ms),
+            Kind::Drift { ppm } => {
+                machine.clock.set_rate(self.at, ppm);
+                self.clock_changed(node);
+            }
+            Kind::Jump { ms } => {
+                machine.clock.jump(self.at, Duration::from_millis(ms));
+                self.clock_changed(node);
+            }
+            Kind::Wall { ms } => machine.clock.step_wall(ms),
+            Kind::SyncFails { .. } => machine.sync_fails_by = Some(number),
+            Kind::Full { room_bytes } => self.fill(node, number, room_bytes),
+            Kind::Rot { table, rows } => self.rot(node, number, table, rows),
+            Kind::Wipe => self.wipe_if_spared(node, number),
+            Kind::Restore => self.back_up(node, number),
+            Kind::CrashLoop { .. }
+            | Kind::Rolling { .. }
+            | Kind::Flap { .. }
+            | Kind::Cut { .. }
+            | Kind::Ring
+            | Kind::Bandwidth { .. }
+            | Kind::Storm { .. }
+            | Kind::Handover => unreachable!("these strike a group as a whole"),
+        }
+    }
+
+    /// An operator's request, sent to the agency.
+    pub(super) fn write_to_agency(&mut self, from: usize, transaction: String) {
+        if let Some(agent) = self.agency.leader() {
+            let request = Request::new(Method::Post, "/_api/agency/write").with_body(transaction);
+            self.send_http(from, agent, Caller::Nobody, 0, request);
+        }
+    }
+
+    fn ask_for_handover(&mut self, node: usize) {
+        if let Some(to) = self.machines[node].id {
+            let key = "/arango/Plan/AsyncReplication/Leader";
+            self.write_to_agency(node, format!(r#"[[{{"{key}":{{"op":"set","new":"{to}"}}}}]]"#));
+        }
     }
 
     /// What the atlas says that this run may break from here on.
