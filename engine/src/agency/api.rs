@@ -677,8 +677,8 @@ impl Agency {
 
     /// There is no spearhead: transactions are evaluated once, when they are applied.
     fn agency_stores(&mut self, cx: &Cx) -> Response {
-        let tree = self.state.tree.dump(self.stamp(cx.now));
         let wall_ms = self.stamp(cx.now);
+        let tree = self.state.tree.dump(wall_ms);
         let transient = self.office.as_mut().map_or_else(|| json!({}), |o| o.transient.tree().dump(wall_ms));
         Response::json(200, &json!({"spearhead": [tree], "read_db": [tree], "transient": [transient]}))
     }

@@ -46,8 +46,6 @@ pub struct Office {
     release: Option<(NodeId, Release)>,
     round: Option<Round>,
     pub transient: Transient,
-    /// What `/.agency` should hold; null until it is asked for.
-    record: Value,
     registering: BTreeMap<Nonce, Peer>,
     /// What was asked last of somebody who registers in the place of a known process.
     questions: BTreeMap<NodeId, (Nonce, u64)>,
@@ -82,7 +80,6 @@ impl Office {
             release: None,
             round: None,
             transient: Transient::default(),
-            record: Value::Null,
             registering: BTreeMap::new(),
             questions: BTreeMap::new(),
             undecided: None,
@@ -256,7 +253,7 @@ impl Agency {
         // An earlier process counts only as the owner of the epoch: it may have been replaced without being dead.
         let owner = self.state.leader_process() == Some(process);
         let office = self.office.as_mut().expect("checked by the caller");
-        if office.dead.contains(&process) {
+        if office.is_dead(from.id, beat.boot) {
             return mark!(BeatOfDead);
         }
         if !(present || owner) {
@@ -330,9 +327,6 @@ impl Agency {
         }
         let of_this_process = (report.boot, report.store) == (server.boot, server.store);
         if !of_this_process && !planted!(report_of_older_process) {
-            return mark!(ReportOfOtherProcess);
-        }
-        if (report.boot, report.store) != (server.boot, server.store) {
             return mark!(ReportOfOtherProcess);
         }
         round.reports.insert(from.id, report);
@@ -529,15 +523,15 @@ impl Agency {
 
     fn decide_renewal(&mut self, cx: &mut Cx, renewal: Renewal, settled: bool) {
         let office = self.office.as_mut().expect("in office");
-        let process = (renewal.server.id, renewal.boot);
         let timing = self.state.timing;
-        if office.dead.contains(&process) {
+        let (dead, released) = (office.is_dead(renewal.server.id, renewal.boot), office.release.is_some());
+        if dead {
             mark!(GrantToDead);
-        } else if office.release.is_some() {
+        } else if released {
             mark!(GrantReleased);
         }
-        let alive = !office.dead.contains(&process) && office.release.is_none();
-        let granted = alive && office.leases.grant(&renewal, &self.state.lead, settled, timing, cx.now.time);
+        let granted =
+            !(dead || released) && office.leases.grant(&renewal, &self.state.lead, settled, timing, cx.now.time);
         let grant = granted.then_some(Grant { boot: renewal.boot, epoch: renewal.epoch, timing });
         if granted {
             cx.note(Event::Granted { server: renewal.server.id, boot: renewal.boot, epoch: renewal.epoch });
@@ -640,10 +634,10 @@ impl Agency {
         let said = (rule, verdict.why);
         if said != office.said {
             mark::hit_row("Rule", rule);
-        }
-        if said != office.said && verdict.why != Why::Undecided {
-            office.said = said;
-            cx.note(Event::Supervision { rule, sentence: verdict.why.to_string() });
+            if verdict.why != Why::Undecided {
+                office.said = said;
+                cx.note(Event::Supervision { rule, sentence: verdict.why.to_string() });
+            }
         }
         let Some(command) = command else { return false };
         if let Command::Elect(elect) = &command {
@@ -718,7 +712,7 @@ impl Agency {
             let deployment = DeploymentId(cx.rng.next_u128());
             return Some(Command::Found { deployment, timing: self.config.timing, wall_ms });
         }
-        let office = self.office.as_mut().expect("in office");
+        let office = self.office.as_ref().expect("in office");
         if let Some(older) = self.state.older_lease
             && now >= office.timing_since.plus(older)
         {
@@ -743,13 +737,11 @@ impl Agency {
         let write = |operations: Value| {
             Some(Command::Write { transaction: json!([operations]).to_string(), privileged: true, wall_ms })
         };
-        if office.record.is_null() {
-            office.record = agency_record(&self.pool, cx.me.id, office.term);
+        let record = agency_record(&self.pool, cx.me.id, office.term);
+        if !self.state.tree.holds_value("/.agency", &record, wall_ms) {
+            return write(json!({"/.agency": {"op": "set", "new": record}}));
         }
-        if !self.state.tree.holds_value("/.agency", &office.record, wall_ms) {
-            return write(json!({"/.agency": {"op": "set", "new": office.record}}));
-        }
-        let mode = if in_maintenance(&self.state, self.stamp(cx.now)) { "Maintenance" } else { "Normal" };
+        let mode = if in_maintenance(&self.state, wall_ms) { "Maintenance" } else { "Normal" };
         let shown = self.state.tree.leaf("/arango/Supervision/State/Mode", wall_ms).and_then(Value::as_str);
         if shown != Some(mode) {
             let state = json!({"Mode": mode, "Timestamp": iso_time(wall_ms)});

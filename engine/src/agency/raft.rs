@@ -522,8 +522,8 @@ impl Raft {
             Body::AppendReply { matched, conflict, round } => self.on_reply(now, from, matched, conflict, round),
             Body::SnapshotReply { index, offset, round } => self.on_snapshot_reply(now, from, index, offset, round),
             Body::TimeoutNow => {
-                mark!(LeadTakenOver);
                 if self.leader == Some(from) && !self.is_leader() {
+                    mark!(LeadTakenOver);
                     self.campaign(now, true);
                 }
             }

@@ -658,15 +658,12 @@ impl State {
 
     fn elect(&mut self, index: u64, elect: Elect) -> Outcome {
         self.see_time(elect.wall_ms);
-        let server = self.servers.get(&elect.server).filter(|server| server.boot == elect.boot).cloned();
+        let free = self.lead.leader.is_none() && self.lead.epoch == elect.epoch;
+        let server = self.servers.get(&elect.server).filter(|server| free && server.boot == elect.boot).cloned();
         let Some(server) = server else {
             mark!(ElectTooLate);
             return Outcome::LeadershipSettled;
         };
-        if self.lead.leader.is_some() || self.lead.epoch != elect.epoch {
-            mark!(ElectTooLate);
-            return Outcome::LeadershipSettled;
-        }
         let leader = Leader { peer: server.peer.clone(), boot: server.boot };
         self.lead = Leadership { index, epoch: elect.epoch, leader: Some(leader), successor: None };
         self.lead_nonce = Some(server.nonce);

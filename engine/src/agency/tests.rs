@@ -608,6 +608,23 @@ fn three_agents_form_a_pool_and_elect_the_first_server() {
 }
 
 #[test]
+fn an_agent_that_has_moved_is_shown_where_it_is_now() {
+    let mut world = World::new(3, 1, 3);
+    world.wait_for_leader(5_000);
+    world.run(500);
+    let leader = world.agency_leader().expect("an agent leads");
+    let moving = (leader + 1) % 3;
+    let shown = format!("/.agency/pool/{}", world.machines[moving].id);
+    assert_eq!(world.value(&shown), world.machines[moving].config.endpoint.to_string());
+    world.crash_agent(moving);
+    world.machines[moving].config.endpoint = endpoint(6000);
+    world.start_agent(moving);
+    world.run(1_000);
+    assert_eq!(world.agency_leader(), Some(leader), "the office is the same");
+    assert_eq!(world.value(&shown), endpoint(6000).to_string());
+}
+
+#[test]
 fn an_agent_alone_elects_too() {
     let mut world = World::new(1, 2, 2);
     world.wait_for_leader(5_000);

@@ -41,11 +41,11 @@ impl Transient {
     pub fn tree(&mut self) -> &mut Tree {
         for (server, sign) in std::mem::take(&mut self.signs) {
             let status = if sign.staying { "SERVING" } else { "SHUTDOWN" };
-            let fields = [("status", json!(status)), ("time", json!(iso_time(sign.wall_ms)))];
-            self.tree.set_fields(&format!("/arango/Sync/ServerStates/{server}"), fields, None);
+            let state = json!({"status": status, "time": iso_time(sign.wall_ms)});
+            self.tree.set(&format!("/arango/Sync/ServerStates/{server}"), &state);
             let leader = sign.leader.map_or(String::new(), |leader| leader.to_string());
-            let fields = [("leader", json!(leader)), ("lastTick", json!(sign.last.0))];
-            self.tree.set_fields(&format!("/arango/AsyncReplication/{server}"), fields, Some(sign.expires_ms));
+            let follows = json!({"leader": leader, "lastTick": sign.last.0});
+            self.tree.set_until(&format!("/arango/AsyncReplication/{server}"), &follows, Some(sign.expires_ms));
         }
         &mut self.tree
     }

@@ -256,14 +256,11 @@ impl Tree {
 
     /// Puts a value, without any condition.
     pub fn set(&mut self, path: &str, value: &Value) {
-        self.put(path, Some(Node::of(value)));
+        self.set_until(path, value, None);
     }
 
-    /// Puts an object of plain values.
-    pub fn set_fields<const N: usize>(&mut self, path: &str, fields: [(&str, Value); N], expires_ms: Option<u64>) {
-        let leaf = |value| Node { content: Content::Leaf(value), expires_ms: None };
-        let children = fields.into_iter().map(|(name, value)| (name.to_owned(), leaf(value))).collect();
-        self.put(path, Some(Node { content: Content::Branch(children), expires_ms }));
+    pub fn set_until(&mut self, path: &str, value: &Value, expires_ms: Option<u64>) {
+        self.put(path, Some(Node { expires_ms, ..Node::of(value) }));
     }
 
     pub fn remove(&mut self, path: &str) {
