@@ -367,9 +367,7 @@ impl Cluster {
                     member.store.sync();
                     results
                 } else {
-                    use tanist_engine::db::store::Store;
-                    let snapshot = member.store.snapshot().expect("memory does not fail");
-                    vec![(op, exec::read(*what, &*snapshot))]
+                    vec![(op, exec::read(*what, &member.store))]
                 };
                 for (op, result) in results {
                     self.step(&to, Input::Done { op, result });

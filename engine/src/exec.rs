@@ -229,7 +229,7 @@ fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
         | Op::ReadLog { .. }
         | Op::SnapshotBegin { .. }
         | Op::SnapshotRead { .. } => {
-            return Ok((read(op.clone(), base), Batch::default()));
+            return Ok((look(op.clone(), base).unwrap_or_else(OpResult::Failed), Batch::default()));
         }
     };
     Ok((result, rows.into_batch()))
@@ -391,9 +391,9 @@ fn undo(epoch: Epoch, common: Position, limit: usize, rows: &mut Overlay<'_>) ->
 
 // ---- operations that read -------------------------------------------------------------------------------------------
 
-/// Performs an op that only reads (`!op.writes()`), on a snapshot taken after the op was admitted.
-pub fn read(op: Op, snapshot: &dyn Read) -> OpResult {
-    look(op, snapshot).unwrap_or_else(OpResult::Failed)
+/// Performs an op that only reads (`!op.writes()`), on a snapshot taken now: after the op was admitted.
+pub fn read(op: Op, store: &dyn Store) -> OpResult {
+    store.snapshot().and_then(|snapshot| look(op, &*snapshot)).unwrap_or_else(OpResult::Failed)
 }
 
 fn look(op: Op, snapshot: &dyn Read) -> StoreResult<OpResult> {

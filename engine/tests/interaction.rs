@@ -14,7 +14,6 @@ use std::sync::Arc;
 use tanist_engine::auth;
 use tanist_engine::db::api;
 use tanist_engine::db::mem::MemStore;
-use tanist_engine::db::store::Store;
 use tanist_engine::exec;
 use tanist_engine::http::{Method, Request, Response, header};
 use tanist_engine::io::*;
@@ -131,7 +130,7 @@ impl Stage {
         let result = if run.writes {
             exec::perform(vec![(OpId(1), Op::Run(run))], &mut self.store).pop().unwrap().1
         } else {
-            exec::read(Op::Run(run), &*self.store.snapshot().unwrap())
+            exec::read(Op::Run(run), &self.store)
         };
         match result {
             OpResult::Ran(ran) => {

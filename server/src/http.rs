@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tanist_engine::auth;
-use tanist_engine::db::store::{Store, StoreError};
+use tanist_engine::db::store::StoreError;
 use tanist_engine::errors;
 use tanist_engine::exec;
 use tanist_engine::gate::{self, Admission};
@@ -171,7 +171,7 @@ async fn connection<N: Network>(place: Place, mut stream: N::Stream, mut stop: w
         patience.head = patience.head.min(CROWDED_PATIENCE);
         patience.piece = patience.piece.min(CROWDED_PATIENCE);
     }
-    let _ = N::set_user_timeout(&stream, patience.piece);
+    let _ = N::set_user_timeout(&mut stream, patience.piece);
     let begun = tokio::select! {
         biased;
         () = told(&mut stop) => return,
@@ -337,10 +337,7 @@ impl Port {
         let ticket = run.ticket();
         // Kept for what turns out to need the loop.
         let request = run.request.clone();
-        let perform = || match self.store.snapshot() {
-            Ok(snapshot) => exec::read(Op::Run(run), &*snapshot),
-            Err(e) => OpResult::Failed(e),
-        };
+        let perform = || exec::read(Op::Run(run), &self.store);
         let small = request.raw_path().contains("/_api/document/") || request.raw_path().ends_with("/_api/version");
         let response = match if small { perform() } else { aside(perform) } {
             // What the store alone can't answer is the loop's.

@@ -22,7 +22,7 @@ pub trait Network: Clone + Send + Sync + 'static {
     fn peek(stream: &mut Self::Stream, begin: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
 
     /// Breaks the connection once data has stayed unacknowledged for so long.
-    fn set_user_timeout(stream: &Self::Stream, limit: Duration) -> io::Result<()>;
+    fn set_user_timeout(stream: &mut Self::Stream, limit: Duration) -> io::Result<()>;
 }
 
 /// The system's TCP.
@@ -55,7 +55,7 @@ impl Network for Tcp {
         stream.peek(begin).await
     }
 
-    fn set_user_timeout(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+    fn set_user_timeout(stream: &mut TcpStream, limit: Duration) -> io::Result<()> {
         let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
         Ok(rustix::net::sockopt::set_tcp_user_timeout(stream, limit_ms)?)
     }

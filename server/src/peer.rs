@@ -177,7 +177,7 @@ async fn keep<N: Network>(peers: Peers<N>, to: Endpoint, link: Arc<Link>) {
 /// Opens a connection and turns it from HTTP to frames.
 async fn connect<N: Network>(network: &N, to: &Endpoint, token: Option<&str>) -> io::Result<N::Stream> {
     let mut stream = network.connect(to.authority()).await?;
-    N::set_user_timeout(&stream, USER_TIMEOUT)?;
+    N::set_user_timeout(&mut stream, USER_TIMEOUT)?;
     let authorization = token.map(|token| format!("Authorization: bearer {token}\r\n")).unwrap_or_default();
     let request = format!(
         "GET {PATH} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n{authorization}\r\n",
@@ -202,19 +202,22 @@ async fn connect<N: Network>(network: &N, to: &Endpoint, token: Option<&str>) ->
 }
 
 /// Sends frames until the connection breaks or nothing is to be said for a long while.
-async fn pump(stream: impl AsyncRead + AsyncWrite + Unpin, first: VecDeque<Vec<u8>>, link: &Link) -> io::Result<()> {
-    let (mut reading, mut writing) = tokio::io::split(stream);
+async fn pump(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    first: VecDeque<Vec<u8>>,
+    link: &Link,
+) -> io::Result<()> {
     let mut frames = first;
     let mut answer = [0_u8; 1];
     loop {
         let buffer: Vec<u8> = Vec::from(frames).concat();
-        timeout(WRITE_TIMEOUT, writing.write_all(&buffer)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        timeout(WRITE_TIMEOUT, stream.write_all(&buffer)).await.map_err(|_| io::ErrorKind::TimedOut)??;
         drop(buffer);
         tokio::select! {
             // The end comes first: what is queued then goes out on the next connection.
             biased;
             // Nothing is ever sent back: whatever comes is the end.
-            read = reading.read(&mut answer) => {
+            read = stream.read(&mut answer) => {
                 read?;
                 return Err(io::ErrorKind::ConnectionReset.into());
             }

@@ -8,7 +8,7 @@ use crate::exit::Code;
 use crate::storage::HeedStore;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use tanist_engine::db::store::{Store, StoreError};
+use tanist_engine::db::store::StoreError;
 use tanist_engine::exec;
 use tanist_engine::io::{Op, OpId, OpResult};
 
@@ -48,17 +48,9 @@ pub fn read(ops: Arc<Mutex<Receiver<(OpId, Op)>>>, store: HeedStore, inbox: Send
     loop {
         let next = ops.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((op, what)) = next else { return };
-        if inbox.send(Event::Done(op, look(what, &store))).is_err() {
+        if inbox.send(Event::Done(op, exec::read(what, &store))).is_err() {
             return;
         }
-    }
-}
-
-/// What an op that only reads comes to.
-pub fn look(op: Op, store: &HeedStore) -> OpResult {
-    match store.snapshot() {
-        Ok(snapshot) => exec::read(op, &*snapshot),
-        Err(e) => OpResult::Failed(e),
     }
 }
 

@@ -22,6 +22,11 @@ pub fn database_of(collection: u8) -> Option<u8> {
     (collection == INNER).then_some(0)
 }
 
+/// The name of the database that a collection is in.
+pub fn home(collection: u8) -> String {
+    database_of(collection).map_or("_system".into(), |d| format!("d{d}"))
+}
+
 /// What a path to a collection begins with.
 fn base(collection: u8) -> String {
     database_of(collection).map_or(String::new(), |d| format!("/_db/d{d}"))

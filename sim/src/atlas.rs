@@ -57,7 +57,7 @@ pub const ATLAS: &[Row] = &[
 
 /// What a fault excuses once it has struck a node of this kind: the invariant, and why.
 pub fn excuse(kind: &Kind, s: &Scenario, node: NodeKind) -> Option<(&'static str, String)> {
-    let limit_ppm = (s.drift_permille * 490) as i64;
+    let limit_ppm = s.drift_most_ppm() as i64;
     match (kind, node) {
         (Kind::Drift { ppm }, NodeKind::Server) if *ppm < -limit_ppm => {
             Some(("I5", format!("a server's clock runs slow by {} ppm, more than half of ε", -ppm)))
@@ -135,7 +135,7 @@ fn alone(fault: &Fault, s: &Scenario) -> Result<(), String> {
 
 /// A server notices that its steady clock stood still only by the wall clock, and only beyond what drift may be.
 fn suspended(fault: &Fault, s: &Scenario) -> Result<(), String> {
-    let slack_ms = s.lease_ms * s.drift_permille / 1000;
+    let slack_ms = s.slack_ms();
     if fault.for_ms <= slack_ms {
         return Err(format!(
             "a suspension of {} ms can't be told from drift, which may be {slack_ms} ms",

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tanist_engine::db::mem::MemStore;
-use tanist_engine::db::store::Store;
 use tanist_engine::exec;
 use tanist_engine::http::{Request, Response};
 use tanist_engine::io::{Op, OpId, OpResult, RequestId, Run, Ticket, View};
@@ -171,35 +170,39 @@ impl Machine {
         }
     }
 
-    /// Performs ops that write; durable when it returns. Hands back each op with what came of it.
-    pub fn perform(&mut self, batch: Vec<(OpId, Op)>) -> Vec<(OpId, Op, OpResult)> {
-        let results = exec::perform(batch.clone(), &mut self.store);
-        self.store.sync();
-        let ids = |(begun, ended): (&(OpId, Op), &(OpId, OpResult))| begun.0 == ended.0;
-        let complete = batch.len() == results.len() && batch.iter().zip(&results).all(ids);
-        assert!(complete, "every op of a batch ends once, in the order started");
-        batch.into_iter().zip(results).map(|((id, op), (_, result))| (id, op, result)).collect()
-    }
-
-    pub fn read(&self, op: Op) -> OpResult {
-        match self.store.snapshot() {
-            Ok(snapshot) => exec::read(op, &*snapshot),
-            Err(error) => OpResult::Failed(error),
-        }
-    }
-
     /// A process is started on what the disk holds.
     pub fn boot(&mut self, config: Config, seed: u64, at: At) -> Result<(), String> {
-        let now = self.clock.now(at);
-        let saved = exec::open(&mut self.store, &config, now, seed).map_err(|e| format!("{e:?}"))?;
-        self.store.sync();
-        let node = Node::boot(config, saved, seed, now);
+        let node = start(&mut self.store, config, seed, self.clock.now(at))?;
         assert!(self.id.is_none_or(|id| id == node.id()), "a node keeps its id");
         self.id = Some(node.id());
         self.incarnation += 1;
         self.process = Some(Process::new(node));
         Ok(())
     }
+}
+
+/// Where a starter tells an agent that a process is dead.
+pub const DEATH_NOTICE: &str = "/_api/tanist/death-notice";
+
+pub fn death_notice(server: NodeId, nonce: Nonce) -> String {
+    format!(r#"{{"server":"{server}","nonce":"{:032x}"}}"#, nonce.0)
+}
+
+/// Performs ops that write; durable when it returns. Hands back each op with what came of it.
+pub fn perform(store: &mut MemStore, batch: Vec<(OpId, Op)>) -> Vec<(OpId, Op, OpResult)> {
+    let results = exec::perform(batch.clone(), store);
+    store.sync();
+    let ids = |(begun, ended): (&(OpId, Op), &(OpId, OpResult))| begun.0 == ended.0;
+    let complete = batch.len() == results.len() && batch.iter().zip(&results).all(ids);
+    assert!(complete, "every op of a batch ends once, in the order started");
+    batch.into_iter().zip(results).map(|((id, op), (_, result))| (id, op, result)).collect()
+}
+
+/// A node on what its disk holds.
+pub fn start(store: &mut MemStore, config: Config, seed: u64, now: Now) -> Result<Node, String> {
+    let saved = exec::open(store, &config, now, seed).map_err(|e| format!("{e:?}"))?;
+    store.sync();
+    Ok(Node::boot(config, saved, seed, now))
 }
 
 pub fn agent_config(s: &Scenario, endpoint: &Endpoint, agents: Vec<Endpoint>) -> Config {

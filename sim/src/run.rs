@@ -7,7 +7,7 @@ use crate::timeline::Timeline;
 use crate::trace::Trace;
 use crate::world::{Figures, World};
 use crate::{driver_loop, driver_madsim};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
@@ -32,7 +32,7 @@ pub struct Outcome {
 thread_local! {
     /// Set while a run is under way on this thread: what the panic said, and where.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-    static RUNNING: RefCell<bool> = const { RefCell::new(false) };
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A panic inside a run is a finding, to be told with the run's other facts rather than on its own.
@@ -41,7 +41,7 @@ fn listen() {
     ONCE.call_once(|| {
         let default = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if RUNNING.with_borrow(|running| *running) {
+            if RUNNING.get() {
                 PANIC.with_borrow_mut(|last| *last = Some(info.to_string().replace('\n', " ")));
             } else {
                 default(info);
@@ -50,64 +50,49 @@ fn listen() {
     });
 }
 
-/// Runs a scenario; the trace goes to `sink`, if there is one.
-pub fn run(scenario: &Scenario, driver: Driver, sink: Option<Box<dyn Write + Send>>) -> Outcome {
-    listen();
-    mark::take();
-    let world = World::new(scenario.clone(), Trace::new(sink));
-    RUNNING.set(true);
-    let outcome = match driver {
-        Driver::Loop => {
-            let mut world = world;
-            world.drive();
-            world.outcome()
-        }
-        Driver::Madsim => {
-            // The world is lost with a panic inside madsim's runtime; the panic itself is the finding.
-            match panic::catch_unwind(AssertUnwindSafe(|| driver_madsim::drive(world, scenario.seed_chance))) {
-                Ok(world) => world.outcome(),
-                Err(_) => {
-                    let violation = Violation { invariant: "panic", what: panic_text(), at: At(0) };
-                    Outcome { violation: Some(violation), hash: 0, figures: Figures::default(), marks: mark::take() }
-                }
-            }
-        }
-    };
-    RUNNING.set(false);
-    outcome
-}
-
 /// Does something that may panic; what the panic said, if it did.
 pub(crate) fn caught<R>(act: impl FnOnce() -> R) -> Result<R, String> {
     listen();
     RUNNING.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(act));
     RUNNING.set(false);
-    result.map_err(|_| panic_text())
+    result.map_err(|_| PANIC.take().unwrap_or_else(|| "a panic without words".into()))
+}
+
+/// Runs a scenario; the trace goes to `sink`, if there is one.
+pub fn run(scenario: &Scenario, driver: Driver, sink: Option<Box<dyn Write + Send>>) -> Outcome {
+    mark::take();
+    let mut world = World::new(scenario.clone(), Trace::new(sink));
+    match driver {
+        Driver::Loop => {
+            world.drive();
+            world.outcome()
+        }
+        // The world is lost with a panic inside madsim's runtime; the panic itself is the finding.
+        Driver::Madsim => match caught(|| driver_madsim::drive(world, scenario.seed_chance)) {
+            Ok(world) => world.outcome(),
+            Err(what) => {
+                let violation = Some(Violation { invariant: "panic", what, at: At(0) });
+                Outcome { violation, hash: 0, figures: Figures::default(), marks: mark::take() }
+            }
+        },
+    }
 }
 
 /// Runs a scenario under the plain driver, and notes everything for a page that draws it.
 pub fn drawn(scenario: &Scenario) -> (Outcome, Timeline) {
-    listen();
     mark::take();
     let mut world = World::new(scenario.clone(), Trace::new(None));
     world.watch_closely();
-    RUNNING.set(true);
     world.drive();
-    RUNNING.set(false);
     let timeline = world.take_timeline();
     (world.outcome(), timeline)
 }
 
-fn panic_text() -> String {
-    PANIC.take().unwrap_or_else(|| "a panic without words".into())
-}
-
 impl World {
     fn drive(&mut self) {
-        let ended = panic::catch_unwind(AssertUnwindSafe(|| driver_loop::drive(self)));
-        if ended.is_err() {
-            self.fail("panic", panic_text());
+        if let Err(what) = caught(|| driver_loop::drive(self)) {
+            self.fail("panic", what);
         }
     }
 

@@ -154,7 +154,7 @@ impl Scenario {
         s.log_keep_cap = s.log_keep * pick(&[1, 4, 50]);
         s.chunk_bytes = pick(&[64, 300, 1500, 8000, 60_000]);
         // Rates of ±ε/2 differ by less than a factor of 1/(1-ε): the assumption that the lease rests on.
-        s.clock_ppm_max = pick(&[0, 100, s.drift_permille * 490, s.drift_permille * 490]);
+        s.clock_ppm_max = pick(&[0, 100, s.drift_most_ppm(), s.drift_most_ppm()]);
         s.net_delay_us = pick(&[300, 1000, 1000, 5000, 20_000]);
         s.net_loss_permille = pick(&[0, 0, 2, 20, 100]);
         s.net_duplicate_permille = pick(&[0, 0, 10, 100]);
@@ -216,6 +216,16 @@ impl Scenario {
         scenario.faults.sort_by_key(|f| f.at_ms);
         scenario.possible()?;
         Ok(scenario)
+    }
+
+    /// Half of ε, in millionths: what a clock may be off while no two differ by more than ε.
+    pub fn drift_most_ppm(&self) -> u64 {
+        self.drift_permille * 490
+    }
+
+    /// What a lease allows a clock to lose: the part of it that is ε.
+    pub fn slack_ms(&self) -> u64 {
+        self.lease_ms * self.drift_permille / 1000
     }
 
     /// What the ranges of single keys can't say.

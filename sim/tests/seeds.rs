@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tanist_sim::bug_base;
+use tanist_sim::cli::driver_flag;
 use tanist_sim::run::{Driver, Outcome, run};
 use tanist_sim::scenario::Scenario;
 
@@ -28,7 +29,8 @@ fn must_hold(outcome: &Outcome, again: &str) {
     }
 }
 
-fn batch(driver: Driver, first: u64, count: u64, flag: &str) {
+fn batch(driver: Driver, first: u64, count: u64) {
+    let flag = driver_flag(driver);
     println!("seeds {first} to {}", first + count - 1);
     for seed in first..first + count {
         must_hold(&run(&Scenario::draw(seed), driver, None), &format!("cargo sim run --seed {seed}{flag}"));
@@ -37,12 +39,12 @@ fn batch(driver: Driver, first: u64, count: u64, flag: &str) {
 
 #[test]
 fn fresh_seeds_hold() {
-    batch(Driver::Loop, first_seed(), number("TANIST_SIM_SEEDS").unwrap_or(200), "");
+    batch(Driver::Loop, first_seed(), number("TANIST_SIM_SEEDS").unwrap_or(200));
 }
 
 #[test]
 fn fresh_seeds_hold_under_madsim() {
-    batch(Driver::Madsim, first_seed(), number("TANIST_SIM_SEEDS").unwrap_or(200).div_ceil(10), " --driver madsim");
+    batch(Driver::Madsim, first_seed(), number("TANIST_SIM_SEEDS").unwrap_or(200).div_ceil(10));
 }
 
 #[test]
@@ -53,7 +55,7 @@ fn the_bug_base_holds() {
         assert!(text.starts_with("# "), "{} tells no story", path.display());
         let again = format!("cargo sim run --scenario {}", path.display());
         must_hold(&run(&scenario, Driver::Loop, None), &again);
-        must_hold(&run(&scenario, Driver::Madsim, None), &format!("{again} --driver madsim"));
+        must_hold(&run(&scenario, Driver::Madsim, None), &format!("{again}{}", driver_flag(Driver::Madsim)));
     }
 }
 

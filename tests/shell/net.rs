@@ -145,7 +145,7 @@ impl SimNet {
             ahead: Vec::new(),
             ended: false,
             rng,
-            user_timeout: Mutex::new(None),
+            user_timeout: None,
             written: Time::ZERO,
             lost: None,
         })
@@ -162,7 +162,7 @@ pub struct Wire {
     ahead: Vec<u8>,
     ended: bool,
     rng: Rng,
-    user_timeout: Mutex<Option<Duration>>,
+    user_timeout: Option<Duration>,
     written: Time,
     /// Data went into a cut: when the connection breaks.
     lost: Option<Pin<Box<Sleep>>>,
@@ -170,8 +170,7 @@ pub struct Wire {
 
 impl Wire {
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let limit = *self.user_timeout.lock().expect("nobody panics with it");
-        if let Some(limit) = limit
+        if let Some(limit) = self.user_timeout
             && self.lost.is_none()
             && self.written > Time::ZERO
             && self.net.lost(self.ends, self.written)
@@ -286,8 +285,8 @@ impl Network for SimNet {
         Ok(seen)
     }
 
-    fn set_user_timeout(wire: &Wire, limit: Duration) -> io::Result<()> {
-        *wire.user_timeout.lock().expect("nobody panics with it") = Some(limit);
+    fn set_user_timeout(wire: &mut Wire, limit: Duration) -> io::Result<()> {
+        wire.user_timeout = Some(limit);
         Ok(())
     }
 }

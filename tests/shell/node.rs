@@ -128,7 +128,7 @@ async fn disk(
 ) {
     loop {
         while let Ok((op, what)) = reads.try_recv() {
-            let _ = inbox.send(Event::Done(op, writer::look(what, &store)));
+            let _ = inbox.send(Event::Done(op, exec::read(what, &store)));
         }
         match writes.try_recv() {
             Ok(first) => {

@@ -41,7 +41,7 @@ impl Server {
         let writes = op.writes();
         let result = match writes {
             true => perform(vec![(OpId(1), op)], &mut self.store).pop().unwrap().1,
-            false => read(op, &*self.store.snapshot().unwrap()),
+            false => read(op, &self.store),
         };
         self.check();
         result
@@ -113,8 +113,7 @@ impl Server {
     }
 
     fn present(&self, complete: bool) -> Follow {
-        let snapshot = self.store.snapshot().unwrap();
-        let OpResult::Located(located) = read(Op::Locate { target: Target::Data }, &*snapshot) else { panic!() };
+        let OpResult::Located(located) = read(Op::Locate { target: Target::Data }, &self.store) else { panic!() };
         Follow {
             epoch: Epoch(99),
             boot: Boot(1),
@@ -721,10 +720,8 @@ fn a_corrupt_record_is_named_and_nothing_is_built_on_it() {
     assert!(matches!(other.append(1, Target::Data, Position::ZERO, vec![first]), OpResult::Appended { .. }));
     let key = crate::db::rows::log_key(0, second.tick);
     assert!(server.store.corrupt(Table::Log, &key));
-    let snapshot = server.store.snapshot().unwrap();
-    let result = read(Op::ReadLog { after: other.last(), bytes_max: 1000 }, &*snapshot);
+    let result = read(Op::ReadLog { after: other.last(), bytes_max: 1000 }, &server.store);
     assert!(matches!(&result, OpResult::Failed(StoreError::Corrupt(what)) if what.contains('2')), "{result:?}");
-    drop(snapshot);
     let result =
         perform(vec![(OpId(1), Op::Undo { epoch: Epoch(2), common: other.last(), limit: 1 })], &mut server.store);
     assert!(matches!(result[0].1, OpResult::Failed(StoreError::Corrupt(_))), "{result:?}");

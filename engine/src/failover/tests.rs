@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::db::mem::MemStore;
-use crate::db::store::{Store, StoreError};
+use crate::db::store::StoreError;
 use crate::exec;
 use crate::http::{Method, Response};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -129,8 +129,7 @@ impl Rig {
             let results = if what.writes() {
                 exec::perform(vec![(op, what)], &mut self.store)
             } else {
-                let snapshot = self.store.snapshot().expect("memory does not fail");
-                vec![(op, exec::read(what, &*snapshot))]
+                vec![(op, exec::read(what, &self.store))]
             };
             for (op, result) in results {
                 out.extend(self.step(Input::Done { op, result }));

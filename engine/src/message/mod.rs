@@ -126,6 +126,10 @@ pub enum Message {
     },
 }
 
+fn largest(numbers: &[u64]) -> u64 {
+    numbers.iter().copied().max().unwrap_or(0)
+}
+
 impl Message {
     /// The largest of the numbers that the receiver counts on from.
     fn largest_number(&self) -> u64 {
@@ -135,7 +139,6 @@ impl Message {
         let lead = |lead: &Leadership| {
             lead.index.max(lead.epoch.0).max(lead.leader.as_ref().map_or(0, |leader| leader.boot.0))
         };
-        let largest = |numbers: &[u64]| numbers.iter().copied().max().unwrap_or(0);
         match self {
             Message::Raft(raft::Raft::Gossip(_)) => 0,
             Message::Raft(raft::Raft::Consensus(consensus)) => consensus.term.0.max(consensus.body.largest_number()),

@@ -1,6 +1,6 @@
 //! What agents say to each other (forming the pool, and Raft), and what Raft keeps on disk.
 
-use super::Peer;
+use super::{Peer, largest};
 use crate::types::*;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,6 @@ pub enum Body {
 impl Body {
     /// The largest of the numbers that the receiver counts on from.
     pub(super) fn largest_number(&self) -> u64 {
-        let largest = |numbers: &[u64]| numbers.iter().copied().max().unwrap_or(0);
         match self {
             Body::RequestVote { last_index, last_term, .. } => largest(&[*last_index, last_term.0]),
             Body::VoteReply { .. } | Body::TimeoutNow => 0,

@@ -164,11 +164,15 @@ fn introduce(deployment: &Deployment) {
     }
 }
 
+async fn answers(deployment: &Deployment, server: &Endpoint, path: &str) -> bool {
+    let answer = deployment.client.get(server, path, Duration::from_secs(1)).await;
+    answer.is_ok_and(|answer| answer.status == 200)
+}
+
 /// The server that serves at this moment.
 async fn find_leader(deployment: &Deployment) -> Option<Endpoint> {
     for server in deployment.endpoints(Role::Server) {
-        let answer = deployment.client.get(&server, "/_admin/server/availability", Duration::from_secs(1)).await;
-        if answer.is_ok_and(|answer| answer.status == 200) {
+        if answers(deployment, &server, "/_admin/server/availability").await {
             return Some(server);
         }
     }
@@ -181,8 +185,7 @@ async fn wait_for_followers(deployment: &Deployment) {
     let until = tokio::time::Instant::now() + Duration::from_secs(3);
     for server in deployment.endpoints(Role::Server) {
         while tokio::time::Instant::now() < until {
-            let answer = deployment.client.get(&server, "/_api/version", Duration::from_secs(1)).await;
-            if answer.is_ok_and(|answer| answer.status == 200) {
+            if answers(deployment, &server, "/_api/version").await {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

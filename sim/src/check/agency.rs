@@ -293,9 +293,8 @@ impl Agency {
             disk.log.insert(*index, (term, bytes.clone()));
         }
         let mine = &self.disks[ctx.node].log;
-        for (index, bytes) in &persist.entries {
-            let next = mine.get(&(index + 1)).map(|(term, _)| *term);
-            let (term, _) = postcard::take_from_bytes::<Term>(bytes).expect("a log entry");
+        for (index, _) in &persist.entries {
+            let (term, next) = (mine[index].0, mine.get(&(index + 1)).map(|(term, _)| *term));
             if next.is_some_and(|next| next < term) {
                 broken!("I2", "a{} keeps an entry of an older term after {index} of term {}", ctx.node, term.0);
             }

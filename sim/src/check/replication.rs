@@ -5,7 +5,7 @@
 
 use super::stores::digest;
 use super::{Ctx, Verdict, broken};
-use crate::action::{self, Slot};
+use crate::action::Slot;
 use crate::clock::At;
 use crate::model::{Docs, Effect, Shadow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +17,21 @@ use tanist_engine::types::{Boot, Epoch, Position, Tick};
 /// What was written where: (epoch, checksum) by tick.
 pub type Log = BTreeMap<u64, (Epoch, u32)>;
 
+fn position((tick, (epoch, _)): (&u64, &(Epoch, u32))) -> Position {
+    Position { epoch: *epoch, tick: Tick(*tick) }
+}
+
+fn positions(log: &Log) -> impl Iterator<Item = Position> {
+    log.iter().map(position)
+}
+
 fn last_of(log: &Log) -> Position {
-    log.last_key_value().map_or(Position::ZERO, |(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) })
+    log.last_key_value().map_or(Position::ZERO, position)
+}
+
+/// Whether a log has the entry at a position.
+pub fn has(log: &Log, position: &Position) -> bool {
+    log.get(&position.tick.0).is_some_and(|(epoch, _)| *epoch == position.epoch)
 }
 
 /// An entry at its birth.
@@ -27,7 +40,6 @@ pub struct Born {
     pub checksum: u32,
     /// Of its operation.
     pub digest: u64,
-    pub op: Option<u64>,
     pub effect: Option<Effect>,
 }
 
@@ -65,6 +77,11 @@ impl Store {
     pub fn last(&self) -> Position {
         last_of(&self.log)
     }
+
+    /// Whether the log or a rollback record has the entry at a position.
+    pub fn keeps(&self, position: &Position) -> bool {
+        self.kept.contains(position) || has(&self.log, position)
+    }
 }
 
 /// A server's answer to a freeze, as it arrived at an agent.
@@ -95,10 +112,6 @@ pub struct Replication {
     revisions: BTreeMap<String, (Slot, Position)>,
 }
 
-fn positions(log: &Log) -> impl Iterator<Item = Position> {
-    log.iter().map(|(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) })
-}
-
 fn number(id: &SnapshotId) -> (u64, u64, u64) {
     (id.epoch.0, id.boot.0, id.number)
 }
@@ -124,11 +137,8 @@ impl Replication {
         let shadow = std::mem::take(&mut self.stores[server].shadow);
         let before = std::mem::replace(&mut self.stores[server], Store { shadow, ..back_to });
         self.stores[server].shadow.become_at(at, docs);
-        let has = |store: &Store, position: &Position| {
-            store.kept.contains(position) || store.log.get(&position.tick.0).is_some_and(|row| row.0 == position.epoch)
-        };
         let had = positions(&before.log).chain(before.kept.iter().copied());
-        let gone: Vec<Position> = had.filter(|p| !self.stores.iter().any(|store| has(store, p))).collect();
+        let gone: Vec<Position> = had.filter(|p| !self.stores.iter().any(|store| store.keeps(p))).collect();
         self.gone.extend(&gone);
         self.forgotten.extend(self.owners.iter().filter(|(_, owner)| **owner == server).map(|(epoch, _)| *epoch));
         if self.stores[server].log.is_empty() {
@@ -147,8 +157,7 @@ impl Replication {
 
     fn docs_of(&self, log: &Log) -> Docs {
         let mut docs = Docs::default();
-        for (tick, (epoch, _)) in log {
-            let position = Position { epoch: *epoch, tick: Tick(*tick) };
+        for position in positions(log) {
             if let Some(effect) = self.born.get(&position).and_then(|b| b.effect.as_ref()) {
                 docs.apply(effect);
             }
@@ -165,7 +174,7 @@ impl Replication {
     }
 
     /// A new entry of the leader's own.
-    fn birth(&mut self, ctx: &Ctx, entry: &Entry, op: Option<u64>, effect: Option<Effect>) -> Verdict {
+    fn birth(&mut self, ctx: &Ctx, entry: &Entry, effect: Option<Effect>) -> Verdict {
         let store = &mut self.stores[ctx.node];
         let (last, position) = (last_of(&store.log), entry.position());
         if entry.tick.0 != last.tick.0 + 1 {
@@ -175,7 +184,7 @@ impl Replication {
         if owner != ctx.node {
             broken!("I6", "s{owner} and s{} both wrote entries of epoch {}", ctx.node, entry.epoch.0);
         }
-        let born = Born { checksum: entry.checksum, digest: digest(&entry.payload), op, effect: effect.clone() };
+        let born = Born { checksum: entry.checksum, digest: digest(&entry.payload), effect: effect.clone() };
         if self.born.insert(position, born).is_some() {
             broken!("I8", "the entry {position} was written twice");
         }
@@ -237,12 +246,12 @@ impl Replication {
                 if entry.epoch != run.epoch {
                     broken!("I7", "s{who} wrote {} for a request of epoch {}", entry.position(), run.epoch.0);
                 }
-                self.birth(ctx, entry, action::op_of(&run.request), effect)
+                self.birth(ctx, entry, effect)
             }
             (Op::BeginEpoch { epoch, .. }, OpResult::Began { entry }) => {
                 self.fresh(ctx, *epoch, "the beginning")?;
                 self.stores[who].seen = *epoch;
-                self.birth(ctx, entry, None, None)
+                self.birth(ctx, entry, None)
             }
             (Op::See { epoch }, OpResult::Seen { .. }) => {
                 let store = &mut self.stores[who];
@@ -311,8 +320,7 @@ impl Replication {
                 let store = &mut self.stores[who];
                 let old = std::mem::replace(&mut store.log, copy.log);
                 let gone = old.iter().filter(|(tick, row)| store.log.get(tick) != Some(row));
-                let gone: Vec<Position> =
-                    gone.map(|(tick, (epoch, _))| Position { epoch: *epoch, tick: Tick(*tick) }).collect();
+                let gone: Vec<Position> = gone.map(position).collect();
                 store.kept.extend(&gone);
                 if !gone.is_empty() {
                     let docs = store.shadow.docs.clone();
@@ -362,11 +370,9 @@ impl Replication {
         let docs = self.docs_of(&log);
         let store = &mut self.stores[who];
         store.log = log;
-        let in_epoch = epoch;
-        for (tick, (epoch, _)) in &tail {
-            let position = Position { epoch: *epoch, tick: Tick(*tick) };
+        for position in positions(&tail) {
             store.kept.insert(position);
-            store.undone.insert((in_epoch, position));
+            store.undone.insert((epoch, position));
         }
         store.shadow.become_at(ctx.at, docs);
         Ok(())
@@ -377,10 +383,8 @@ impl Replication {
         let store = &self.stores[ctx.node];
         match &envelope.message {
             Message::Acknowledge(ack) => {
-                let durable = [&store.log, &store.copy.log].iter().any(|log| {
-                    ack.durable == Position::ZERO
-                        || log.get(&ack.durable.tick.0).is_some_and(|(epoch, _)| *epoch == ack.durable.epoch)
-                });
+                let there = has(&store.log, &ack.durable) || has(&store.copy.log, &ack.durable);
+                let durable = ack.durable == Position::ZERO || there;
                 if !durable {
                     let last = store.last();
                     broken!("I4", "s{} acknowledges {}, but only {last} is durable", ctx.node, ack.durable);
@@ -395,8 +399,7 @@ impl Replication {
                     broken!("I4", "s{} reports for epoch {} before it is durable", ctx.node, report.epoch.0);
                 }
                 // Entries of the new epoch may have followed since: then the round is over.
-                let there = report.last == Position::ZERO
-                    || store.log.get(&report.last.tick.0).is_some_and(|(epoch, _)| *epoch == report.last.epoch);
+                let there = report.last == Position::ZERO || has(&store.log, &report.last);
                 let after = store.log.range(report.last.tick.0 + 1..);
                 if !there || after.clone().any(|(_, (epoch, _))| *epoch < report.epoch) {
                     broken!("I4", "s{} reports {}, but is at {}", ctx.node, report.last, store.last());
@@ -676,10 +679,10 @@ mod tests {
         begin(&mut r, 0, 1, 1).unwrap();
         let slot = Slot { collection: 0, key: 0 };
         let put = Effect::Put(slot, Doc { v: 1, a: None, b: None, rev: "x".into() });
-        r.birth(&ctx(0, 5), &entry(1, 2), Some(1), Some(put)).unwrap();
+        r.birth(&ctx(0, 5), &entry(1, 2), Some(put)).unwrap();
         assert_eq!(r.stores[0].shadow.docs.documents.len(), 1);
         let again = Effect::Put(slot, Doc { v: 2, a: None, b: None, rev: "x".into() });
-        assert_eq!(r.birth(&ctx(0, 6), &entry(1, 3), Some(2), Some(again)).unwrap_err().0, "R16");
+        assert_eq!(r.birth(&ctx(0, 6), &entry(1, 3), Some(again)).unwrap_err().0, "R16");
         undo(&mut r, 0, 2, at(1, 2), 1).unwrap();
         undo(&mut r, 0, 2, at(1, 1), 1).unwrap();
         assert!(r.stores[0].shadow.docs.documents.is_empty());

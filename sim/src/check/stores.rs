@@ -7,7 +7,7 @@
 
 use super::replication::{Born, Replaced, Store};
 use super::{Verdict, broken};
-use crate::action::{Slot, USERS, database_of};
+use crate::action::{Slot, USERS, home};
 use crate::model::{Doc, Docs};
 use crate::trace::Hash;
 use serde_json::Value;
@@ -118,7 +118,7 @@ impl Dump {
             }
             let Some(c) = number(collection, 'c') else { continue };
             let slot = Slot { collection: c, key: number(key, 'k').ok_or_else(strange)? };
-            let home = database_of(c).map_or("_system".into(), |d| format!("d{d}"));
+            let home = home(c);
             let field = |name: &str| body.get(name).and_then(Value::as_u64);
             let v = field("v").filter(|_| home == *database).ok_or_else(strange)?;
             docs.insert(slot, Doc { v, a: field("a"), b: field("b"), rev: rev.clone() });
@@ -201,7 +201,7 @@ pub fn same(all: &[Found]) -> Verdict {
 pub fn revision_of(store: &impl tanist_engine::db::store::Store, slot: Slot, doc: &Doc) -> Option<String> {
     let snapshot = store.snapshot().ok()?;
     let reader = Reader::new(&*snapshot).ok()?;
-    let home = database_of(slot.collection).map_or("_system".into(), |d| format!("d{d}"));
+    let home = home(slot.collection);
     let database = reader.database(&home).ok()??;
     let collection = reader.collection(database.id, &format!("c{}", slot.collection)).ok()??;
     let found = reader.document(&collection, &slot.key()).ok()??;
@@ -265,7 +265,7 @@ mod tests {
         truth.replaced.push(Replaced { epoch: Epoch(3), last: at(1, 8), gone, docs });
         let born = [entry(5, "five"), entry(6, "six"), entry(7, "seven"), entry(8, "eight")].map(|entry| {
             let digest = digest(&entry.payload);
-            (entry.position(), Born { checksum: entry.checksum, digest, op: None, effect: None })
+            (entry.position(), Born { checksum: entry.checksum, digest, effect: None })
         });
         (found, truth, born.into_iter().collect())
     }

@@ -12,8 +12,9 @@ use crate::check::lease::Lease;
 use crate::check::replication::Replication;
 use crate::check::{Ctx, Verdict, Violation};
 use crate::clock::{At, Clock};
+use crate::node::{DEATH_NOTICE, death_notice};
 use crate::scenario::Scenario;
-use crate::world::words::{Brief, cut, summary};
+use crate::world::words::{Brief, cut, role, summary};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use tanist_engine::db::Reader;
 use tanist_engine::db::store::Store;
 use tanist_engine::http::{Method, Request};
-use tanist_engine::io::{Event, Mode, Op, OpResult};
+use tanist_engine::io::{Event, Op, OpResult};
 use tanist_engine::message::raft::{Body, Raft};
 use tanist_engine::message::{Envelope, Message};
 use tanist_engine::types::*;
@@ -57,11 +58,7 @@ pub struct Clients {
 impl Clients {
     /// Nothing that was acknowledged may be nowhere: a log or a rollback record has it.
     pub fn nothing_vanished(&self, replication: &Replication) -> Verdict {
-        let there = |p: &Position| {
-            replication.stores.iter().any(|store| {
-                store.kept.contains(p) || store.log.get(&p.tick.0).is_some_and(|(epoch, _)| *epoch == p.epoch)
-            })
-        };
+        let there = |p: &Position| replication.stores.iter().any(|store| store.keeps(p));
         match self.acknowledged.iter().find(|p| !there(p)) {
             Some(p) => Err(("I12", format!("the acknowledged write {p} is in no log and in no rollback record"))),
             None => Ok(()),
@@ -183,6 +180,7 @@ impl Cluster {
     }
 
     /// A server has undone entries.
+    #[cfg(test)]
     pub fn has_rolled_back(&self) -> bool {
         self.replication.stores.iter().any(|store| !store.undone.is_empty())
     }
@@ -213,13 +211,7 @@ impl Cluster {
             None => "is down".to_owned(),
             Some(None) => "runs".to_owned(),
             Some(Some(view)) => {
-                let mode = match view.mode {
-                    Mode::Maintenance => "maintenance",
-                    Mode::TryAgain => "tryagain",
-                    Mode::Redirect => "follower",
-                    Mode::Default => "leader",
-                    Mode::Stopping => "stopping",
-                };
+                let mode = role(view.mode);
                 let last = self.server(node).map_or(Position::ZERO, |server| self.replication.stores[server].last());
                 format!("runs: {mode} in epoch {} at {last}", view.epoch.0)
             }
@@ -288,7 +280,7 @@ impl Cluster {
         let Some((id, nonce)) = self.machines[node].id.zip(self.machines[node].unreported) else { return };
         self.tell(node, "is dead, says its starter");
         self.machines[node].change(|machine| machine.unreported = None);
-        self.ask_agents("/_api/tanist/death-notice", &format!(r#"{{"server":"{id}","nonce":"{:032x}"}}"#, nonce.0));
+        self.ask_agents(DEATH_NOTICE, &death_notice(id, nonce));
     }
 
     /// An operator asks for a hand-over.

@@ -4,13 +4,12 @@
 use super::cluster::Setup;
 use super::part::{ByPrint, Fingerprint, Part};
 use crate::clock::At;
-use crate::node::{agent_config, server_config};
+use crate::node::{self, agent_config, server_config};
 use crate::world::words::{cut, summary};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use tanist_engine::db::mem::MemStore;
-use tanist_engine::db::store::Store;
 use tanist_engine::exec;
 use tanist_engine::http::Request;
 use tanist_engine::io::{Event, Input, Op, OpId, OpResult, Output, RequestId, View};
@@ -157,16 +156,10 @@ impl Machine {
             true => agent_config(&setup.scenario, &setup.endpoints[node], agents),
             false => server_config(&setup.scenario, &setup.endpoints[node], agents, nonce),
         };
-        let saved = self.store.change(|store| {
-            let saved = exec::open(store, &config, now, seed);
-            store.sync();
-            saved
-        });
-        let saved = match saved {
-            Ok(saved) => saved,
-            Err(error) => return deeds.push(Deed::Breaks(format!("its store can't be opened: {error:?}"))),
+        let node = match self.store.change(|store| node::start(store, config, seed, now)) {
+            Ok(node) => node,
+            Err(error) => return deeds.push(Deed::Breaks(format!("its store can't be opened: {error}"))),
         };
-        let node = Node::boot(config, saved, seed, now);
         self.id = Some(node.id());
         let (queue, pending) = (Vec::new(), BTreeMap::new());
         self.process = Some(Process { node, nonce, boot: None, queue, pending, requests: 0 });
@@ -191,10 +184,7 @@ impl Machine {
                 }
             }
             Item::Read { op, what, .. } => {
-                let result = match self.store.snapshot() {
-                    Ok(snapshot) => exec::read(what.clone(), &*snapshot),
-                    Err(error) => OpResult::Failed(error),
-                };
+                let result = exec::read(what.clone(), &*self.store);
                 deeds.push(Deed::Performs(Box::new((what.clone(), result.clone()))));
                 self.step(setup, node, now, Input::Done { op: *op, result }, deeds);
             }
@@ -206,15 +196,12 @@ impl Machine {
         if batch.is_empty() {
             return Vec::new();
         }
-        let ops: Vec<Op> = batch.iter().map(|(_, op)| op.clone()).collect();
-        let results = self.store.change(|store| {
-            let results = exec::perform(batch, store);
-            store.sync();
-            results
-        });
-        deeds.extend(
-            ops.into_iter().zip(&results).map(|(op, (_, result))| Deed::Performs(Box::new((op, result.clone())))),
-        );
+        let performed = self.store.change(|store| node::perform(store, batch));
+        let mut results = Vec::with_capacity(performed.len());
+        for (id, op, result) in performed {
+            deeds.push(Deed::Performs(Box::new((op, result.clone()))));
+            results.push((id, result));
+        }
         results
     }
 

@@ -43,11 +43,6 @@ fn whom(rng: &mut Rng) -> Whom {
     pick(rng, &[Whom::Everyone, Whom::Peers, Whom::Agents, Whom::Servers])
 }
 
-/// Half of ε, in millionths: what a clock may be off while no two differ by more than ε.
-fn drift_most(s: &Scenario) -> u64 {
-    s.drift_permille * 490
-}
-
 fn drift(rng: &mut Rng, most: u64) -> Kind {
     Kind::Drift { ppm: rng.below(2 * most + 1) as i64 - most as i64 }
 }
@@ -68,7 +63,7 @@ const ROWS: &[Row] = &[
         delay_us: 1000 + rng.below(100_000),
     }),
     row(Whose::Anyone, 3, |rng, _, _| Kind::Slow { disk_ms: 5 + rng.below(400) }),
-    row(Whose::Anyone, 4, |rng, s, _| drift(rng, drift_most(s))),
+    row(Whose::Anyone, 4, |rng, s, _| drift(rng, s.drift_most_ppm())),
     row(Whose::Servers, 4, |rng, s, _| Kind::Jump { ms: 1 + rng.below(3 * s.lease_ms) }),
     row(Whose::Anyone, 4, |rng, _, _| Kind::Wall { ms: rng.below(60_000) as i64 - 30_000 }),
     row(Whose::Servers, 3, |_, _, _| Kind::Handover),

@@ -3,6 +3,8 @@
 use super::words::{Brief, cut};
 use super::*;
 use crate::model::Effect;
+use crate::node;
+use tanist_engine::exec;
 
 impl World {
     pub(super) fn synced(&mut self, node: usize) {
@@ -28,7 +30,7 @@ impl World {
         node: usize,
         batch: Vec<(tanist_engine::io::OpId, Op)>,
     ) -> Vec<(tanist_engine::io::OpId, OpResult)> {
-        let results = self.machines[node].perform(batch);
+        let results = node::perform(&mut self.machines[node].store, batch);
         let ctx = self.ctx(node);
         let mut done = Vec::with_capacity(results.len());
         for (id, op, result) in results {
@@ -100,7 +102,7 @@ impl World {
         };
         match reading {
             Reading::Op(id, op) => {
-                let result = self.machines[node].read(op.clone());
+                let result = exec::read(op.clone(), &self.machines[node].store);
                 if node >= self.agents {
                     let ctx = self.ctx(node);
                     let verdict = self.replication.performed(&ctx, &op, &result, None);
@@ -111,7 +113,7 @@ impl World {
             Reading::Read(op, result) => self.step(node, Input::Done { op, result }),
             Reading::Fast { run, request, pending } => {
                 let ticket = run.ticket();
-                match self.machines[node].read(Op::Run(*run)) {
+                match exec::read(Op::Run(*run), &self.machines[node].store) {
                     OpResult::Ran(ran) if ran.then.is_none() => {
                         again(self, Reading::Answer { ticket, response: ran.response, pending });
                     }

@@ -25,7 +25,7 @@ use crate::check::{Ctx, Verdict, Violation};
 use crate::clock::{At, Clock};
 use crate::faults::{Fault, Kind, Target, Way, Whom};
 use crate::net::{self, Net, Places, Weather};
-use crate::node::{Machine, Pending, Process, Reading, agent_config, server_config};
+use crate::node::{DEATH_NOTICE, Machine, Pending, Process, Reading, agent_config, server_config};
 use crate::scenario::Scenario;
 use crate::timeline::Timeline;
 use crate::trace::{Columns, Trace};
@@ -410,13 +410,7 @@ impl World {
             columns.tick = self.agency.applied(node);
         }
         if let Some(view) = process.node.view() {
-            columns.role = match view.mode {
-                Mode::Maintenance => "maintenance",
-                Mode::TryAgain => "tryagain",
-                Mode::Redirect => "follower",
-                Mode::Default => "leader",
-                Mode::Stopping => "stopping",
-            };
+            columns.role = words::role(view.mode);
             columns.epoch = view.epoch.0;
             columns.tick = self.replication.stores[self.server_of(node)].last().tick.0;
             let now = machine.clock.time(self.at);
@@ -544,7 +538,7 @@ impl World {
                     format_args!("its starter tells of its death"),
                 );
                 for agent in 0..self.agents {
-                    let request = Request::new(Method::Post, "/_api/tanist/death-notice").with_body(body.clone());
+                    let request = Request::new(Method::Post, DEATH_NOTICE).with_body(body.clone());
                     self.send_http(node, agent, Caller::Nobody, 0, request);
                 }
             }

@@ -3,6 +3,7 @@
 use super::core::REST;
 use super::*;
 use crate::atlas;
+use crate::node::death_notice;
 
 /// A fault that has struck and is not healed.
 pub(super) struct Struck {
@@ -191,7 +192,7 @@ impl World {
         }
         machine.down_by = Some(number);
         if let (Some(id), NodeKind::Server) = (machine.id, machine.kind) {
-            let body = format!(r#"{{"server":"{id}","nonce":"{:032x}"}}"#, machine.nonce.0);
+            let body = death_notice(id, machine.nonce);
             for notice in 0..notices {
                 let wait = Duration::from_millis(notice_ms + notice * (notice_ms + 700));
                 self.after(wait, Happening::Notice { node, body: body.clone() });
@@ -292,7 +293,7 @@ impl World {
 
     /// Rates beyond what the lease allows for are put right; others stay as they are.
     fn clock_heals(&mut self, node: usize) {
-        let most = (self.scenario.drift_permille * 490) as i64;
+        let most = self.scenario.drift_most_ppm() as i64;
         let clock = &mut self.machines[node].clock;
         if clock.rate_ppm().abs() > most {
             clock.set_rate(self.at, 0);
@@ -334,8 +335,7 @@ impl World {
 
     /// A suspended machine's clock goes on.
     pub(super) fn wake(&mut self, node: usize) {
-        let s = &self.scenario;
-        let told = Duration::from_millis(s.lease_ms * s.drift_permille / 1000 + 2);
+        let told = Duration::from_millis(self.scenario.slack_ms() + 2);
         let stood_still = self.machines[node].clock.go_on(self.at, told);
         if node >= self.agents {
             self.lease.wakes(node - self.agents, stood_still);

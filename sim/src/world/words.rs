@@ -2,6 +2,17 @@
 
 use super::*;
 
+/// What a server is, in a word.
+pub(crate) fn role(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Maintenance => "maintenance",
+        Mode::TryAgain => "tryagain",
+        Mode::Redirect => "follower",
+        Mode::Default => "leader",
+        Mode::Stopping => "stopping",
+    }
+}
+
 const WIDTH: usize = 170;
 
 pub(crate) fn cut(text: &str) -> String {
