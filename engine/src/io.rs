@@ -542,6 +542,11 @@ pub enum Event {
         server: NodeId,
         boot: Boot,
     },
+    /// R6: it is on record who has what is acknowledged from now on.
+    InSyncChanged {
+        epoch: Epoch,
+        in_sync: InSync,
+    },
 
     // Servers.
     RegisteredAs {
@@ -652,6 +657,10 @@ impl fmt::Display for Event {
             Event::Deposed { epoch, server: None } => write!(f, "epoch {} begins: nobody had led", epoch.0),
             Event::Elected { epoch, server, boot } => {
                 write!(f, "epoch {}: {server} boot {} elected", epoch.0, boot.0)
+            }
+            Event::InSyncChanged { epoch, in_sync } => {
+                let (epoch, InSync { floor, lag, .. }) = (epoch.0, in_sync);
+                write!(f, "epoch {epoch}: in sync from {floor} on, within {lag} operations: {}", in_sync.names())
             }
             Event::RegisteredAs { boot } => write!(f, "registered as boot {}", boot.0),
             Event::Role { row, from, to, why } => write!(f, "{from} -> {to} (row {row}): {why}"),

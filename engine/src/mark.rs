@@ -83,6 +83,9 @@ marks! {
     ReleaseLate "a release of a leadership that is over"
     DeposeTooLate "a depose meets another record than it names"
     ElectTooLate "an elect meets another record than it names"
+    InSyncChanged "the leader's in-sync set is changed (R6)"
+    InSyncTooLate "a change of the in-sync set meets another record than it names"
+    InSyncAbandoned "an operator gives up what only the in-sync set had"
     HandoverWritten "a wish for another leader is written to the tree"
     ServerListedAgain "a server that was taken out of the plan is still there"
 
@@ -99,6 +102,7 @@ marks! {
     Rule100 "there is a leader"
     Rule110 "a store has seen this epoch's future"
     Rule120 "a report is waited for"
+    Rule125 "waits for one that has what was acknowledged"
     Rule130 "the furthest is elected"
     Rule140 "no complete store has reported"
     Health210 "FAILED: dead"

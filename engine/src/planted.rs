@@ -75,6 +75,10 @@ catalogue! {
     report_from_memory, "R5", "a report tells what memory knows, not what the disk holds";
     ticks_as_strings, "I12", "ticks are compared as text";
     longest_log_wins, "I12", "the highest tick is elected, whatever its epoch";
+    elected_without_in_sync, "R6", "an election does not wait for one that has what was acknowledged";
+    deposed_not_in_sync, "R6", "a deposed leader does not count among those that have what was acknowledged";
+    in_sync_floor_ignored, "R6", "one of the in-sync set counts though it has lost its data";
+    in_sync_set_late, "R6", "a change of the in-sync set counts whichever record it names";
     chosen_never_deposed, "I15", "a server that was chosen and never takes a lease is waited for without end";
 
     // Replication.

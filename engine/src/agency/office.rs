@@ -66,6 +66,8 @@ pub struct Office {
 
 /// Registrations that wait at one time.
 const REGISTERING_MAX: usize = 1024;
+/// Servers in one in-sync set.
+const IN_SYNC_MAX: usize = 64;
 /// Unknown servers that are told of in the log.
 const STRANGERS_MAX: usize = 1024;
 
@@ -115,6 +117,11 @@ impl Office {
 
     fn beat(&self, server: &ServerRecord) -> Option<&Beat> {
         self.heard.get(&server.peer.id).filter(|heard| heard.boot == server.boot)?.beat.as_ref()
+    }
+
+    /// What the supervision said last.
+    pub fn says(&self) -> String {
+        self.said.1.to_string()
     }
 
     pub fn last_position(&self, server: &ServerRecord) -> Option<Position> {
@@ -197,6 +204,7 @@ impl Agency {
             Message::Beat(beat) => self.on_beat(cx, from, beat),
             Message::Report(report) => self.on_report(from, report),
             Message::Release(release) => self.on_release(from, release),
+            Message::SetInSync(set) => self.on_set_in_sync(from, set),
             _ => {}
         }
     }
@@ -340,6 +348,21 @@ impl Agency {
             self.office.as_mut().expect("checked by the caller").release = Some((from.id, release));
         } else {
             mark!(ReleaseLate);
+        }
+    }
+
+    /// R6: the record decides when it is applied; one that names another is not worth an entry.
+    fn on_set_in_sync(&mut self, from: Peer, set: SetInSync) {
+        let office = self.office.as_mut().expect("checked by the caller");
+        let lead = &self.state.lead;
+        let of_the_leader = self.state.leader_process() == Some((from.id, set.boot)) && lead.epoch == set.epoch;
+        let of_this_record = lead.index == set.index || planted!(in_sync_set_late);
+        if !(of_the_leader && of_this_record) {
+            return mark!(InSyncTooLate);
+        }
+        if office.undecided.is_none() && set.in_sync.members.len() <= IN_SYNC_MAX {
+            let index = self.propose(&Command::SetInSync { server: from.id, set });
+            self.office.as_mut().expect("in office").undecided = index;
         }
     }
 

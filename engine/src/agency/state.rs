@@ -7,7 +7,7 @@
 use super::tree::{self, Refusal, Tree};
 use crate::io::{Event, Severity};
 use crate::mark;
-use crate::message::{Health, Leader, Leadership, Peer, Register};
+use crate::message::{Health, InSync, Leader, Leadership, Peer, Register, Replica, SetInSync};
 use crate::types::*;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,10 @@ pub const MAINTENANCE_KEY: &str = "/arango/Supervision/Maintenance";
 /// Written by an operator who confirms that an agency without a past takes over data that has one (R11): the value is
 /// the deployment id of the data, or the agency's own to begin without it.
 pub const ADOPT_KEY: &str = "/arango/Supervision/AdoptDeployment";
+
+/// Written by an operator who gives up what only replicas have that are gone for ever (R6): the value is the epoch that
+/// has no leader.
+pub const ABANDON_KEY: &str = "/arango/Supervision/AbandonInSync";
 
 /// What is kept of past failovers and of clients' transactions.
 const FAILOVERS_MAX: usize = 32;
@@ -56,6 +60,11 @@ pub enum Command {
     /// The leader is asked to hand over; `None` takes the request back.
     RequestHandover {
         to: Option<NodeId>,
+    },
+    /// R6: the leader changes its in-sync set. Applies only to the record that it names.
+    SetInSync {
+        server: NodeId,
+        set: SetInSync,
     },
     /// The leader has written in this epoch: from now on an empty store is not a candidate. In the first epoch nothing
     /// is granted before.
@@ -199,8 +208,9 @@ pub struct State {
     pub older_lease: Option<Duration>,
     pub servers: BTreeMap<NodeId, ServerRecord>,
     pub lead: Leadership,
-    /// The nonce of the process that `lead` names.
+    /// The nonce of the process that `lead` names, and the data that it leads with.
     pub lead_nonce: Option<Nonce>,
+    pub lead_store: StoreId,
     /// Who should follow, if it has reported as much as anybody.
     pub preferred: Option<NodeId>,
     /// The latest epoch in which something is known to be written.
@@ -348,6 +358,10 @@ impl State {
                 self.request_handover(index, to);
                 Outcome::LeadershipSettled
             }
+            Command::SetInSync { server, set } => {
+                self.set_in_sync(index, server, set);
+                Outcome::LeadershipSettled
+            }
             Command::Began { epoch } => {
                 self.begun = self.begun.max(epoch);
                 Outcome::Nothing
@@ -492,6 +506,7 @@ impl State {
             self.remove(format!("/arango/Current/ServersRegistered/{server}"));
             self.remove(format!("/arango/Current/Singles/{server}"));
         }
+        self.abandon_in_sync(index);
         if self.lead.epoch == Epoch(0)
             && let Some(text) = self.tree.leaf(ADOPT_KEY, self.wall_ms).and_then(Value::as_str)
             && let Some(uuid) = Uuid::parse(text)
@@ -649,7 +664,14 @@ impl State {
         if let Some(preferred) = depose.preferred {
             self.preferred = Some(preferred);
         }
-        self.lead = Leadership { index, epoch: depose.next, leader: None, successor: None };
+        // Whoever led has all that it acknowledged.
+        let mut in_sync = std::mem::take(&mut self.lead.in_sync);
+        if let Some(server) = from.filter(|_| !in_sync.members.is_empty() && !planted!(deposed_not_in_sync)) {
+            let deposed = Replica { server, store: self.lead_store };
+            in_sync.members.retain(|member| member.server != server);
+            in_sync.members.push(deposed);
+        }
+        self.lead = Leadership { index, epoch: depose.next, leader: None, successor: None, in_sync };
         self.lead_nonce = None;
         self.project();
         self.events.push(Event::Deposed { epoch: depose.next, server: from });
@@ -665,8 +687,11 @@ impl State {
             return Outcome::LeadershipSettled;
         };
         let leader = Leader { peer: server.peer.clone(), boot: server.boot };
-        self.lead = Leadership { index, epoch: elect.epoch, leader: Some(leader), successor: None };
+        let mut in_sync = std::mem::take(&mut self.lead.in_sync);
+        in_sync.members.retain(|member| member.server != elect.server);
+        self.lead = Leadership { index, epoch: elect.epoch, leader: Some(leader), successor: None, in_sync };
         self.lead_nonce = Some(server.nonce);
+        self.lead_store = server.store;
         self.preferred = None;
         self.begun = self.begun.max(elect.last.epoch);
         self.project();
@@ -691,6 +716,30 @@ impl State {
         let to = to.filter(|to| *to != leader && self.is_planned(*to));
         if self.lead.successor != to {
             self.lead.successor = to;
+            self.lead.index = index;
+        }
+    }
+
+    fn set_in_sync(&mut self, index: u64, server: NodeId, set: SetInSync) {
+        let of_the_leader = self.leader_process() == Some((server, set.boot)) && self.lead.epoch == set.epoch;
+        let of_this_record = self.lead.index == set.index || planted!(in_sync_set_late);
+        if !(of_the_leader && of_this_record) {
+            return mark!(InSyncTooLate);
+        }
+        mark!(InSyncChanged);
+        self.events.push(Event::InSyncChanged { epoch: set.epoch, in_sync: set.in_sync.clone() });
+        self.lead.in_sync = set.in_sync;
+        self.lead.index = index;
+    }
+
+    /// An operator knows that nobody of the in-sync set will ever come back.
+    fn abandon_in_sync(&mut self, index: u64) {
+        let wanted = self.tree.leaf(ABANDON_KEY, self.wall_ms).and_then(Value::as_u64);
+        if self.lead.leader.is_none() && wanted == Some(self.lead.epoch.0) && !self.lead.in_sync.members.is_empty() {
+            mark!(InSyncAbandoned);
+            let text = format!("an operator gave up what only {} had", self.lead.in_sync.names());
+            self.says(Severity::Warn, text);
+            self.lead.in_sync = InSync::default();
             self.lead.index = index;
         }
     }

@@ -4,7 +4,8 @@
 //! the first that matches wins. Each is a pure function of the [`Situation`]. Keeps R1 (a depose only when no lease is
 //! left), R4, R5, R11 and R12; what the decision leads to is carried out, and checked once more, elsewhere.
 
-use crate::message::{Health, Leadership, Release, Report};
+use super::state::ABANDON_KEY;
+use crate::message::{Health, Leadership, Release, Replica, Report};
 use crate::types::*;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -91,6 +92,7 @@ pub enum Why {
     Leads { leader: NodeId, epoch: Epoch },
     LaterEpochSeen { seen: Epoch, epoch: Epoch },
     WaitsForReport { epoch: Epoch, of: NodeId },
+    WaitsForInSync { epoch: Epoch, members: usize },
     Furthest { server: NodeId, of: usize, last: Position, epoch: Epoch },
     NobodyReported { epoch: Epoch },
 }
@@ -121,6 +123,12 @@ impl fmt::Display for Why {
                 write!(f, "a store has seen epoch {}, not earlier than {}", seen.0, epoch.0)
             }
             Why::WaitsForReport { epoch, of } => write!(f, "epoch {}: waits for the report of {of}", epoch.0),
+            Why::WaitsForInSync { epoch, members } => write!(
+                f,
+                "epoch {0}: waits for one of the {members} servers that have what was acknowledged; if all of them are \
+                 gone for ever, write {0} to the agency key {1}",
+                epoch.0, ABANDON_KEY
+            ),
             Why::Furthest { server, of, last, epoch } => {
                 write!(f, "{server} is furthest of {of} that reported, at {last}: elected for epoch {}", epoch.0)
             }
@@ -180,6 +188,12 @@ pub const RULES: &[Rule] = &[
         when: "a server that seems alive has not reported, and there is time",
         then: "wait",
         judge: wait_for_reports,
+    },
+    Rule {
+        number: 125,
+        when: "nobody has reported who has what was acknowledged (R6)",
+        then: "wait",
+        judge: wait_for_in_sync,
     },
     Rule { number: 130, when: "a complete store has reported (R5)", then: "elect the furthest", judge: choose },
     Rule { number: 140, when: "no complete store has reported", then: "wait", judge: nobody },
@@ -277,6 +291,18 @@ fn wait_for_reports(s: &Situation) -> Option<Verdict> {
     let missing = s.servers.iter().find(|server| server.awaited && !s.reports.contains_key(&server.id))?;
     (s.lead.epoch > Epoch(0) && s.now < s.patience_until)
         .then(|| say(Action::Wait, Why::WaitsForReport { epoch: s.lead.epoch, of: missing.id }))?
+}
+
+/// One that has everything is enough: whoever is further than that one has it, too.
+fn wait_for_in_sync(s: &Situation) -> Option<Verdict> {
+    let in_sync = &s.lead.in_sync;
+    let has_all = |candidate: &Candidate, report: &Report| {
+        in_sync.has(&Replica { server: candidate.id, store: report.store })
+            && (report.last >= in_sync.floor || planted!(in_sync_floor_ignored))
+    };
+    let waits = !in_sync.members.is_empty() && !eligible(s).any(|(candidate, report)| has_all(candidate, report));
+    let why = Why::WaitsForInSync { epoch: s.lead.epoch, members: in_sync.members.len() };
+    (waits && !planted!(elected_without_in_sync)).then(|| say(Action::Wait, why))?
 }
 
 /// Who may be chosen: a process that has reported in this round, with a complete store that has not missed everything.
@@ -383,6 +409,7 @@ pub fn health(pulse: &Pulse, ok_threshold: Duration, lease: Duration) -> (u32, H
 mod tests {
     use super::*;
     use crate::mark;
+    use crate::message::InSync;
 
     /// Operators read these numbers in their logs: a change here is a change of the documentation.
     #[test]
@@ -404,6 +431,7 @@ mod tests {
 100: there is a leader -> leave it alone
 110: a store has seen this epoch's future (R11) -> begin a later epoch
 120: a server that seems alive has not reported, and there is time -> wait
+125: nobody has reported who has what was acknowledged (R6) -> wait
 130: a complete store has reported (R5) -> elect the furthest
 140: no complete store has reported -> wait
 210: the process is dead -> FAILED
@@ -469,7 +497,7 @@ mod tests {
     }
 
     fn decide(servers: &[Candidate], reports: &[(u128, Report)], change: impl Fn(&mut Situation)) -> (u32, Action) {
-        let lead = Leadership { index: 9, epoch: Epoch(3), leader: None, successor: None };
+        let lead = Leadership { index: 9, epoch: Epoch(3), ..Leadership::default() };
         let reports = reports.iter().map(|(number, report)| (server(*number), *report)).collect();
         let mut situation = calm(&lead, servers, &reports);
         change(&mut situation);
@@ -512,6 +540,33 @@ mod tests {
         assert_eq!(decide(&two, &empty, |s| s.begun = false), chosen(2, 0, 0));
     }
 
+    /// R6: whoever has all that was acknowledged is waited for, beyond all patience; then the furthest is elected.
+    #[test]
+    fn nobody_is_elected_without_one_that_has_what_was_acknowledged() {
+        let three = [candidate(1), candidate(2), candidate(3)];
+        let floor = Position { epoch: Epoch(2), tick: Tick(6) };
+        let decide = |reports: &[(u128, Report)]| {
+            let lead = Leadership {
+                index: 9,
+                epoch: Epoch(3),
+                in_sync: InSync { members: vec![Replica { server: server(2), store: StoreId(0) }], floor, lag: 0 },
+                ..Leadership::default()
+            };
+            let reports = reports.iter().map(|(number, report)| (server(*number), *report)).collect();
+            let situation = Situation { now: Time(9000), ..calm(&lead, &three, &reports) };
+            let (rule, verdict) = judge(&situation).expect("nobody leads");
+            (rule, verdict.action)
+        };
+        let waits = (125, Action::Wait);
+        assert_eq!(decide(&[(1, report(2, 8)), (3, report(2, 9))]), waits);
+        assert_eq!(decide(&[(1, report(2, 8)), (2, report(2, 7))]), chosen(1, 2, 8), "further than one of the set");
+        assert_eq!(decide(&[(1, report(2, 5)), (2, report(2, 6))]), chosen(2, 2, 6));
+        assert_eq!(decide(&[(1, report(2, 8)), (2, report(2, 5))]), waits, "it has lost what it had");
+        assert_eq!(decide(&[(2, Report { store: StoreId(7), ..report(2, 9) })]), waits, "on another disk");
+        assert_eq!(decide(&[(2, Report { complete: false, ..report(2, 9) })]), waits);
+        assert_eq!(decide(&[(2, Report { boot: Boot(7), ..report(2, 9) })]), waits, "another process");
+    }
+
     #[test]
     fn an_epoch_that_a_store_has_seen_already_is_skipped() {
         let one = [candidate(1)];
@@ -535,7 +590,7 @@ mod tests {
         let rule = |now, change: &dyn Fn(&mut Situation<'_>, &mut Leadership, &mut [Candidate; 2])| {
             let peer = crate::message::Peer { id: server(1), endpoint: Endpoint("tcp://server1:8529".into()) };
             let leader = Some(crate::message::Leader { peer, boot: Boot(1) });
-            let mut lead = Leadership { index: 9, epoch: Epoch(3), leader, successor: None };
+            let mut lead = Leadership { index: 9, epoch: Epoch(3), leader, ..Leadership::default() };
             let (nobody, none, mut servers) = (lead.clone(), BTreeMap::new(), servers.clone());
             let mut situation = Situation {
                 now: Time(now),

@@ -978,6 +978,66 @@ fn a_change_of_leadership_applies_only_to_the_record_that_it_names() {
     }
 }
 
+fn replica(number: u128) -> Replica {
+    Replica { server: server_id(number), store: StoreId(number) }
+}
+
+/// The leader of epoch 3 wants another in-sync set in the place of the record at `index`.
+fn in_sync(server: u128, index: u64, members: &[u128]) -> Command {
+    let floor = Position { epoch: Epoch(3), tick: Tick(5) };
+    let in_sync = InSync { members: members.iter().map(|number| replica(*number)).collect(), floor, lag: 0 };
+    Command::SetInSync { server: server_id(server), set: SetInSync { boot: Boot(1), epoch: Epoch(3), index, in_sync } }
+}
+
+/// R6: the set is changed by its leader alone, from the record that it knows; a change of leadership hands it on.
+#[test]
+fn the_in_sync_set_is_the_leaders_and_outlives_it() {
+    let leader = Some((server_id(1), Boot(1)));
+    let members = |state: &State| state.lead.in_sync.members.clone();
+    let (mut state, mut apply) = led_state();
+    let first = state.lead.index;
+    apply(&mut state, in_sync(2, first, &[3]));
+    apply(&mut state, in_sync(1, first - 1, &[3]));
+    assert_eq!(members(&state), [], "of another server, and in the place of another record");
+    apply(&mut state, in_sync(1, first, &[2]));
+    let second = state.lead.index;
+    assert_eq!((members(&state), second > first), (vec![replica(2)], true));
+    apply(&mut state, in_sync(1, second, &[3]));
+    apply(&mut state, in_sync(1, first, &[2]));
+    assert_eq!(members(&state), [replica(3)], "the first change once more, late");
+
+    apply(&mut state, Command::Depose(deposal(3, leader, 4)));
+    assert_eq!(members(&state), [replica(3), replica(1)], "whoever led has what it acknowledged");
+    apply(&mut state, Command::Depose(deposal(4, None, 5)));
+    assert_eq!(members(&state), [replica(3), replica(1)]);
+    apply(&mut state, Command::Elect(election(5, 3, 1)));
+    assert_eq!(members(&state), [replica(1)]);
+    let last = state.lead.index;
+    apply(&mut state, in_sync(1, last, &[2]));
+    assert_eq!(members(&state), [replica(1)], "it does not lead any more");
+}
+
+/// R6: only for the epoch that an operator names, and only while nobody leads, what the set had is given up.
+#[test]
+fn an_operator_may_give_up_an_in_sync_set() {
+    let leader = Some((server_id(1), Boot(1)));
+    let abandon = |epoch: u64| Command::Write {
+        transaction: json!([{state::ABANDON_KEY: epoch}]).to_string(),
+        privileged: false,
+        wall_ms: 9,
+    };
+    let (mut state, mut apply) = led_state();
+    let first = state.lead.index;
+    apply(&mut state, in_sync(1, first, &[2]));
+    apply(&mut state, abandon(3));
+    assert_eq!(state.lead.in_sync.members, [replica(2)], "somebody leads");
+    apply(&mut state, Command::Depose(deposal(3, leader, 4)));
+    apply(&mut state, abandon(3));
+    assert_eq!(state.lead.in_sync.members.len(), 2, "another epoch");
+    apply(&mut state, abandon(4));
+    assert_eq!(state.lead.in_sync, InSync::default());
+}
+
 #[test]
 fn a_hand_over_is_asked_of_a_leader_to_another_member() {
     for (to, successor) in [(2, Some(2)), (1, None), (9, None)] {

@@ -45,7 +45,7 @@ fn refusal(nonce: Nonce) -> Message {
 
 fn leads(index: u64, epoch: u64, peer: &Peer, boot: Boot) -> Leadership {
     let leader = Some(Leader { peer: peer.clone(), boot });
-    Leadership { index, epoch: Epoch(epoch), leader, successor: None }
+    Leadership { index, epoch: Epoch(epoch), leader, ..Leadership::default() }
 }
 
 impl Rig {
@@ -434,7 +434,7 @@ fn a_freeze_counts_for_an_epoch_that_nobody_leads_yet() {
     rig.hear(&agent(1), Message::Lead(leads(9, 5, &other(2), Boot(9))));
     assert_eq!(rig.server.role(), Role::Waiting);
     let mut rig = Rig::following();
-    let nobody = Leadership { index: 2, epoch: Epoch(4), leader: None, successor: None };
+    let nobody = Leadership { index: 2, epoch: Epoch(4), ..Leadership::default() };
     rig.hear(&agent(1), Message::Lead(nobody));
     assert_eq!((reports(&mut rig, freeze(3)), reports(&mut rig, freeze(4))), (vec![], vec![4]), "the record says so");
     let mut rig = Rig::leading();
@@ -503,7 +503,7 @@ fn a_process_leaves_when_all_is_answered() {
     assert!(!stopped(&out) && !messages(&out).iter().any(|message| matches!(message, Message::Release(_))));
     let out = rig.perform();
     assert!(messages(&out).iter().any(|message| matches!(message, Message::Release(_))), "{out:?}");
-    let nobody = Leadership { index: 2, epoch: Epoch(4), leader: None, successor: None };
+    let nobody = Leadership { index: 2, epoch: Epoch(4), ..Leadership::default() };
     assert!(!stopped(&out) && stopped(&rig.hear(&agent(1), Message::Lead(nobody))), "the agency has heard it");
     // A follower that is not there yet is waited for, for two leases.
     let mut rig = Rig::leading();

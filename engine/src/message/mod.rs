@@ -75,6 +75,7 @@ pub enum Message {
     Beat(Beat),
     Report(Report),
     Release(Release),
+    SetInSync(SetInSync),
     /// An agency request on behalf of a server, with the server's number for the answer.
     Call {
         call: u64,
@@ -136,8 +137,10 @@ impl Message {
         let position = |p: &Position| p.epoch.0.max(p.tick.0);
         let rows = |history: &[EpochRow]| history.iter().map(|row| row.epoch.0.max(row.first.0)).max().unwrap_or(0);
         let copy = |id: &SnapshotId| id.epoch.0.max(id.boot.0).max(id.number);
+        let in_sync = |in_sync: &InSync| position(&in_sync.floor).max(in_sync.lag);
         let lead = |lead: &Leadership| {
-            lead.index.max(lead.epoch.0).max(lead.leader.as_ref().map_or(0, |leader| leader.boot.0))
+            let boot = lead.leader.as_ref().map_or(0, |leader| leader.boot.0);
+            largest(&[lead.index, lead.epoch.0, boot, in_sync(&lead.in_sync)])
         };
         match self {
             Message::Raft(raft::Raft::Gossip(_)) => 0,
@@ -146,6 +149,7 @@ impl Message {
             Message::Beat(m) => largest(&[m.boot.0, m.seq, m.renew.unwrap_or_default().0, position(&m.last), m.seen.0]),
             Message::Report(m) => largest(&[m.term.0, m.epoch.0, m.boot.0, position(&m.last), m.seen.0]),
             Message::Release(m) => largest(&[m.boot.0, m.epoch.0, position(&m.last)]),
+            Message::SetInSync(m) => largest(&[m.boot.0, m.epoch.0, m.index, in_sync(&m.in_sync)]),
             Message::Call { call, .. } | Message::Answer { call, .. } => *call,
             Message::Registered(Registered { boot, .. }) | Message::Superseded { boot, .. } => boot.0,
             Message::AreYouThere { .. } | Message::RegisterRefused { .. } | Message::NotLeader { .. } => 0,
@@ -242,6 +246,48 @@ pub struct Leadership {
     pub leader: Option<Leader>,
     /// Set while a planned hand-over waits: the leader releases once this server has what it has.
     pub successor: Option<NodeId>,
+    /// Who besides the leader has what was acknowledged; between depose and elect, the deposed leader, too.
+    pub in_sync: InSync,
+}
+
+/// R6: the replicas that have everything that was acknowledged, but for the last `lag` operations. Without members,
+/// nothing is promised of what was acknowledged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InSync {
+    pub members: Vec<Replica>,
+    /// Each member has everything up to here: one that reports less has lost its data.
+    pub floor: Position,
+    /// What is acknowledged may be ahead of the members by so many operations (R15); 0 if they are synchronous.
+    pub lag: u64,
+}
+
+impl InSync {
+    pub fn has(&self, replica: &Replica) -> bool {
+        self.members.contains(replica)
+    }
+
+    /// The members, for people.
+    pub fn names(&self) -> String {
+        let names: Vec<String> = self.members.iter().map(|member| member.server.to_string()).collect();
+        if names.is_empty() { "nobody".into() } else { names.join(", ") }
+    }
+}
+
+/// A server with its data: on another disk it is somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Replica {
+    pub server: NodeId,
+    pub store: StoreId,
+}
+
+/// The leader wants another in-sync set. Only in the place of the record that it names by its index, so that none that
+/// is late or repeated counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SetInSync {
+    pub boot: Boot,
+    pub epoch: Epoch,
+    pub index: u64,
+    pub in_sync: InSync,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
