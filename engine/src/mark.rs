@@ -57,6 +57,8 @@ marks! {
     SentElsewhere "a server asks an agent that does not lead"
     WaitedInOffice "a server waits for an agent that leaves office"
     RegisteredAgain "a server repeats a registration that was carried out"
+    RegistrationUnderWay "a server repeats a registration that is not decided yet"
+    AnswerToOlderQuestion "a server answers a question that another registration has replaced, or that is answered"
     RegisterForeign "a server's data belong to another deployment"
     RegisterReplaced "a registration of a process that a later one has replaced"
     RegisterRestored "a server comes with an old copy of its directory"

@@ -221,6 +221,10 @@ impl Agency {
             return;
         }
         let nonce = register.nonce;
+        if self.office.iter().any(|o| o.registering.contains_key(&nonce)) {
+            // The answer comes when it is decided.
+            return mark!(RegistrationUnderWay);
+        }
         // A registration that is not decided yet makes it known, too.
         let under_way = self.office.iter().flat_map(|o| o.registering.values()).any(|peer| peer.id == from.id);
         if (under_way || self.state.servers.contains_key(&from.id)) && !self.lives(cx, &from, nonce, answers) {
@@ -228,15 +232,17 @@ impl Agency {
         }
         let wall_ms = self.stamp(cx.now);
         let office = self.office.as_mut().expect("checked by the caller");
-        if office.registering.len() >= REGISTERING_MAX || office.registering.insert(nonce, from.clone()).is_some() {
+        if office.registering.len() >= REGISTERING_MAX {
             return;
         }
+        office.registering.insert(nonce, from.clone());
         self.propose(&Command::Register { peer: from, register, wall_ms });
     }
 
     /// R3: a registration that was on its way when its process died must not take the place of the successor's. Whoever
     /// registers in the place of a known process is asked back, and is let in only by the answer to the latest
-    /// question.
+    /// question. An answer to another question gets none: where messages are repeated, each answer would lead to more
+    /// than one further question. Who still waits registers again.
     fn lives(&mut self, cx: &mut Cx, from: &Peer, nonce: Nonce, answers: Option<u64>) -> bool {
         let office = self.office.as_mut().expect("checked by the caller");
         let question = match office.questions.get(&from.id) {
@@ -246,6 +252,10 @@ impl Agency {
         if answers == Some(question) {
             office.questions.remove(&from.id);
             return true;
+        }
+        if answers.is_some() {
+            mark!(AnswerToOlderQuestion);
+            return false;
         }
         office.questions.insert(from.id, (nonce, question));
         cx.send(from, Message::AreYouThere { nonce, question });
