@@ -3,7 +3,7 @@
 //! Requests of servers (`Message::Call`) take the same way. Writes are answered when they are applied; reads when it is
 //! known that this agent still led after they arrived. Whoever stops leading answers everything that waits (I17).
 
-use super::raft::Raft;
+use super::consensus::Consensus;
 use super::state::{Command, Outcome, State};
 use super::{Agency, Change};
 use super::{supervision, tree};
@@ -348,8 +348,8 @@ impl Agency {
     }
 
     fn ask(&mut self, cx: &mut Cx, target: &Target, ask: Ask) {
-        let raft = self.raft.as_mut().expect("in office");
-        let round = if planted!(read_without_round) { 0 } else { raft.request_round(cx.now.time) };
+        let consensus = self.consensus.as_mut().expect("in office");
+        let round = if planted!(read_without_round) { 0 } else { consensus.request_round(cx.now.time) };
         self.jobs.asks.push(WaitingAsk { target: target.clone(), round, ask });
     }
 
@@ -547,7 +547,7 @@ impl Agency {
             .iter()
             .map(|seat| {
                 let leading = seat.peer.id == cx.me.id;
-                let peer = self.raft.as_ref().map(Raft::peers).unwrap_or_default();
+                let peer = self.consensus.as_ref().map(Consensus::peers).unwrap_or_default();
                 let progress = peer.into_iter().find(|(id, _)| *id == seat.peer.id).map(|(_, progress)| progress);
                 let silent = progress.as_ref().map(|p| cx.now.time.since(p.heard_at).as_millis() as u64);
                 json!({
@@ -583,7 +583,7 @@ impl Agency {
     // ---- what any agent tells ---------------------------------------------------------------------------------------
 
     fn admin_status(&self, cx: &Cx) -> Response {
-        let leader = self.raft.as_ref().and_then(Raft::leader).map_or(String::new(), |id| id.to_string());
+        let leader = self.consensus.as_ref().and_then(Consensus::leader).map_or(String::new(), |id| id.to_string());
         Response::json(
             200,
             &json!({
@@ -591,7 +591,7 @@ impl Agency {
                 "operationMode": "server", "foxxApi": false, "host": "",
                 "serverInfo": {"maintenance": false, "role": "AGENT", "writeOpsEnabled": true, "readOnly": false},
                 "agent": {
-                    "term": self.raft.as_ref().map_or(0, |raft| raft.term().0),
+                    "term": self.consensus.as_ref().map_or(0, |consensus| consensus.term().0),
                     "id": cx.me.id.to_string(),
                     "endpoint": cx.me.endpoint.to_string(),
                     "leaderId": leader,
@@ -606,11 +606,11 @@ impl Agency {
         let pool: Map<String, Value> =
             seats.iter().map(|s| (s.peer.id.to_string(), json!(s.peer.endpoint.to_string()))).collect();
         let active: Vec<String> = seats.iter().map(|seat| seat.peer.id.to_string()).collect();
-        let raft = self.raft.as_ref();
+        let consensus = self.consensus.as_ref();
         let mut acked = Map::new();
         if self.office.is_some() {
             acked.insert(cx.me.id.to_string(), json!({"lastAckedTime": 0.0, "lastAckedIndex": self.state.applied}));
-            for (id, progress) in raft.map(Raft::peers).unwrap_or_default() {
+            for (id, progress) in consensus.map(Consensus::peers).unwrap_or_default() {
                 let ago = cx.now.time.since(progress.heard_at).as_secs_f64();
                 acked.insert(id.to_string(), json!({"lastAckedTime": ago, "lastAckedIndex": progress.matched}));
             }
@@ -620,9 +620,9 @@ impl Agency {
         Response::json(
             200,
             &json!({
-                "term": raft.map_or(0, |raft| raft.term().0),
-                "leaderId": raft.and_then(Raft::leader).map_or(String::new(), |id| id.to_string()),
-                "commitIndex": raft.map_or(0, Raft::commit),
+                "term": consensus.map_or(0, |consensus| consensus.term().0),
+                "leaderId": consensus.and_then(Consensus::leader).map_or(String::new(), |id| id.to_string()),
+                "commitIndex": consensus.map_or(0, Consensus::commit),
                 "lastAcked": acked,
                 "configuration": {
                     "pool": pool,
@@ -651,9 +651,9 @@ impl Agency {
 
     /// The tree, and the end of the log.
     fn agency_state(&self, cx: &Cx) -> Response {
-        let log: Vec<Value> = match &self.raft {
+        let log: Vec<Value> = match &self.consensus {
             None => Vec::new(),
-            Some(raft) => raft
+            Some(consensus) => consensus
                 .log()
                 .tail(STATE_LOG_COUNT_MAX, STATE_LOG_BYTES_MAX)
                 .map(|(index, entry)| {
@@ -671,7 +671,7 @@ impl Agency {
         Response::json(
             200,
             &json!({
-                "current": self.raft.as_ref().map_or(0, |raft| raft.term().0),
+                "current": self.consensus.as_ref().map_or(0, |consensus| consensus.term().0),
                 "log": log,
                 "agency": self.state.tree.dump(self.stamp(cx.now)),
             }),
@@ -691,10 +691,10 @@ impl Agency {
         let Ok(index) = serde_json::from_slice::<u64>(&request.body) else {
             return message(400, "Expecting a log index as body");
         };
-        let Some(raft) = self.raft.as_ref().filter(|_| index <= self.state.applied) else {
+        let Some(consensus) = self.consensus.as_ref().filter(|_| index <= self.state.applied) else {
             return message(404, "there is no such entry yet");
         };
-        let snapshot = &raft.log().snapshot;
+        let snapshot = &consensus.log().snapshot;
         if index == self.state.applied {
             return Response::json(200, &self.state.tree.dump(self.state.wall_ms));
         }
@@ -704,7 +704,7 @@ impl Agency {
         let mut state = if snapshot.index == 0 { State::default() } else { State::decode(&snapshot.state) };
         while state.applied < index {
             let next = state.applied + 1;
-            let entry = raft.log().get(next).expect("entries after the snapshot are in the log");
+            let entry = consensus.log().get(next).expect("entries after the snapshot are in the log");
             state.apply(next, entry.term, &entry.data);
         }
         Response::json(200, &state.tree.dump(state.wall_ms))

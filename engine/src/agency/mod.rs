@@ -1,10 +1,11 @@
 //! The agency: 1, 3 or 5 agents that agree, through Raft, on who leads the deployment.
 //!
-//! An [`Agent`] glues the parts together: [`pool`] finds the other agents once and for ever, [`raft`] orders entries,
-//! [`state`] is what the entries make, [`office`] is what the leading agent knows and does besides, [`api`] is the HTTP
-//! surface. Nothing here decides by itself; the order of work in `Agency::settle` is the whole story of a step.
+//! An [`Agent`] glues the parts together: [`pool`] finds the other agents once and for ever, [`consensus`] orders
+//! entries, [`state`] is what the entries make, [`office`] is what the leading agent knows and does besides, [`api`] is
+//! the HTTP surface. Nothing here decides by itself; the order of work in `Agency::settle` is the whole story of a step.
 
 mod api;
+mod consensus;
 mod lease;
 mod log;
 mod office;
@@ -19,11 +20,12 @@ mod tree;
 
 use crate::io::{Cx, Event, Input, Op, OpId, OpResult, Output, SavedAgent, Severity, Wake};
 use crate::mark;
-use crate::message::raft::{Consensus, Persist, SavedRaft};
+use crate::message::raft::{self as wire, Persist, SavedRaft};
 use crate::message::{Envelope, Message, Peer};
 use crate::types::*;
 use api::{Jobs, Target};
 use bytes::Bytes;
+use consensus::Consensus;
 use office::Office;
 use pool::Pool;
 use raft::Raft;
@@ -57,7 +59,7 @@ impl Agent {
             disk: saved.disk,
             saved: saved.raft,
             pool,
-            raft: None,
+            consensus: None,
             persisting: None,
             retry_at: None,
             state: State::default(),
@@ -105,7 +107,7 @@ struct Agency {
     saved: SavedRaft,
     pool: Pool,
     /// None until the pool is formed.
-    raft: Option<Raft>,
+    consensus: Option<Consensus>,
     persisting: Option<(OpId, Persist)>,
     retry_at: Option<Time>,
     state: State,
@@ -147,25 +149,25 @@ impl Agency {
             return;
         }
         self.pool.tick(cx);
-        self.start_raft(cx);
+        self.start_consensus(cx);
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
             let (op, persist) = self.persisting.as_mut().expect("a failed write is kept");
             *op = cx.start(Op::Persist(persist.clone()));
         }
         loop {
-            let Some(raft) = &mut self.raft else { return };
-            raft.tick(now);
+            let Some(consensus) = &mut self.consensus else { return };
+            consensus.tick(now);
             // Out of office first: what another leader put in the place of our entries is no answer to our clients.
-            let mut more = self.follow_raft(cx);
+            let mut more = self.follow_consensus(cx);
             more |= self.apply_committed(cx);
             self.answer_confirmed(cx);
             more |= self.supervise(cx);
             more |= self.keep_house(cx);
-            let raft = self.raft.as_mut().expect("still there");
-            raft.replicate(now);
+            let consensus = self.consensus.as_mut().expect("still there");
+            consensus.replicate(now);
             if self.persisting.is_none()
-                && let Some(persist) = raft.flush()
+                && let Some(persist) = consensus.flush()
             {
                 let op = cx.start(Op::Persist(persist.clone()));
                 self.persisting = Some((op, persist));
@@ -178,8 +180,8 @@ impl Agency {
         self.flush_messages(cx);
     }
 
-    fn start_raft(&mut self, cx: &mut Cx) {
-        if self.raft.is_some() || !self.pool.is_formed() {
+    fn start_consensus(&mut self, cx: &mut Cx) {
+        if self.consensus.is_some() || !self.pool.is_formed() {
             return;
         }
         let settings = raft::Settings {
@@ -191,18 +193,20 @@ impl Agency {
             compaction_keep: self.config.compaction_keep,
         };
         let saved = std::mem::take(&mut self.saved);
-        self.raft = Some(Raft::boot(settings, &saved, cx.rng.fork(1), cx.now.time));
+        let raft = Raft::boot(settings, &saved, cx.rng.fork(1), cx.now.time);
+        self.consensus = Some(Consensus::Raft(Box::new(raft)));
     }
 
     fn flush_messages(&mut self, cx: &mut Cx) {
-        let Some(raft) = &mut self.raft else { return };
-        for event in std::mem::take(&mut raft.events) {
+        let Some(consensus) = &mut self.consensus else { return };
+        for event in consensus.take_events() {
             cx.note(event);
         }
+        let Consensus::Raft(raft) = consensus;
         for (to, term, body) in raft.take_outbox() {
             let to = self.pool.peer(to).expect("Raft speaks to the pool");
-            let consensus = Consensus { disk: self.disk, term, body };
-            cx.send(to, Message::Raft(crate::message::raft::Raft::Consensus(consensus)));
+            let consensus = wire::Consensus { disk: self.disk, term, body };
+            cx.send(to, Message::Raft(wire::Raft::Consensus(consensus)));
         }
     }
 
@@ -211,8 +215,8 @@ impl Agency {
             return None;
         }
         let mut wakes = vec![(self.pool.deadline(), "gossip"), (self.jobs.deadline(), "poll")];
-        if let Some(raft) = &self.raft {
-            wakes.push((raft.deadline(), if raft.is_leader() { "heartbeat" } else { "election" }));
+        if let Some(consensus) = &self.consensus {
+            wakes.push((consensus.deadline(), if consensus.is_leader() { "heartbeat" } else { "election" }));
         }
         if let Some(at) = self.retry_at {
             wakes.push((at, "retry write"));
@@ -242,7 +246,7 @@ impl Agency {
         if self.persisting.as_ref().is_some_and(|(mine, _)| *mine == op) {
             if ok {
                 self.persisting = None;
-                self.raft.as_mut().expect("Raft's write").persisted(cx.now.time);
+                self.consensus.as_mut().expect("its write").persisted(cx.now.time);
             } else if self.stopping {
                 self.persisting = None;
             } else {
@@ -257,8 +261,8 @@ impl Agency {
             return;
         }
         match message {
-            Message::Raft(crate::message::raft::Raft::Gossip(gossip)) => self.pool.on_gossip(cx, from, gossip),
-            Message::Raft(crate::message::raft::Raft::Consensus(consensus)) => self.on_consensus(cx, from, consensus),
+            Message::Raft(wire::Raft::Gossip(gossip)) => self.pool.on_gossip(cx, from, gossip),
+            Message::Raft(wire::Raft::Consensus(consensus)) => self.on_raft(cx, from, consensus),
             Message::Call { call, request } => {
                 self.on_request(cx, Target::Server { peer: from, call }, request, true);
             }
@@ -267,21 +271,21 @@ impl Agency {
         }
     }
 
-    fn on_consensus(&mut self, cx: &mut Cx, from: Peer, consensus: Consensus) {
+    fn on_raft(&mut self, cx: &mut Cx, from: Peer, consensus: wire::Consensus) {
         // R11: only the pool's own disks have a voice.
         if from.id == cx.me.id || !self.pool.is_formed() || !self.pool.recognize(cx, &from, consensus.disk) {
             return;
         }
-        self.start_raft(cx);
-        let raft = self.raft.as_mut().expect("just started");
+        self.start_consensus(cx);
+        let Some(Consensus::Raft(raft)) = &mut self.consensus else { return };
         raft.step(cx.now.time, from.id, consensus.term, consensus.body);
     }
 
     fn stop(&mut self, cx: &mut Cx) {
-        if let Some(raft) = &mut self.raft {
-            raft.resign(cx.now.time);
+        if let Some(consensus) = &mut self.consensus {
+            consensus.resign(cx.now.time);
         }
-        self.follow_raft(cx);
+        self.follow_consensus(cx);
         self.jobs.refuse_all(cx, &api::no_leader());
         self.stopping = true;
         if self.retry_at.take().is_some() {
@@ -294,7 +298,7 @@ impl Agency {
 
     fn propose(&mut self, command: &Command) -> Option<u64> {
         let data: Bytes = postcard::to_allocvec(command).expect("a command can be encoded").into();
-        self.raft.as_mut()?.propose(data)
+        self.consensus.as_mut()?.propose(data)
     }
 
     /// The time to stamp into an entry, and to judge by what stamped times mean: the wall clock's, but never earlier
@@ -337,8 +341,8 @@ impl Agency {
     fn apply_committed(&mut self, cx: &mut Cx) -> bool {
         let mut any = false;
         loop {
-            let raft = self.raft.as_mut().expect("Raft runs");
-            let snapshot = &raft.log().snapshot;
+            let consensus = self.consensus.as_ref().expect("it runs");
+            let snapshot = &consensus.log().snapshot;
             if snapshot.index > self.state.applied {
                 self.state = State::decode(&snapshot.state);
                 assert_eq!(self.state.applied, snapshot.index);
@@ -349,10 +353,10 @@ impl Agency {
                 continue;
             }
             let index = self.state.applied + 1;
-            if index > raft.commit() {
+            if index > consensus.commit() {
                 break;
             }
-            let entry = raft.log().get(index).expect("a committed entry after the snapshot is in the log").clone();
+            let entry = consensus.log().get(index).expect("a committed entry after the snapshot is in the log").clone();
             self.jobs.before(index, &self.state);
             if planted!(ttl_by_own_clock) {
                 self.state.wall_ms = self.state.wall_ms.max(cx.now.wall_ms);
@@ -369,9 +373,9 @@ impl Agency {
         }
         if any {
             self.set_clock(cx.now);
-            let raft = self.raft.as_mut().expect("Raft runs");
-            if raft.wants_snapshot(self.state.applied) {
-                raft.compact(self.state.applied, self.state.encode());
+            let consensus = self.consensus.as_mut().expect("it runs");
+            if consensus.wants_snapshot(self.state.applied) {
+                consensus.compact(self.state.applied, self.state.encode());
             }
             self.jobs.answer_polls(cx, &self.state, &self.history);
         }
@@ -392,14 +396,14 @@ impl Agency {
         cx.note(Event::Applied { index, term, digest });
     }
 
-    /// Takes or leaves office as Raft says.
-    fn follow_raft(&mut self, cx: &mut Cx) -> bool {
-        let Some(raft) = &self.raft else { return false };
-        let leads = raft.is_leader().then(|| raft.term());
+    /// Takes or leaves office as the consensus says.
+    fn follow_consensus(&mut self, cx: &mut Cx) -> bool {
+        let Some(consensus) = &self.consensus else { return false };
+        let leads = consensus.is_leader().then(|| consensus.term());
         if self.office.as_ref().map(|office| office.term) == leads {
             return false;
         }
-        let leader = raft.leader().and_then(|id| self.pool.peer(id)).cloned();
+        let leader = self.leader_peer();
         if let Some(office) = self.office.take() {
             office.leave(cx, leader);
             self.jobs.refuse_all(cx, &api::no_leader());
@@ -410,12 +414,12 @@ impl Agency {
 
     /// An entry of this leader's own term is applied: what it knows is what was decided (R2).
     fn is_settled(&self) -> bool {
-        let first = self.raft.as_ref().and_then(Raft::first_of_term);
+        let first = self.consensus.as_ref().and_then(Consensus::first_of_term);
         let settled = first.is_some_and(|first| self.state.applied >= first) || planted!(decides_before_own_entry);
         self.office.is_some() && settled
     }
 
     fn leader_peer(&self) -> Option<Peer> {
-        self.pool.peer(self.raft.as_ref()?.leader()?).cloned()
+        self.pool.peer(self.consensus.as_ref()?.leader()?).cloned()
     }
 }

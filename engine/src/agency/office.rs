@@ -8,7 +8,7 @@ use super::lease::{Leases, Renewal};
 use super::state::*;
 use super::supervision::{self, Action, Candidate, Pulse, Situation, Why};
 use super::transient::Transient;
-use super::{Agency, pool::Pool, raft::Raft};
+use super::{Agency, consensus::Consensus, pool::Pool};
 use crate::io::{Cx, Event};
 use crate::mark;
 use crate::message::*;
@@ -292,8 +292,8 @@ impl Agency {
         }
         match beat.renew {
             Some(epoch) if owner => {
-                let raft = self.raft.as_mut().expect("in office");
-                let round = if planted!(grant_without_round) { 0 } else { raft.request_round(now) };
+                let consensus = self.consensus.as_mut().expect("in office");
+                let round = if planted!(grant_without_round) { 0 } else { consensus.request_round(now) };
                 let office = self.office.as_mut().expect("in office");
                 office.leases.wait(Renewal { server: from, boot: beat.boot, epoch, seq: beat.seq, round });
             }
@@ -538,7 +538,7 @@ impl Agency {
     pub(super) fn answer_confirmed(&mut self, cx: &mut Cx) {
         let settled = self.is_settled();
         let Some(office) = &mut self.office else { return };
-        let confirmed = self.raft.as_ref().map_or(0, Raft::confirmed);
+        let confirmed = self.consensus.as_ref().map_or(0, Consensus::confirmed);
         if !settled {
             return;
         }

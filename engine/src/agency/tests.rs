@@ -1112,7 +1112,7 @@ fn numbers_that_counting_never_reaches_are_refused() {
     let consensus = |term, prev_index| {
         let (prev_term, entries, commit, round) = (Term(1), Vec::new(), 0, 0);
         let body = crate::message::raft::Body::Append { prev_index, prev_term, entries, commit, round };
-        let raft = crate::message::raft::Raft::Consensus(Consensus { disk: StoreId(1), term: Term(term), body });
+        let raft = crate::message::raft::Raft::Consensus(wire::Consensus { disk: StoreId(1), term: Term(term), body });
         Envelope { from: from.clone(), to: None, message: Message::Raft(raft) }
     };
     for envelope in [register(7), consensus(7, 7)] {
@@ -1130,7 +1130,7 @@ fn a_confused_agent_is_not_believed() {
     world.wait_for_leader(5_000);
     let leader = world.agency_leader().unwrap();
     let (liar, follower) = ((leader + 1) % 3, (leader + 2) % 3);
-    let agency = |w: &World, i: usize| w.machines[i].agent.as_ref().unwrap().agency.raft.as_ref().unwrap().term();
+    let agency = |w: &World, i: usize| w.machines[i].agent.as_ref().unwrap().agency.consensus.as_ref().unwrap().term();
     let term = agency(&world, leader);
     let from = Peer { id: world.machines[liar].id, endpoint: world.machines[liar].config.endpoint.clone() };
     let append = |prev_index, prev_term, entries| Body::Append { prev_index, prev_term, entries, commit: 0, round: 0 };
@@ -1154,14 +1154,15 @@ fn a_confused_agent_is_not_believed() {
         ),
     ];
     for (to, body) in lies {
-        let message = Message::Raft(Raft::Consensus(Consensus { disk: world.machines[liar].disk_id, term, body }));
+        let message =
+            Message::Raft(Raft::Consensus(wire::Consensus { disk: world.machines[liar].disk_id, term, body }));
         world.step_agent(to, Input::Message(Envelope { from: from.clone(), to: None, message }));
     }
     // A committed entry of another term: from the leader itself, as far as the follower can tell.
-    let index = world.machines[follower].agent.as_ref().unwrap().agency.raft.as_ref().unwrap().commit();
+    let index = world.machines[follower].agent.as_ref().unwrap().agency.consensus.as_ref().unwrap().commit();
     let from = Peer { id: world.machines[leader].id, endpoint: world.machines[leader].config.endpoint.clone() };
     let body = append(index, Term(term.0 - 1), Vec::new());
-    let message = Message::Raft(Raft::Consensus(Consensus { disk: world.machines[leader].disk_id, term, body }));
+    let message = Message::Raft(Raft::Consensus(wire::Consensus { disk: world.machines[leader].disk_id, term, body }));
     world.step_agent(follower, Input::Message(Envelope { from, to: None, message }));
     let complaints = |e: &Event| matches!(e, Event::Says(_, text) if text.contains("ignored"));
     assert_eq!(world.events.iter().filter(|(_, e)| complaints(e)).count(), 8);
@@ -1219,7 +1220,7 @@ fn what_is_kept_of_the_log_is_bounded_in_bytes() {
         assert_eq!(world.ask(Method::Post, "/_api/agency/write", write).status, 200);
     }
     let agency = &world.machines[0].agent.as_ref().unwrap().agency;
-    assert!(agency.raft.as_ref().unwrap().log().bytes() <= 140 << 20);
+    assert!(agency.consensus.as_ref().unwrap().log().bytes() <= 140 << 20);
     assert!(agency.history_bytes <= HISTORY_BYTES_MAX && agency.history.len() < 20);
     let kept: usize = world.machines[0].disk.entries.values().map(Bytes::len).sum();
     assert!(kept <= 140 << 20, "{kept} bytes on the disk");
