@@ -11,7 +11,7 @@ Tanist: a document database with Active Failover
 Usage: tanist COMMAND [OPTIONS]
 
 Commands:
-  start       a whole deployment on this machine: agents, a leader, followers
+  start       a whole deployment on this machine, or this machine's part of one (--starter.join)
   stop        stops what `start` runs
   status      who leads, and how everybody is
   switchover  hands the lead to another server

@@ -1,39 +1,95 @@
-//! The starter's own port: the part of the ArangoDB Starter's HTTP API that makes sense for one machine.
+//! The starter's own port: the part of the ArangoDB Starter's HTTP API that makes sense here.
 
-use super::Deployment;
+use super::machines::{Hello, Refusal, Welcome};
 use super::setup::Role;
+use super::{Deployment, members};
 use crate::clock;
 use crate::http::to_wire;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use std::convert::Infallible;
+use std::future::Future;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tanist_engine::auth;
 use tanist_engine::http::Response;
+use tanist_engine::types::Auth;
 use tokio::net::TcpListener;
 
 const LOG_BYTES_MAX: u64 = 1 << 20;
+const BODY_BYTES_MAX: usize = 1 << 16;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub async fn serve(deployment: Arc<super::Deployment>, listener: TcpListener) {
+/// A request, read whole.
+pub struct Call {
+    pub method: String,
+    pub path: String,
+    authorization: Option<String>,
+    body: Bytes,
+}
+
+impl Call {
+    /// Whoever does not know the secret gets this.
+    pub fn refuse(&self, auth: &Auth) -> Option<Response> {
+        if !auth::verify_superuser(auth, self.authorization.as_deref(), clock::now().wall_ms) {
+            return Some(Response::error(401, 401, "a token made with the deployment's secret is needed"));
+        }
+        // One machine with a secret and another without can't work together; better said now.
+        if !auth.enabled && self.authorization.is_some() && self.path == "/hello" {
+            return Some(Response::error(
+                401,
+                401,
+                "this machine was started without a secret, the other one with one",
+            ));
+        }
+        None
+    }
+
+    pub fn hello(&self) -> Result<Hello, Refusal> {
+        let parsed = serde_json::from_slice(&self.body);
+        parsed.map_err(|e| Refusal { status: 400, message: format!("the hello can't be read: {e}") })
+    }
+}
+
+pub fn version() -> Response {
+    Response::json(200, &json!({"version": env!("CARGO_PKG_VERSION"), "build": "tanist"}))
+}
+
+pub fn welcome(welcome: Result<Welcome, Refusal>) -> Response {
+    match welcome {
+        Ok(welcome) => Response::json(200, &serde_json::to_value(welcome).expect("plain data can be written")),
+        Err(refusal) => Response::error(refusal.status, refusal.status.into(), &refusal.message),
+    }
+}
+
+/// Answers what comes, for ever.
+pub async fn serve<F>(listener: Arc<TcpListener>, answer: impl Fn(Call) -> F + Clone + Send + Sync + 'static)
+where
+    F: Future<Output = Response> + Send + 'static,
+{
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let deployment = deployment.clone();
+        let answer = answer.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request: hyper::Request<Incoming>| {
-                let response = answer(&deployment, &request);
-                let head = request.method() == hyper::Method::HEAD;
-                async move { Ok::<hyper::Response<Full<Bytes>>, Infallible>(to_wire(response, head, 0)) }
+                let answer = answer.clone();
+                async move {
+                    let head = request.method() == hyper::Method::HEAD;
+                    let response = match read(request).await {
+                        Ok(call) => answer(call).await,
+                        Err(response) => response,
+                    };
+                    Ok::<hyper::Response<Full<Bytes>>, Infallible>(to_wire(response, head, 0))
+                }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -45,54 +101,80 @@ pub async fn serve(deployment: Arc<super::Deployment>, listener: TcpListener) {
     }
 }
 
-fn answer(deployment: &Deployment, request: &hyper::Request<Incoming>) -> Response {
-    let authorization = request.headers().get(hyper::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if !auth::verify_superuser(&deployment.auth, authorization, clock::now().wall_ms) {
-        return Response::error(401, 401, "a token made with the deployment's secret is needed");
+async fn read(request: hyper::Request<Incoming>) -> Result<Call, Response> {
+    let (head, body) = request.into_parts();
+    let body = tokio::time::timeout(PATIENCE, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+    let body = match body {
+        Ok(Ok(body)) => body.to_bytes(),
+        _ => return Err(Response::error(400, 400, "the body is too long, or does not come")),
+    };
+    let authorization = head.headers.get(hyper::header::AUTHORIZATION);
+    let authorization = authorization.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Ok(Call { method: head.method.to_string(), path: head.uri.path().to_owned(), authorization, body })
+}
+
+pub async fn answer(deployment: Arc<Deployment>, call: Call) -> Response {
+    if let Some(refused) = call.refuse(&deployment.auth) {
+        return refused;
     }
+    let setup = deployment.setup();
     let secure = false;
-    match (request.method().as_str(), request.uri().path()) {
-        ("GET", "/id") => Response::json(200, &json!({"id": deployment.setup.id})),
-        ("GET", "/version") => Response::json(200, &json!({"version": env!("CARGO_PKG_VERSION"), "build": "tanist"})),
+    match (call.method.as_str(), call.path.as_str()) {
+        ("GET", "/id") => Response::json(200, &json!({"id": setup.id})),
+        ("GET", "/version") => version(),
         ("GET", "/process") => {
-            let servers: Vec<_> = deployment
-                .children
+            let children = deployment.children();
+            let servers: Vec<_> = children
                 .iter()
                 .filter_map(|child| {
                     let (ip, port) = child.plan.endpoint.authority().rsplit_once(':')?;
                     Some(json!({
-                        "type": child.plan.role.kind(deployment.setup.mode), "ip": ip, "port": port.parse::<u16>().ok()?,
+                        "type": child.plan.role.kind(setup.mode), "ip": ip, "port": port.parse::<u16>().ok()?,
                         "pid": child.pid()?, "is-secure": secure
                     }))
                 })
                 .collect();
-            let started = servers.len() == deployment.children.len();
+            let started = servers.len() == children.len();
             Response::json(200, &json!({"servers-started": started, "servers": servers}))
         }
         ("GET", "/endpoints") => {
-            let urls = |role| deployment.endpoints(role).iter().map(|endpoint| endpoint.url()).collect::<Vec<_>>();
-            let starter = format!("http://{}:{}", deployment.setup.address, deployment.setup.port);
+            let urls = |role| setup.endpoints(role).iter().map(|endpoint| endpoint.url()).collect::<Vec<_>>();
+            let mut starters = vec![format!("http://{}:{}", setup.address, setup.port)];
+            let others = setup.machines.iter().filter(|machine| machine.id != setup.id);
+            starters.extend(others.map(|machine| format!("http://{}", machine.name())));
             let body = json!({
-                "starters": [starter], "agents": urls(Role::Agent), "coordinators": urls(Role::Server)
+                "starters": starters, "agents": urls(Role::Agent), "coordinators": urls(Role::Server)
             });
             Response::json(200, &body)
         }
-        ("GET", "/logs/agent") => logs(deployment, Role::Agent),
-        ("GET", "/logs/single") => logs(deployment, Role::Server),
+        ("GET" | "POST", "/hello") => match setup.welcome() {
+            None => {
+                Response::error(400, 400, "this deployment is on one machine (--starter.local=false makes another)")
+            }
+            Some(known) if call.method == "GET" => welcome(Ok(known)),
+            Some(_) => match call.hello() {
+                Ok(hello) => welcome(members::let_in(&deployment, hello).await),
+                Err(refusal) => welcome(Err(refusal)),
+            },
+        },
+        ("GET", "/logs/agent") => logs(&deployment, Role::Agent),
+        ("GET", "/logs/single") => logs(&deployment, Role::Server),
         ("POST", "/shutdown") => {
             deployment.shutdown.notify_one();
             Response::text(200, "OK")
         }
-        (_, "/id" | "/version" | "/process" | "/endpoints" | "/logs/agent" | "/logs/single" | "/shutdown") => {
-            Response::error(405, 405, "method not supported")
-        }
+        (
+            _,
+            "/id" | "/version" | "/process" | "/endpoints" | "/hello" | "/logs/agent" | "/logs/single" | "/shutdown",
+        ) => Response::error(405, 405, "method not supported"),
         _ => Response::error(404, 404, "unknown path"),
     }
 }
 
 /// The ends of the logs of one kind.
 fn logs(deployment: &Deployment, role: Role) -> Response {
-    let children: Vec<_> = deployment.children.iter().filter(|child| child.plan.role == role).collect();
+    let mut children = deployment.children();
+    children.retain(|child| child.plan.role == role);
     if children.is_empty() {
         return Response::error(404, 404, "nothing of that kind runs here");
     }

@@ -65,7 +65,8 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
     while !*stop.borrow() {
         let started = Instant::now();
         let nonce = options::hexadecimal(&options::entropy::<16>());
-        let mut process = match spawn(&child.plan, &nonce) {
+        let topology = deployment.setup().topology(child.plan.role, &child.plan.endpoint);
+        let mut process = match spawn(&child.plan, &topology, &nonce) {
             Ok(process) => process,
             Err(exit) => {
                 given_up = Some(exit.message);
@@ -94,7 +95,7 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
         let last = if status.0.is_some() { last_line(&child.plan) } else { String::new() };
         tracing::warn!("{name} ended: {}{last}", status.1);
         println!("{name} ended: {}", status.1);
-        if reaped && child.plan.role == Role::Server && deployment.setup.mode == Mode::ActiveFailover {
+        if reaped && child.plan.role == Role::Server && deployment.setup().mode == Mode::ActiveFailover {
             let telling = tokio::spawn(tell(deployment.clone(), child.clone(), nonce, died));
             let _ = tokio::time::timeout(NOTICE_FIRST, telling).await;
         }
@@ -122,20 +123,22 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
     if let Some(why) = given_up {
         tracing::error!("{why}; it is not started again");
         println!("{why}; it is not started again");
-        let mut same = deployment.children.iter().filter(|other| other.plan.role == child.plan.role);
+        let children = deployment.children();
+        let mut same = children.iter().filter(|other| other.plan.role == child.plan.role);
         if same.all(|other| *other.gone.borrow()) {
             let _ = failed.send(Exit::failed(why));
         }
     }
 }
 
-fn spawn(plan: &Plan, nonce: &str) -> Result<tokio::process::Child, Exit> {
+fn spawn(plan: &Plan, topology: &[String], nonce: &str) -> Result<tokio::process::Child, Exit> {
     let cannot = |e: std::io::Error| Exit::failed(format!("{} can't be started: {e}", plan.name()));
     std::fs::create_dir_all(&plan.directory).map_err(cannot)?;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(plan.log_file()).map_err(cannot)?;
     let program = std::env::current_exe().map_err(cannot)?;
     Command::new(program)
         .args(&plan.arguments)
+        .args(topology)
         .env("TANIST_BOOT_NONCE", nonce)
         .env("TANIST_PARENT", std::process::id().to_string())
         .env_remove("TANIST_CONFIGURATION")
@@ -180,9 +183,9 @@ fn last_line(plan: &Plan) -> String {
 async fn tell(deployment: Arc<Deployment>, child: Arc<Child>, nonce: String, died: Instant) {
     let Ok(server) = std::fs::read_to_string(child.plan.data().join(crate::process::ID_FILE)) else { return };
     let notice = json!({"server": server.trim(), "nonce": nonce});
-    let agents = deployment.agents();
     while died.elapsed() < NOTICE_TIMEOUT {
         let path = "/_api/tanist/death-notice";
+        let agents = deployment.agents();
         let asked = deployment.client.ask_agency(&agents, "POST", path, Some(&notice), Duration::from_secs(1)).await;
         match asked {
             Ok(answer) if answer.status < 300 => {

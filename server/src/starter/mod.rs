@@ -1,4 +1,7 @@
-//! `tanist start`: a whole deployment on one machine, as child processes that are watched and restarted.
+//! `tanist start`: a deployment, or one machine's part of it, as child processes that are watched and restarted.
+//!
+//! On several machines the starters find one another the first time (`join`), and remember who belongs to the
+//! deployment (`setup`); who comes or goes later is recorded in the agency (`members`).
 //!
 //! The starter holds no data and takes no part in any election. Its one contribution to failover is the death notice:
 //! it alone knows for certain that a child is dead, because it has reaped it (R4). It never says so of a process that
@@ -6,6 +9,9 @@
 
 mod api;
 mod child;
+mod join;
+mod machines;
+mod members;
 mod setup;
 
 use crate::client::Client;
@@ -27,25 +33,36 @@ use tracing::level_filters::LevelFilter;
 
 /// What the starter's tasks share.
 struct Deployment {
-    setup: Setup,
+    setup: Mutex<Setup>,
     directory: PathBuf,
     client: Client,
     auth: Auth,
-    children: Vec<Arc<Child>>,
+    children: Mutex<Vec<Arc<Child>>>,
     /// The server that served when it was last looked at.
     leader: Mutex<Option<Endpoint>>,
     /// Somebody asked for the end through the API.
     shutdown: Notify,
+    /// What ends the starter with a failure.
+    failed: mpsc::UnboundedSender<Exit>,
 }
 
 impl Deployment {
-    fn agents(&self) -> Vec<Endpoint> {
-        self.endpoints(Role::Agent)
+    fn setup(&self) -> Setup {
+        self.setup.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn endpoints(&self, role: Role) -> Vec<Endpoint> {
-        let children = self.children.iter().filter(|child| child.plan.role == role);
-        children.map(|child| child.plan.endpoint.clone()).collect()
+    /// The processes on this machine.
+    fn children(&self) -> Vec<Arc<Child>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Those of the whole deployment.
+    fn agents(&self) -> Vec<Endpoint> {
+        self.setup().endpoints(Role::Agent)
+    }
+
+    fn servers(&self) -> Vec<Endpoint> {
+        self.setup().endpoints(Role::Server)
     }
 
     fn leader(&self) -> Option<Endpoint> {
@@ -67,11 +84,10 @@ pub fn start(arguments: &[String]) -> Result<(), Exit> {
     })?;
     log::start(&log::Target::File(asked.directory.join("starter.log")), LevelFilter::INFO)?;
     let api = http::bind(&format!("{}:{}", asked.setup.address, asked.setup.port))?;
-    for plan in &asked.plans {
-        // A port that is taken is better found now than by a child that comes and goes.
-        drop(http::bind(plan.endpoint.authority())?);
+    if asked.meeting.is_none() {
+        check_ports(&asked.setup)?;
+        setup::remember(&asked.setup, &asked.directory)?;
     }
-    setup::remember(&asked)?;
     for remark in &asked.remarks {
         eprintln!("{remark}");
     }
@@ -82,30 +98,69 @@ pub fn start(arguments: &[String]) -> Result<(), Exit> {
         .enable_all()
         .build()
         .map_err(|e| Exit::failed(format!("the runtime can't be started: {e}")))?;
-    let deployment = Arc::new(Deployment {
-        auth: Auth { enabled: !asked.secrets.is_empty(), secrets: asked.secrets.clone(), ..Auth::default() },
-        client: Client::new(asked.secrets),
-        children: asked.plans.into_iter().map(|plan| Arc::new(Child::new(plan))).collect(),
-        leader: Mutex::new(None),
-        shutdown: Notify::new(),
-        setup: asked.setup,
-        directory: asked.directory,
-    });
-    runtime.block_on(run(deployment, api))
+    runtime.block_on(async {
+        let api = tokio::net::TcpListener::from_std(api).map_err(|e| Exit::failed(format!("can't listen: {e}")))?;
+        let api = Arc::new(api);
+        let auth = Auth { enabled: !asked.secrets.is_empty(), secrets: asked.secrets.clone(), ..Auth::default() };
+        let client = Client::new(asked.secrets);
+        let mut setup = asked.setup;
+        if let Some(meeting) = asked.meeting {
+            let version = env!("CARGO_PKG_VERSION");
+            println!("Tanist {version}: machine {} at {}:{}", setup.id, setup.address, setup.port);
+            let Some(welcome) = join::meet(&meeting, &setup, &client, &auth, api.clone()).await? else {
+                println!("Stopped.");
+                return Ok(());
+            };
+            setup.deployment = Some(welcome.deployment);
+            setup.agency_size = welcome.agency_size;
+            setup.machines = welcome.machines;
+            check_ports(&setup)?;
+            setup::remember(&setup, &asked.directory)?;
+        }
+        let (failed, failure) = mpsc::unbounded_channel();
+        let plans = setup::plan(&setup, &asked.directory, &asked.passed);
+        let deployment = Arc::new(Deployment {
+            children: Mutex::new(plans.into_iter().map(|plan| Arc::new(Child::new(plan))).collect()),
+            setup: Mutex::new(setup),
+            directory: asked.directory,
+            client,
+            auth,
+            leader: Mutex::new(None),
+            shutdown: Notify::new(),
+            failed,
+        });
+        run(deployment, api, failure).await
+    })
 }
 
-async fn run(deployment: Arc<Deployment>, api: std::net::TcpListener) -> Result<(), Exit> {
+/// A port that is taken is better found now than by a child that comes and goes.
+fn check_ports(setup: &Setup) -> Result<(), Exit> {
+    for peer in setup.peers().iter().filter(|peer| peer.id == setup.id) {
+        for endpoint in [Role::Agent, Role::Server].into_iter().filter_map(|role| peer.endpoint(role)) {
+            drop(http::bind(endpoint.authority())?);
+        }
+    }
+    Ok(())
+}
+
+async fn run(
+    deployment: Arc<Deployment>,
+    api: Arc<tokio::net::TcpListener>,
+    mut failure: mpsc::UnboundedReceiver<Exit>,
+) -> Result<(), Exit> {
     let listen = |kind| signal(kind).map_err(|e| Exit::failed(format!("signals can't be received: {e}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     introduce(&deployment);
-    let (failed, mut failure) = mpsc::unbounded_channel();
     let mut watching = JoinSet::new();
-    for child in &deployment.children {
-        watching.spawn(child::keep(deployment.clone(), child.clone(), failed.clone()));
+    for child in deployment.children() {
+        watching.spawn(child::keep(deployment.clone(), child, deployment.failed.clone()));
     }
-    let api = tokio::net::TcpListener::from_std(api).map_err(|e| Exit::failed(format!("can't listen: {e}")))?;
-    let serving = tokio::spawn(api::serve(deployment.clone(), api));
+    let serving = {
+        let deployment = deployment.clone();
+        tokio::spawn(api::serve(api, move |call| api::answer(deployment.clone(), call)))
+    };
     let announcing = tokio::spawn(announce(deployment.clone()));
+    let keeping_up = tokio::spawn(members::keep_up(deployment.clone()));
 
     let result = tokio::select! {
         _ = terminate.recv() => Ok(()),
@@ -114,6 +169,7 @@ async fn run(deployment: Arc<Deployment>, api: std::net::TcpListener) -> Result<
         exit = failure.recv() => Err(exit.expect("a sender is held")),
     };
     announcing.abort();
+    keeping_up.abort();
     println!("\nStopping (once more Ctrl-C stops everything at once)");
     tokio::select! {
         () = stop(&deployment) => {}
@@ -137,30 +193,34 @@ async fn stop(deployment: &Deployment) {
         &|child| child.plan.role == Role::Agent,
     ];
     for stage in stages {
-        let stage: Vec<_> = deployment.children.iter().filter(|child| stage(child)).collect();
+        let mut stage_children = deployment.children();
+        stage_children.retain(|child| stage(child));
+        let stage = stage_children;
         stage.iter().for_each(|child| child.stop());
-        for child in stage {
+        for child in &stage {
             child.stopped().await;
         }
     }
 }
 
 fn introduce(deployment: &Deployment) {
-    let count = |role, one: &str| match deployment.endpoints(role).len() {
+    let setup = deployment.setup();
+    let count = |role, one: &str| match deployment.children().iter().filter(|child| child.plan.role == role).count() {
         1 => format!("1 {one}"),
         n => format!("{n} {one}s"),
     };
-    let what = match deployment.setup.mode {
+    let what = match setup.mode {
         Mode::ActiveFailover => format!("{} and {}", count(Role::Agent, "agent"), count(Role::Server, "server")),
         Mode::Single => "a single server".to_owned(),
     };
     let version = env!("CARGO_PKG_VERSION");
-    println!("Tanist {version}: {what} on {}, data in {}", deployment.setup.address, deployment.directory.display());
-    if deployment.setup.jwt_secret.is_none() {
-        println!(
-            "No authentication: whoever reaches {} may do everything (--auth.jwt-secret FILE)",
-            deployment.setup.address
-        );
+    println!("Tanist {version}: {what} on {}, data in {}", setup.address, deployment.directory.display());
+    if setup.deployment.is_some() {
+        let names: Vec<String> = setup.machines.iter().map(machines::Machine::name).collect();
+        println!("One of the deployment's {} machines: {}", names.len(), names.join(", "));
+    }
+    if setup.jwt_secret.is_none() {
+        println!("No authentication: whoever reaches {} may do everything (--auth.jwt-secret FILE)", setup.address);
     }
 }
 
@@ -171,7 +231,7 @@ async fn answers(deployment: &Deployment, server: &Endpoint, path: &str) -> bool
 
 /// The server that serves at this moment.
 async fn find_leader(deployment: &Deployment) -> Option<Endpoint> {
-    for server in deployment.endpoints(Role::Server) {
+    for server in deployment.servers() {
         if answers(deployment, &server, "/_admin/server/availability").await {
             return Some(server);
         }
@@ -183,7 +243,7 @@ async fn find_leader(deployment: &Deployment) -> Option<Endpoint> {
 /// that leads or follows answers `/_api/version`, one that does neither refuses.
 async fn wait_for_followers(deployment: &Deployment) {
     let until = tokio::time::Instant::now() + Duration::from_secs(3);
-    for server in deployment.endpoints(Role::Server) {
+    for server in deployment.servers() {
         while tokio::time::Instant::now() < until {
             if answers(deployment, &server, "/_api/version").await {
                 break;
@@ -195,7 +255,7 @@ async fn wait_for_followers(deployment: &Deployment) {
 
 /// Says who leads, when that is known and whenever it changes.
 async fn announce(deployment: Arc<Deployment>) {
-    let servers = deployment.endpoints(Role::Server);
+    let mode = deployment.setup().mode;
     let mut said: Option<Endpoint> = None;
     let mut patience = Duration::from_millis(50);
     loop {
@@ -204,8 +264,8 @@ async fn announce(deployment: Arc<Deployment>) {
             if said.is_none() {
                 wait_for_followers(&deployment).await;
                 println!("\nReady. Connect to");
-                for server in &servers {
-                    let role = match deployment.setup.mode {
+                for server in &deployment.servers() {
+                    let role = match mode {
                         Mode::Single => "",
                         Mode::ActiveFailover if Some(server) == leader.as_ref() => "   leader",
                         Mode::ActiveFailover => "   follower",

@@ -1,5 +1,6 @@
 //! What the starter was asked for, and what it remembers in `setup.json`.
 
+use super::machines::{Hello, Machine, Welcome};
 use crate::exit::{Code, Exit};
 use crate::options::{self, parse_any};
 use clap::Parser;
@@ -12,22 +13,31 @@ use tanist_engine::types::Endpoint;
 const SETUP_FILE: &str = "setup.json";
 const SETUP_VERSION: u32 = 1;
 
+/// The starter's port where none is said.
+const PORT: u16 = 8528;
 /// Between the ports of one machine's peers, as the ArangoDB Starter numbers them.
 const PEER_PORT_STEP: u16 = 10;
 
 #[derive(Parser, Debug)]
 #[command(
     name = "tanist start",
-    about = "A deployment on this machine: agents and servers as child processes, watched and restarted",
+    about = "A deployment on this machine, or this machine's part of one: agents and servers as child processes, \
+        watched and restarted",
     no_binary_name = true,
     args_override_self = true,
     disable_version_flag = true
 )]
 struct Flags {
-    /// Everything on this machine (there is no other way yet).
+    /// Everything on this machine [default: true, without --starter.join]. With false others may join.
     #[arg(long = "starter.local", value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", default_value = "true")]
-    local: bool,
+        require_equals = true, default_missing_value = "true")]
+    local: Option<bool>,
+    /// Other machines' starters, ADDRESS or ADDRESS:PORT; the same list may be given to all of them.
+    #[arg(long = "starter.join", value_name = "ADDRESSES", value_delimiter = ',')]
+    join: Vec<String>,
+    /// Take the place of this dead machine (its id, or ADDRESS:PORT) in the deployment that is joined.
+    #[arg(long = "starter.replace", value_name = "MACHINE")]
+    replace: Option<String>,
     /// Where all data, logs and the set-up are kept.
     #[arg(long = "starter.data-dir", value_name = "DIRECTORY", default_value = "./tanist-data")]
     directory: PathBuf,
@@ -37,7 +47,8 @@ struct Flags {
     /// activefailover or single [default: activefailover].
     #[arg(long = "starter.mode", value_name = "MODE")]
     mode: Option<String>,
-    /// Address that everything listens on [default: 127.0.0.1].
+    /// Address that everything listens on, and where others reach it [default: 127.0.0.1; with --starter.join the one
+    /// that faces them].
     #[arg(long = "starter.address", value_name = "ADDRESS")]
     address: Option<String>,
     /// Agents: 1, 3 or 5 [default: 3].
@@ -50,9 +61,14 @@ struct Flags {
     #[arg(long = "insecure", value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", default_value = "false")]
     insecure: bool,
-    /// Not possible yet.
-    #[arg(long = "starter.join", value_name = "ADDRESSES", hide = true)]
-    join: Vec<String>,
+    /// Whether this machine runs an agent [default: the first ones do, as many as the agency has].
+    #[arg(long = "cluster.start-agent", value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    start_agent: Option<bool>,
+    /// Whether this machine runs a server [default: true].
+    #[arg(long = "cluster.start-single", alias = "cluster.start-dbserver", value_name = "BOOL",
+        value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    start_server: Option<bool>,
     /// File with options of this command.
     #[arg(long = "configuration", short = 'c', value_name = "FILE")]
     configuration: Option<String>,
@@ -81,6 +97,71 @@ pub struct Setup {
     pub agency_size: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwt_secret: Option<PathBuf>,
+    /// The deployment of several machines that this one belongs to; everything is here without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// All machines of that deployment, as far as this one knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<Machine>,
+}
+
+impl Setup {
+    /// The peers of the deployment: its machines, or those that share this one.
+    pub fn peers(&self) -> Vec<Machine> {
+        if self.deployment.is_some() {
+            return self.machines.clone();
+        }
+        let peers = match self.mode {
+            Mode::Single => 1,
+            Mode::ActiveFailover => self.agency_size.max(2),
+        };
+        let peer = |number: usize| Machine {
+            id: self.id.clone(),
+            address: self.address.clone(),
+            port: self.port + number as u16 * PEER_PORT_STEP,
+            agent: number < self.agency_size,
+            server: true,
+        };
+        (0..peers).map(peer).collect()
+    }
+
+    pub fn endpoints(&self, role: Role) -> Vec<Endpoint> {
+        self.peers().iter().filter_map(|peer| peer.endpoint(role)).collect()
+    }
+
+    pub fn welcome(&self) -> Option<Welcome> {
+        let deployment = self.deployment.clone()?;
+        let machines = self.machines.clone();
+        Some(Welcome { deployment, formed: true, agency_size: self.agency_size, machines })
+    }
+
+    /// What a process is told of the others.
+    pub fn topology(&self, role: Role, me: &Endpoint) -> Vec<String> {
+        let agents = self.endpoints(Role::Agent);
+        match role {
+            Role::Agent => {
+                let mut words =
+                    vec![format!("--agency.size={}", self.agency_size), format!("--agency.my-address={me}")];
+                words.extend(
+                    agents.iter().filter(|other| *other != me).map(|other| format!("--agency.endpoint={other}")),
+                );
+                words
+            }
+            Role::Server => {
+                let mut words = vec![format!("--cluster.my-address={me}")];
+                words.extend(agents.iter().map(|agent| format!("--cluster.agency-endpoint={agent}")));
+                words
+            }
+        }
+    }
+}
+
+/// How this machine finds the others, the first time.
+#[derive(Clone, Debug)]
+pub struct Meeting {
+    /// Starters to ask.
+    pub join: Vec<Endpoint>,
+    pub hello: Hello,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +189,7 @@ impl Role {
     }
 }
 
-/// One process to run.
+/// One process to run. `arguments` is all that does not depend on the others ([`Setup::topology`] does).
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub role: Role,
@@ -137,7 +218,9 @@ pub struct Asked {
     pub setup: Setup,
     pub directory: PathBuf,
     pub secrets: Vec<Vec<u8>>,
-    pub plans: Vec<Plan>,
+    pub passed: Passed,
+    /// `None` if everything is on this machine, or what was found is remembered.
+    pub meeting: Option<Meeting>,
     pub remarks: Vec<String>,
 }
 
@@ -168,10 +251,7 @@ const OWN_OPTIONS: &[&str] = &[
 
 fn meaningless(name: &str) -> bool {
     const OPTIONS: &[&str] = &[
-        "cluster.start-agent",
         "cluster.start-coordinator",
-        "cluster.start-dbserver",
-        "cluster.start-single",
         "server.arangod",
         "server.js-dir",
         "server.storage-engine",
@@ -192,18 +272,9 @@ fn meaningless(name: &str) -> bool {
 pub fn ask(arguments: &[String]) -> Result<Asked, Exit> {
     let (own, passed) = take_passed(arguments)?;
     let (flags, ignored) = parse_any::<Flags>(&own, meaningless)?;
-    if !flags.join.is_empty() {
-        return Err(Exit::options(
-            "--starter.join: several machines are not supported by the starter yet; start `tanist agent` and \
-             `tanist server` on each (see README)",
-        ));
-    }
-    if !flags.local {
-        return Err(Exit::options("--starter.local=false: several machines are not supported by the starter yet"));
-    }
     let directory =
         std::path::absolute(&flags.directory).map_err(|e| Exit::options(format!("--starter.data-dir: {e}")))?;
-    let setup = settle(&flags, &directory)?;
+    let (setup, remembered) = settle(&flags, &directory)?;
     let secrets = options::read_secret_path(setup.jwt_secret.as_deref())?;
     let listen = Endpoint::parse(&format!("tcp://{}:{}", setup.address, setup.port)).map_err(Exit::options)?;
     if secrets.is_empty() && !options::is_loopback(&listen) && !flags.insecure {
@@ -213,12 +284,77 @@ pub fn ask(arguments: &[String]) -> Result<Asked, Exit> {
             setup.address
         )));
     }
-    let plans = plan(&setup, &directory, &passed)?;
+    let meeting = if remembered { None } else { meeting(&flags, &setup)? };
     let mut remarks = Vec::new();
     if !ignored.is_empty() {
         remarks.push(format!("options that have no meaning here: {}", ignored.join(", ")));
     }
-    Ok(Asked { setup, directory, secrets, plans, remarks })
+    Ok(Asked { setup, directory, secrets, passed, meeting, remarks })
+}
+
+/// Several machines, if the flags ask for that.
+fn meeting(flags: &Flags, setup: &Setup) -> Result<Option<Meeting>, Exit> {
+    let several = !flags.join.is_empty() || flags.local == Some(false);
+    if !several {
+        let of_several = [
+            ("starter.replace", flags.replace.is_some()),
+            ("cluster.start-agent", flags.start_agent.is_some()),
+            ("cluster.start-single", flags.start_server.is_some()),
+        ];
+        return match of_several.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(Exit::options(format!("--{name} needs --starter.join (or --starter.local=false)"))),
+            None => Ok(None),
+        };
+    }
+    if flags.local == Some(true) {
+        return Err(Exit::options("--starter.local=true and --starter.join exclude each other"));
+    }
+    if setup.mode != Mode::ActiveFailover {
+        return Err(Exit::options("--starter.mode=single: a single server joins nobody"));
+    }
+    if flags.replace.is_some() && flags.join.is_empty() {
+        return Err(Exit::options("--starter.replace needs --starter.join"));
+    }
+    let hello = Hello {
+        id: setup.id.clone(),
+        address: setup.address.clone(),
+        port: setup.port,
+        mode: setup.mode,
+        agency_size: flags.agency_size,
+        agent: flags.start_agent,
+        server: flags.start_server,
+        replaces: flags.replace.clone(),
+    };
+    Ok(Some(Meeting { join: join(flags)?, hello }))
+}
+
+/// The addresses of `--starter.join`, with the usual port where there is none.
+fn join(flags: &Flags) -> Result<Vec<Endpoint>, Exit> {
+    let parse = |text: &String| {
+        let bare = text.trim().trim_start_matches("tcp://").trim_start_matches("http://");
+        let with_port = bare
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')));
+        let bare = if bare.contains(':') && !bare.starts_with('[') && !with_port {
+            format!("[{bare}]")
+        } else {
+            bare.to_owned()
+        };
+        let authority = if with_port { bare } else { format!("{bare}:{PORT}") };
+        Endpoint::parse(&format!("tcp://{authority}")).map_err(|e| Exit::options(format!("--starter.join {text}: {e}")))
+    };
+    flags.join.iter().filter(|text| !text.trim().is_empty()).map(parse).collect()
+}
+
+/// The address of this machine that faces the others.
+fn facing(join: &[Endpoint]) -> Option<String> {
+    join.iter().find_map(|other| {
+        // Nothing is sent: the system only chooses a route.
+        let any = if other.authority().starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = std::net::UdpSocket::bind(any).ok()?;
+        socket.connect(other.authority()).ok()?;
+        Some(socket.local_addr().ok()?.ip().to_string())
+    })
 }
 
 /// Takes `--args.GROUP.OPTION` (and the older `--GROUP.OPTION`) out of the line, by group.
@@ -248,10 +384,10 @@ fn take_passed(arguments: &[String]) -> Result<(Vec<String>, Passed), Exit> {
 }
 
 /// Options that go to the processes, by group.
-type Passed = BTreeMap<Group, Vec<String>>;
+pub type Passed = BTreeMap<Group, Vec<String>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Group {
+pub enum Group {
     All,
     Agents,
     Servers,
@@ -271,8 +407,9 @@ fn group(name: &str) -> Option<(Option<Group>, &str)> {
     Some((group, option))
 }
 
-/// What holds: what an earlier start remembered, which a flag may not contradict, or else flags and defaults.
-fn settle(flags: &Flags, directory: &Path) -> Result<Setup, Exit> {
+/// What holds: what an earlier start remembered, which a flag may not contradict, or else flags and defaults. Also
+/// whether it was remembered.
+fn settle(flags: &Flags, directory: &Path) -> Result<(Setup, bool), Exit> {
     let mode = match flags.mode.as_deref() {
         None => None,
         Some("activefailover" | "resilientsingle") => Some(Mode::ActiveFailover),
@@ -298,18 +435,31 @@ fn settle(flags: &Flags, directory: &Path) -> Result<Setup, Exit> {
             Err(e) => return Err(Exit::failed(format!("{}: {e}", path.display()))),
         };
     let Some(mut setup) = remembered else {
-        let address = flags.address.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
+        let others = join(flags)?;
+        let address = match &flags.address {
+            Some(address) => address.clone(),
+            None if others.is_empty() => "127.0.0.1".to_owned(),
+            None => facing(&others).ok_or_else(|| {
+                Exit::options("--starter.address is needed: there is no way to the addresses of --starter.join")
+            })?,
+        };
         let address = if address.contains(':') && !address.starts_with('[') { format!("[{address}]") } else { address };
         let mode = mode.unwrap_or(Mode::ActiveFailover);
-        return Ok(Setup {
+        let setup = Setup {
             version: SETUP_VERSION,
             id: options::hexadecimal(&options::entropy::<4>()),
             mode,
-            port: flags.port.unwrap_or(8528),
+            port: flags.port.unwrap_or(PORT),
             address,
             agency_size: if mode == Mode::Single { 0 } else { flags.agency_size.unwrap_or(3) },
             jwt_secret: secret,
-        });
+            deployment: None,
+            machines: Vec::new(),
+        };
+        if setup.port.checked_add(setup.agency_size.max(2) as u16 * PEER_PORT_STEP).is_none() {
+            return Err(Exit::options("--starter.port: there are not enough ports above it"));
+        }
+        return Ok((setup, false));
     };
     if setup.version != SETUP_VERSION {
         let message = format!("{}: version {} is not known here", path.display(), setup.version);
@@ -318,6 +468,12 @@ fn settle(flags: &Flags, directory: &Path) -> Result<Setup, Exit> {
     let differs = |name: &str| {
         Err(Exit::options(format!("--{name} differs from what {} remembers from the first start", path.display())))
     };
+    if flags.local.is_some_and(|local| local == setup.deployment.is_some()) {
+        return differs("starter.local");
+    }
+    if !flags.join.is_empty() && setup.deployment.is_none() {
+        return differs("starter.join");
+    }
     if mode.is_some_and(|mode| mode != setup.mode) {
         return differs("starter.mode");
     }
@@ -336,71 +492,49 @@ fn settle(flags: &Flags, directory: &Path) -> Result<Setup, Exit> {
     }
     // The secret's file may move, and authentication be switched on.
     setup.jwt_secret = secret.or(setup.jwt_secret);
-    Ok(setup)
+    Ok((setup, true))
 }
 
 /// Remembers the set-up.
-pub fn remember(asked: &Asked) -> Result<(), Exit> {
-    let path = asked.directory.join(SETUP_FILE);
+pub fn remember(setup: &Setup, directory: &Path) -> Result<(), Exit> {
+    let path = directory.join(SETUP_FILE);
     let fresh = path.with_extension("json.new");
-    let text = serde_json::to_string_pretty(&asked.setup).expect("a set-up can be written");
+    let text = serde_json::to_string_pretty(setup).expect("a set-up can be written");
     std::fs::write(&fresh, text + "\n")
         .and_then(|()| std::fs::rename(&fresh, &path))
         .map_err(|e| Exit::new(Code::Storage, format!("{}: {e}", path.display())))
 }
 
-/// The processes of a set-up. Each peer of an Active Failover deployment has a server, the first ones an agent.
-fn plan(setup: &Setup, directory: &Path, passed: &Passed) -> Result<Vec<Plan>, Exit> {
-    let endpoint = |port: u16| Endpoint::parse(&format!("tcp://{}:{port}", setup.address)).map_err(Exit::options);
-    let peers = match setup.mode {
-        Mode::Single => 1,
-        Mode::ActiveFailover => setup.agency_size.max(2) as u16,
-    };
-    if setup.port.checked_add(peers * PEER_PORT_STEP).is_none() {
-        return Err(Exit::options("--starter.port: there are not enough ports above it"));
+/// The processes that a set-up has on this machine, agents first.
+pub fn plan(setup: &Setup, directory: &Path, passed: &Passed) -> Vec<Plan> {
+    let here: Vec<Machine> = setup.peers().into_iter().filter(|peer| peer.id == setup.id).collect();
+    let of = |role: Role| here.iter().filter_map(move |peer| Some((role, peer.endpoint(role)?)));
+    let plans = of(Role::Agent).chain(of(Role::Server));
+    plans.map(|(role, me)| plan_one(setup, directory, passed, role, me)).collect()
+}
+
+pub fn plan_one(setup: &Setup, directory: &Path, passed: &Passed, role: Role, me: Endpoint) -> Plan {
+    let port = me.authority().rsplit_once(':').map_or("", |(_, port)| port).to_owned();
+    let directory = directory.join(format!("{}{port}", role.folder()));
+    let mut plan = Plan { role, directory, arguments: Vec::new(), endpoint: me };
+    let command = if role == Role::Agent { "agent" } else { "server" };
+    let mut arguments = vec![command.to_owned()];
+    for group in [Group::All, if role == Role::Agent { Group::Agents } else { Group::Servers }] {
+        arguments.extend(passed.get(&group).into_iter().flatten().cloned());
     }
-    let base = |peer: u16| setup.port + peer * PEER_PORT_STEP;
-    let agents = (0..setup.agency_size as u16).map(|peer| endpoint(base(peer) + 3)).collect::<Result<Vec<_>, _>>()?;
-    let servers = (0..peers).map(|peer| endpoint(base(peer) + 1)).collect::<Result<Vec<_>, _>>()?;
-    let authentication = match &setup.jwt_secret {
-        None => vec!["--server.authentication=false".to_owned()],
+    arguments.push(format!("--server.endpoint={}", plan.endpoint));
+    arguments.push(format!("--database.directory={}", plan.data().display()));
+    arguments.push(format!("--log.file={}", plan.log_file().display()));
+    match &setup.jwt_secret {
+        None => arguments.push("--server.authentication=false".to_owned()),
         Some(path) => {
             let option = if path.is_dir() { "server.jwt-secret-folder" } else { "server.jwt-secret-keyfile" };
-            vec!["--server.authentication=true".to_owned(), format!("--{option}={}", path.display())]
+            arguments.push("--server.authentication=true".to_owned());
+            arguments.push(format!("--{option}={}", path.display()));
         }
-    };
-    let process = |role: Role, me: &Endpoint, own: Vec<String>| {
-        let port = me.authority().rsplit_once(':').map_or("", |(_, port)| port);
-        let mut plan = Plan {
-            role,
-            endpoint: me.clone(),
-            directory: directory.join(format!("{}{port}", role.folder())),
-            arguments: Vec::new(),
-        };
-        let command = if role == Role::Agent { "agent" } else { "server" };
-        plan.arguments.push(command.to_owned());
-        for group in [Group::All, if role == Role::Agent { Group::Agents } else { Group::Servers }] {
-            plan.arguments.extend(passed.get(&group).into_iter().flatten().cloned());
-        }
-        plan.arguments.push(format!("--server.endpoint={me}"));
-        plan.arguments.push(format!("--database.directory={}", plan.data().display()));
-        plan.arguments.push(format!("--log.file={}", plan.log_file().display()));
-        plan.arguments.extend(authentication.iter().cloned());
-        plan.arguments.extend(own);
-        plan
-    };
-    let mut plans = Vec::new();
-    for me in &agents {
-        let mut own = vec![format!("--agency.size={}", agents.len()), format!("--agency.my-address={me}")];
-        own.extend(agents.iter().filter(|other| *other != me).map(|other| format!("--agency.endpoint={other}")));
-        plans.push(process(Role::Agent, me, own));
     }
-    for me in &servers {
-        let mut own = vec![format!("--cluster.my-address={me}")];
-        own.extend(agents.iter().map(|agent| format!("--cluster.agency-endpoint={agent}")));
-        plans.push(process(Role::Server, me, own));
-    }
-    Ok(plans)
+    plan.arguments = arguments;
+    plan
 }
 
 #[cfg(test)]
@@ -413,17 +547,21 @@ mod tests {
         ask(&words)
     }
 
+    fn plans(asked: &Asked) -> Vec<Plan> {
+        plan(&asked.setup, &asked.directory, &asked.passed)
+    }
+
     #[test]
     fn without_flags_three_peers_on_the_usual_ports() {
         let directory = tempfile::tempdir().unwrap();
         let asked = ask_in(directory.path(), "").unwrap();
-        let names: Vec<String> = asked.plans.iter().map(Plan::name).collect();
+        let names: Vec<String> = plans(&asked).iter().map(Plan::name).collect();
         assert_eq!(names, ["agent8531", "agent8541", "agent8551", "single8529", "single8539", "single8549"]);
-        assert!(asked.plans.iter().all(|plan| plan.arguments.contains(&"--server.authentication=false".to_owned())));
+        assert!(plans(&asked).iter().all(|plan| plan.arguments.contains(&"--server.authentication=false".to_owned())));
         let single = ask_in(directory.path(), "--starter.mode single --starter.port 9000").unwrap();
-        assert_eq!(single.plans.iter().map(Plan::name).collect::<Vec<_>>(), ["single9001"]);
+        assert_eq!(plans(&single).iter().map(Plan::name).collect::<Vec<_>>(), ["single9001"]);
         let small = ask_in(directory.path(), "--cluster.agency-size=1").unwrap();
-        assert_eq!(small.plans.len(), 3, "one agent, two servers");
+        assert_eq!(plans(&small).len(), 3, "one agent, two servers");
     }
 
     #[test]
@@ -437,9 +575,10 @@ mod tests {
             secret.display()
         );
         let asked = ask_in(directory.path(), &text).unwrap();
-        for plan in &asked.plans {
+        for plan in plans(&asked) {
             let kind = if plan.role == Role::Agent { options::Kind::Agent } else { options::Kind::Server };
-            let node = options::resolve(kind, &plan.arguments[1..]).unwrap();
+            let arguments = [&plan.arguments[1..], &asked.setup.topology(plan.role, &plan.endpoint)].concat();
+            let node = options::resolve(kind, &arguments).unwrap();
             assert_eq!(node.config.endpoint(), &plan.endpoint);
             assert!(node.config.auth().enabled);
             assert_eq!(node.level, tracing::level_filters::LevelFilter::DEBUG);
@@ -451,12 +590,17 @@ mod tests {
     fn the_first_start_is_remembered() {
         let directory = tempfile::tempdir().unwrap();
         let asked = ask_in(directory.path(), "--starter.port 9528 --cluster.agency-size 1").unwrap();
-        remember(&asked).unwrap();
+        remember(&asked.setup, &asked.directory).unwrap();
         let again = ask_in(directory.path(), "").unwrap();
         assert_eq!(again.setup, asked.setup);
-        for contradiction in
-            ["--starter.port 1", "--cluster.agency-size 3", "--starter.mode single", "--starter.address ::1"]
-        {
+        for contradiction in [
+            "--starter.port 1",
+            "--cluster.agency-size 3",
+            "--starter.mode single",
+            "--starter.address ::1",
+            "--starter.local=false",
+            "--starter.join 127.0.0.1",
+        ] {
             let error = ask_in(directory.path(), contradiction).unwrap_err();
             assert!(error.message.contains("setup.json"), "{error}");
         }
@@ -468,8 +612,12 @@ mod tests {
     fn what_can_not_work_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let cases = [
-            ("--starter.join a,b", "--starter.join"),
-            ("--starter.local=false", "several machines"),
+            ("--starter.join a/b --starter.address 127.0.0.1", "--starter.join a/b"),
+            ("--starter.join 127.0.0.1 --starter.local=true", "exclude each other"),
+            ("--starter.join 127.0.0.1 --starter.mode=single", "joins nobody"),
+            ("--starter.join 10.1.2.3 --starter.address 10.1.2.4", "without --auth.jwt-secret"),
+            ("--cluster.start-agent=false", "needs --starter.join"),
+            ("--starter.local=false --starter.replace x", "needs --starter.join"),
             ("--starter.mode cluster", "activefailover or single"),
             ("--cluster.agency-size 2", "1, 3 or 5"),
             ("--starter.address 10.1.2.3", "without --auth.jwt-secret"),
