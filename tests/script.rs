@@ -299,7 +299,8 @@ impl Cluster {
             return;
         }
         let body = String::from_utf8_lossy(&response.body);
-        let endpoint = response.header(header::ENDPOINT).map(|url| format!(" [{url}]")).unwrap_or_default();
+        let named = if response.status == 307 { header::LOCATION } else { header::ENDPOINT };
+        let endpoint = response.header(named).map(|url| format!(" [{url}]")).unwrap_or_default();
         let dirty = if response.header(header::POTENTIAL_DIRTY_READ).is_some() { " [dirty]" } else { "" };
         let _ = writeln!(self.out, "{:>6} {name}: {}{endpoint}{dirty} {body}", self.now_ms, response.status);
     }

@@ -154,7 +154,7 @@ fn raft(rows: &dyn Read) -> StoreResult<SavedRaft> {
 /// in `Failed`; if it fails otherwise, all of them do.
 pub fn perform(batch: Vec<(OpId, Op)>, store: &mut dyn Store) -> Vec<(OpId, OpResult)> {
     let (ids, ops): (Vec<OpId>, Vec<Op>) = batch.into_iter().unzip();
-    let results = match together(&ops, store) {
+    let results = match if planted!(log_apart_from_data) { apart(&ops, store) } else { together(&ops, store) } {
         Ok(results) => results,
         Err(StoreError::Full) if ops.len() > 1 => {
             mark!(StoreFull);
@@ -192,6 +192,23 @@ fn together(ops: &[Op], store: &mut dyn Store) -> StoreResult<Vec<OpResult>> {
     }
     if changed {
         txn.commit()?;
+    }
+    Ok(results)
+}
+
+/// The planted bug `log_apart_from_data`: the log has a transaction of its own, after the data's.
+fn apart(ops: &[Op], store: &mut dyn Store) -> StoreResult<Vec<OpResult>> {
+    let mut results = Vec::with_capacity(ops.len());
+    for op in ops {
+        let mut txn = store.begin()?;
+        let (result, mut batch) = one(op, &*txn).unwrap_or_else(|e| (OpResult::Failed(e), Batch::default()));
+        let log = batch.take(Table::Log);
+        batch.write(&mut *txn)?;
+        txn.commit()?;
+        let mut txn = store.begin()?;
+        log.write(&mut *txn)?;
+        txn.commit()?;
+        results.push(result);
     }
     Ok(results)
 }

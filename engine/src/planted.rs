@@ -58,6 +58,7 @@ catalogue! {
     decides_before_own_entry, "R2", "an agency leader decides before an entry of its own term is applied";
     elected_in_any_term, "R2", "an election that an earlier agency leader appended counts as this one's own";
     new_agency_leader_waits_not, "R2", "a new agency leader does not wait for leases that another has granted";
+    older_lease_forgotten, "R9", "after D was lowered, leases that were granted under the old D are not waited for";
     foreign_write_elects, "R10", "what a client writes to the leader key makes the leader";
 
     // Processes and epochs.
@@ -88,6 +89,7 @@ catalogue! {
     overlap_not_filtered, "I8", "an append that overlaps with what is there is applied once more";
     rollback_stops_early, "I10", "a rollback stops one entry early";
     rollback_goes_too_far, "I10", "a rollback takes one entry too many";
+    log_apart_from_data, "I8", "a log entry and its data are written by two transactions";
     before_image_lost, "I10", "undoing a change of a document removes it";
     rollback_not_recorded, "R8", "what a rollback takes away is not kept";
     replaced_store_dropped, "R8", "data that a copy replaces are not kept, whatever they alone hold";

@@ -370,6 +370,8 @@ pub struct ServerConfig {
     /// Log entries kept for followers that lag; more are kept while one that is connected needs them, up to the cap.
     pub log_keep: u64,
     pub log_keep_cap: u64,
+    /// The log is cut when it is an eighth and so many entries longer than what is kept.
+    pub log_slack: u64,
     /// Rows of a snapshot piece and entries of one append carry at most about this many bytes.
     pub chunk_bytes: usize,
     pub limits: Limits,
@@ -441,6 +443,7 @@ impl ServerConfig {
             auth: Auth::default(),
             log_keep: 100_000,
             log_keep_cap: 2_000_000,
+            log_slack: 64,
             chunk_bytes: 1 << 20,
             limits: Limits::default(),
         }

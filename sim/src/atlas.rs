@@ -53,6 +53,8 @@ pub const ATLAS: &[Row] = &[
     row("restore", "a directory is put back as it was some time ago; an operator lets the server in again",
         "I12, for what only this disk held", "on agents: one that forgets its votes and entries breaks Raft"),
     row("handover", "an operator asks for another leader", NOTHING, "on an agent"),
+    row("timing", "an operator has leases of another length granted from then on", NOTHING,
+        "longer than at first, or shorter than the agency allows"),
 ];
 
 /// What a fault excuses once it has struck a node of this kind: the invariant, and why.
@@ -117,6 +119,9 @@ fn alone(fault: &Fault, s: &Scenario) -> Result<(), String> {
     match fault.kind {
         Kind::Handover if fault.target.may_be(NodeKind::Agent) => {
             Err("only a server can be handed the leadership".into())
+        }
+        Kind::Timing { lease_ms } if !(100..=s.lease_ms).contains(&lease_ms) => {
+            Err(format!("a lease of {lease_ms} ms is shorter than 100 or longer than at first"))
         }
         Kind::Drift { ppm } if ppm.unsigned_abs() >= 900_000 => Err(format!("{ppm} ppm: a clock that nearly stands")),
         Kind::Rot { .. } | Kind::Wipe if matches!(fault.target, Target::Servers | Target::All) => {

@@ -75,6 +75,8 @@ pub struct Pending {
     pub op: Option<u64>,
     pub arrived: At,
     pub arrived_in: u64,
+    /// The epoch whose lease the server held at that moment.
+    pub admitted: Option<Epoch>,
 }
 
 /// A read on its way: waiting for the disk, then for its answer to leave.
@@ -188,10 +190,9 @@ pub fn death_notice(server: NodeId, nonce: Nonce) -> String {
     format!(r#"{{"server":"{server}","nonce":"{:032x}"}}"#, nonce.0)
 }
 
-/// Performs ops that write; durable when it returns. Hands back each op with what came of it.
+/// Performs ops that write. Hands back each op with what came of it.
 pub fn perform(store: &mut MemStore, batch: Vec<(OpId, Op)>) -> Vec<(OpId, Op, OpResult)> {
     let results = exec::perform(batch.clone(), store);
-    store.sync();
     let ids = |(begun, ended): (&(OpId, Op), &(OpId, OpResult))| begun.0 == ended.0;
     let complete = batch.len() == results.len() && batch.iter().zip(&results).all(ids);
     assert!(complete, "every op of a batch ends once, in the order started");
@@ -227,6 +228,7 @@ pub fn server_config(s: &Scenario, endpoint: &Endpoint, agents: Vec<Endpoint>, n
         host: endpoint.authority().to_owned(),
         log_keep: s.log_keep,
         log_keep_cap: s.log_keep_cap.max(s.log_keep),
+        log_slack: s.log_slack,
         chunk_bytes: s.chunk_bytes as usize,
         ..ServerConfig::new(endpoint.clone(), nonce)
     })

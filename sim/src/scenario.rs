@@ -82,6 +82,7 @@ keys! {
     compaction_keep = 20, 0, 1_000_000;
     log_keep = 1000, 1, 1_000_000;
     log_keep_cap = 5000, 1, 10_000_000;
+    log_slack = 64, 0, 1_000_000;
     chunk_bytes = 4096, 64, 1_000_000;
     /// Each machine's steady clock runs fast or slow by at most this.
     clock_ppm_max = 0, 0, 899_999;
@@ -178,6 +179,7 @@ impl Scenario {
         s.mix_user = pick(&[0, 0, 6, 15]);
         s.mix_database = pick(&[0, 0, 3, 8]);
         s.mix_transact = pick(&[0, 10, 25]);
+        s.log_slack = pick(&[0, 8, 64]);
         let mut aim = root.fork(3);
         s.seed_aim = aim.next_u64() >> 16;
         // A run without faults stays one.

@@ -60,7 +60,8 @@ impl Leases {
             return own;
         }
         // An earlier agency leader's last grant was confirmed before this one was elected.
-        own.max(self.led_since.plus(timing.lease.max(older_lease.unwrap_or_default())))
+        let older_lease = older_lease.filter(|_| !planted!(older_lease_forgotten)).unwrap_or_default();
+        own.max(self.led_since.plus(timing.lease.max(older_lease)))
     }
 
     /// How much is left of what this agent granted.
@@ -113,7 +114,8 @@ impl Leases {
             return false;
         }
         let end = now.plus(if planted!(agency_waits_too_short) { timing.usable() } else { timing.lease });
-        let end = self.granted.filter(|(epoch, _)| *epoch == lead.epoch).map_or(end, |(_, earlier)| earlier.max(end));
+        let earlier = self.granted.filter(|(epoch, _)| *epoch == lead.epoch && !planted!(older_lease_forgotten));
+        let end = earlier.map_or(end, |(_, earlier)| earlier.max(end));
         self.granted = Some((lead.epoch, end));
         true
     }

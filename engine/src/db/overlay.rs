@@ -87,6 +87,13 @@ impl Batch {
         self
     }
 
+    /// Takes out the changes of a table.
+    pub fn take(&mut self, table: Table) -> Batch {
+        let mut taken = Batch::default();
+        taken.0[table as usize] = std::mem::take(&mut self.0[table as usize]);
+        taken
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(BTreeMap::is_empty)
     }

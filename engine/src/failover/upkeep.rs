@@ -96,7 +96,7 @@ impl Server {
         if self.pruning || self.boot == Boot(0) || cx.now.time < self.prune_after {
             return;
         }
-        if length <= keep + keep / 8 + 64 {
+        if length <= keep + keep / 8 + self.config.log_slack {
             if self.garbage {
                 self.start_prune(cx, self.log_first);
             }

@@ -30,6 +30,8 @@ pub struct Answer<'a> {
     pub response: &'a Response,
     /// When the request arrived at the server.
     pub arrived: At,
+    /// The epoch whose lease the server held then.
+    pub admitted: Option<Epoch>,
     /// The epoch whose lease the server truly holds at this instant.
     pub holds: Option<Epoch>,
     /// The epoch of the server's view, and whom the checkers know as its leader.
@@ -108,6 +110,10 @@ impl History {
         }
         if success && !marked && answer.holds.is_none() {
             broken!("I11", "s{} answered '{action}' with {} without a lease", ctx.node, response.status);
+        }
+        if success && !marked && answer.admitted != answer.holds {
+            let (then, now) = (answer.admitted.unwrap_or_default().0, answer.holds.unwrap_or_default().0);
+            broken!("R13", "s{} admitted '{action}' in epoch {then} and answers in epoch {now}", ctx.node);
         }
         let error_num = (response.status >= 400).then(|| response.error_num()).flatten();
         if matches!(error_num, Some(1495 | 1496)) && self.written.contains_key(&op) {
@@ -200,6 +206,7 @@ mod tests {
             record: &record,
             response: &response,
             arrived: At(5),
+            admitted: Some(Epoch(1)),
             holds: Some(Epoch(1)),
             epoch: Epoch(1),
             leader: Some(id(1)),
@@ -231,6 +238,8 @@ mod tests {
         assert_eq!(broken(get(false), read(5), &|_| {}), Err("I14"), "never written");
         assert_eq!(broken(get(false), Response::error(404, 1202, "not found"), &|_| {}), Err("I14"));
         assert_eq!(broken(get(false), read(7), &|a| a.holds = None), Err("I11"));
+        let later = |a: &mut Answer| (a.holds, a.epoch) = (Some(Epoch(3)), Epoch(3));
+        assert_eq!(broken(get(false), read(7), &later), Err("R13"), "admitted in another epoch");
         let marked = read(7).with_header(header::POTENTIAL_DIRTY_READ, "true");
         assert_eq!(broken(get(true), marked.clone(), &|a| a.holds = None), Ok(()));
         assert_eq!(broken(get(false), marked, &|a| a.holds = None), Err("I11"), "nobody asked for dirt");

@@ -74,6 +74,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("I15", "a healed deployment elects a leader within a bounded time"),
     ("I16", "in a healed deployment all followers catch up"),
     ("I17", "in a healed deployment every request is answered"),
+    ("R13", "an answer leaves in the epoch in which its request was admitted"),
     ("R14", "1495 and 1496 only if nothing was started"),
     ("R16", "no _rev is given twice"),
     ("contract", "the engine keeps its contract with the shell (io.rs)"),

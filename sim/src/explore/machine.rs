@@ -196,7 +196,11 @@ impl Machine {
         if batch.is_empty() {
             return Vec::new();
         }
-        let performed = self.store.change(|store| node::perform(store, batch));
+        let performed = self.store.change(|store| {
+            let performed = node::perform(store, batch);
+            store.sync();
+            performed
+        });
         let mut results = Vec::with_capacity(performed.len());
         for (id, op, result) in performed {
             deeds.push(Deed::Performs(Box::new((op, result.clone()))));

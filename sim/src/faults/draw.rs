@@ -15,6 +15,9 @@ const FAULTS_MAX: usize = 80;
 enum Whose {
     Anyone,
     Servers,
+    /// Who should lead next: a server that does not lead, mostly.
+    Successor,
+    Agency,
     /// Many at once: what is done to one alone would not show.
     Groups,
 }
@@ -66,7 +69,7 @@ const ROWS: &[Row] = &[
     row(Whose::Anyone, 4, |rng, s, _| drift(rng, s.drift_most_ppm())),
     row(Whose::Servers, 4, |rng, s, _| Kind::Jump { ms: 1 + rng.below(3 * s.lease_ms) }),
     row(Whose::Anyone, 4, |rng, _, _| Kind::Wall { ms: rng.below(60_000) as i64 - 30_000 }),
-    row(Whose::Servers, 3, |_, _, _| Kind::Handover),
+    row(Whose::Successor, 3, |_, _, _| Kind::Handover),
     row(Whose::Anyone, 4, |rng, _, for_ms| Kind::CrashLoop {
         up_ms: 1 + rng.below(for_ms / 2 + 2),
         down_ms: pick(rng, &[1, 50, 400]),
@@ -86,6 +89,8 @@ const ROWS: &[Row] = &[
     row(Whose::Anyone, 40, |rng, s, _| Kind::Jump { ms: 1 + rng.below(3 * s.lease_ms) }),
     row(Whose::Anyone, 5, |rng, _, _| Kind::SyncFails { permille: pick(rng, &[20, 200, 1000]) }),
     row(Whose::Anyone, 5, |rng, _, _| Kind::Full { room_bytes: pick(rng, &[0, 1000, 20_000]) }),
+    // A longer lease would take more time to heal than the run is given.
+    row(Whose::Agency, 8, |rng, s, _| Kind::Timing { lease_ms: pick(rng, &[s.lease_ms / 3, s.lease_ms / 2, s.lease_ms]) }),
 ];
 
 fn target(rng: &mut Rng, s: &Scenario, whose: Whose) -> Target {
@@ -108,6 +113,14 @@ fn target(rng: &mut Rng, s: &Scenario, whose: Whose) -> Target {
             10 => Target::Servers,
             _ => server,
         },
+        Whose::Successor => {
+            if rng.chance(1, 4) {
+                server
+            } else {
+                Target::Follower
+            }
+        }
+        Whose::Agency => Target::AgencyLeader,
         Whose::Groups => pick(rng, &[Target::Servers, Target::Agents, Target::All]),
     }
 }

@@ -123,6 +123,10 @@ pub enum Kind {
     },
     /// An operator writes the leader key: a request to hand over to the target.
     Handover,
+    /// An operator has the agency grant leases of another length from now on.
+    Timing {
+        lease_ms: u64,
+    },
     /// So many of a thousand syncs fail: the process ends, as the server does, and is started again.
     SyncFails {
         permille: u64,
@@ -170,6 +174,7 @@ impl Kind {
             Kind::Jump { .. } => "jump",
             Kind::Wall { .. } => "wall",
             Kind::Handover => "handover",
+            Kind::Timing { .. } => "timing",
             Kind::SyncFails { .. } => "sync-fails",
             Kind::Full { .. } => "full",
             Kind::Rot { .. } => "rot",
@@ -204,6 +209,7 @@ impl Kind {
             Kind::Drift { ppm } => vec![("ppm", ppm.to_string())],
             Kind::Jump { ms } => vec![number("ms", *ms)],
             Kind::Wall { ms } => vec![("ms", ms.to_string())],
+            Kind::Timing { lease_ms } => vec![number("lease_ms", *lease_ms)],
             Kind::SyncFails { permille } => vec![number("permille", *permille)],
             Kind::Full { room_bytes } => vec![number("room_bytes", *room_bytes)],
             Kind::Rot { table, rows } => {
@@ -244,6 +250,7 @@ impl Kind {
             "jump" => Kind::Jump { ms: words.number("ms", None)? },
             "wall" => Kind::Wall { ms: words.number("ms", None)? },
             "handover" => Kind::Handover,
+            "timing" => Kind::Timing { lease_ms: words.number("lease_ms", None)? },
             "sync-fails" => Kind::SyncFails { permille: words.at_least_1("permille")? },
             "full" => Kind::Full { room_bytes: words.number("room_bytes", Some(0))? },
             "rot" => Kind::Rot { table: words.table()?, rows: words.at_least_1("rows")? },

@@ -13,7 +13,7 @@ impl World {
         }
         let Some(process) = &mut self.machines[node].process else { return };
         let batch = process.take_batch();
-        let results = self.perform(node, batch);
+        let results = self.perform(node, batch, |transactions| transactions);
         let incarnation = self.machines[node].incarnation;
         for (op, result) in results {
             // A step may end the process.
@@ -24,13 +24,19 @@ impl World {
         self.begin_batch(node);
     }
 
-    /// Performs ops, shows them to the checkers.
+    /// Performs ops, shows them to the checkers. `durable`: how many of the transactions that it took reach the disk.
     pub(super) fn perform(
         &mut self,
         node: usize,
         batch: Vec<(tanist_engine::io::OpId, Op)>,
+        durable: impl FnOnce(usize) -> usize,
     ) -> Vec<(tanist_engine::io::OpId, OpResult)> {
-        let results = node::perform(&mut self.machines[node].store, batch);
+        let store = &mut self.machines[node].store;
+        let results = node::perform(store, batch);
+        match store.unsynced() {
+            0 => {}
+            transactions => store.crash(durable(transactions)),
+        }
         let ctx = self.ctx(node);
         let mut done = Vec::with_capacity(results.len());
         for (id, op, result) in results {

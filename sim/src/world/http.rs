@@ -20,8 +20,10 @@ impl World {
     }
 
     pub(super) fn http(&mut self, node: usize, from: usize, caller: Caller, attempt: u64, request: Request) {
-        let pending =
-            Pending { caller, attempt, op: action::op_of(&request), arrived: self.at, arrived_in: self.event };
+        let (arrived, arrived_in) = (self.at, self.event);
+        let local = self.machines[node].clock.time(self.at);
+        let admitted = node.checked_sub(self.agents).and_then(|server| self.lease.holds(server, local));
+        let pending = Pending { caller, attempt, op: action::op_of(&request), arrived, arrived_in, admitted };
         self.trace.hash.word(attempt);
         if self.trace.on() {
             let who = match caller {
@@ -94,6 +96,7 @@ impl World {
             record: &self.workload.history[&op],
             response,
             arrived: pending.arrived,
+            admitted: pending.admitted,
             holds: self.lease.holds(server, ctx.local),
             epoch: view.epoch,
             leader: self.lease.leader_of(view.epoch).map(|id| match self.former.get(&id) {

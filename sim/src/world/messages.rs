@@ -41,7 +41,8 @@ impl World {
                 timeline.message(self.at, node, target, copies, kind(&envelope.message, &text), &text);
             }
         }
-        for at in copies.into_iter().flatten() {
+        let echo = self.echo(&envelope.message);
+        for at in copies.into_iter().flatten().chain(echo) {
             self.later(at, Happening::Deliver { node: target, bytes: bytes.clone() });
         }
     }

@@ -202,6 +202,7 @@ pub struct World {
     chance: Rng,
     aim_rng: Rng,
     aimed: u64,
+    echoes: u64,
     due: Vec<Due>,
     effects: Vec<Effect>,
     over: bool,
@@ -220,9 +221,13 @@ pub struct World {
     outputs: Vec<Output>,
     /// Steps of one node at one instant: an engine that asks for a timer in the past again and again is stuck.
     spin: (At, usize, u32),
+    /// A simulated second, and what had happened before it.
+    second: (u64, u64),
 }
 
 const SPIN_MAX: u32 = 10_000;
+/// Happenings within a simulated second, of which busy runs have a twentieth: one that needs more gets nowhere.
+const HAPPENINGS_MAX: u64 = 100_000;
 /// A server that could not begin an epoch is no candidate for ten seconds; the agency hears of it with a beat.
 const STANDS_BACK: Duration = Duration::from_secs(12);
 const WATCH_EVERY: Duration = Duration::from_millis(100);
@@ -261,6 +266,7 @@ impl World {
             chance: Rng::new(s.seed_chance),
             aim_rng: Rng::new(s.seed_aim),
             aimed: 0,
+            echoes: 0,
             clock_rng,
             machines,
             due: Vec::new(),
@@ -278,6 +284,7 @@ impl World {
             history: History::default(),
             outputs: Vec::new(),
             spin: (At(0), 0, 0),
+            second: (0, 0),
             violation: None,
             figures: Figures::default(),
             trace,
@@ -472,6 +479,7 @@ impl World {
         self.event += 1;
         self.figures.happenings += 1;
         self.figures.simulated = Duration::from_nanos(at.0);
+        self.gets_on();
         self.trace.hash.word(at.0);
         // A paused process lets everything wait for it.
         if let Place::Node(node) = what.place() {
@@ -554,6 +562,17 @@ impl World {
         }
     }
 
+    /// Nodes that keep one another busy without end make no progress, however correct each of their steps is.
+    fn gets_on(&mut self) {
+        let (second, so_far) = (self.at.0 / 1_000_000_000, self.figures.happenings);
+        if second > self.second.0 {
+            self.second = (second, so_far);
+        }
+        if so_far - self.second.1 > HAPPENINGS_MAX {
+            self.hold(Err(("I17", format!("{HAPPENINGS_MAX} things have happened within a second: nobody gets on"))));
+        }
+    }
+
     fn process(&mut self, node: usize, incarnation: u64) -> Option<&mut Process> {
         let machine = &mut self.machines[node];
         if machine.incarnation == incarnation { machine.process.as_mut() } else { None }
@@ -589,7 +608,7 @@ impl World {
     }
 
     /// The process is gone. A torn batch: nothing of it reaches the disk, or its first operations do, or all of it,
-    /// unreported. (A store with transactions leaves no operation half done.)
+    /// unreported. (A store with transactions leaves no operation half done; of an operation that took several, some.)
     fn end(&mut self, node: usize) {
         let Some(mut process) = self.machines[node].process.take() else { return };
         let batch = process.take_batch();
@@ -598,8 +617,8 @@ impl World {
         if !batch.is_empty() && rng.chance(1, 2) {
             let keep = rng.below(batch.len() as u64 + 1) as usize;
             let kept: Vec<_> = batch.into_iter().take(keep).collect();
-            if !kept.is_empty() {
-                self.perform(node, kept);
+            for op in kept {
+                self.perform(node, vec![op], |transactions| 1 + rng.below(transactions as u64) as usize);
             }
         }
         self.wake(node);

@@ -77,6 +77,7 @@ impl World {
                 self.net.add_storm(number, mask(&nodes), weather);
             }
             Kind::Handover => self.ask_for_handover(nodes[0]),
+            Kind::Timing { lease_ms } => self.set_timing(nodes[0], lease_ms),
             kind => nodes.into_iter().for_each(|node| self.strike_node(node, number, &kind)),
         }
         self.after(Duration::from_millis(fault.for_ms), Happening::Heal { fault: number });
@@ -113,16 +114,27 @@ impl World {
             | Kind::Ring
             | Kind::Bandwidth { .. }
             | Kind::Storm { .. }
+            | Kind::Timing { .. }
             | Kind::Handover => unreachable!("these strike a group as a whole"),
         }
     }
 
     /// An operator's request, sent to the agency.
-    pub(super) fn write_to_agency(&mut self, from: usize, transaction: String) {
+    fn ask_agency(&mut self, from: usize, request: Request) {
         if let Some(agent) = self.agency.leader() {
-            let request = Request::new(Method::Post, "/_api/agency/write").with_body(transaction);
             self.send_http(from, agent, Caller::Nobody, 0, request);
         }
+    }
+
+    pub(super) fn write_to_agency(&mut self, from: usize, transaction: String) {
+        self.ask_agency(from, Request::new(Method::Post, "/_api/agency/write").with_body(transaction));
+    }
+
+    fn set_timing(&mut self, node: usize, lease_ms: u64) {
+        let drift_permille = self.scenario.drift_permille;
+        let body = format!(r#"{{"leaseMs":{lease_ms},"driftPermille":{drift_permille}}}"#);
+        self.ask_agency(node, Request::new(Method::Put, "/_api/tanist/timing").with_body(body));
+        self.aim_at_old_lease();
     }
 
     fn ask_for_handover(&mut self, node: usize) {
