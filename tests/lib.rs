@@ -5,6 +5,8 @@
 
 #[path = "harness/deployment.rs"]
 pub mod deployment;
+#[path = "harness/driver.rs"]
+pub mod driver;
 #[path = "harness/http.rs"]
 pub mod http;
 #[path = "harness/process.rs"]

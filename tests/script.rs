@@ -46,6 +46,8 @@ pub struct Cluster {
     cut: BTreeSet<(String, String)>,
     requests: u64,
     asked: BTreeMap<u64, String>,
+    /// What the latest answer reflected.
+    last_tick: String,
     /// Events below this severity are left out.
     least: Option<Severity>,
     out: String,
@@ -269,17 +271,26 @@ impl Cluster {
 
     // ---- requests ---------------------------------------------------------------------------------------------------
 
-    /// `a [dirty] METHOD path [body]`
+    /// `a [dirty] [name=value …] METHOD path [body]`; names are those of headers, `last` stands for the latest tick.
     fn request(&mut self, name: &str, line: &str) -> Result<(), String> {
         let mut rest = line.trim_start().strip_prefix(name).unwrap_or_default().trim_start();
         let dirty = rest.strip_prefix("dirty ");
         rest = dirty.unwrap_or(rest).trim_start();
+        let mut headers = Vec::new();
+        while let Some((first, after)) = rest.split_once(' ').filter(|(first, _)| first.starts_with("x-")) {
+            let (name, value) = first.split_once('=').ok_or("name=value")?;
+            headers.push((name, value.replace("last", &self.last_tick)));
+            rest = after;
+        }
         let (method, rest) = rest.split_once(' ').ok_or("METHOD path [body]")?;
         let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
         let method = Method::parse(method).ok_or("METHOD path [body]")?;
         let mut request = Request::new(method, path).with_body(body.to_string());
         if dirty.is_some() {
             request = request.with_header(header::ALLOW_DIRTY_READ, "true");
+        }
+        for (name, value) in headers {
+            request = request.with_header(name, value);
         }
         self.send_request(name, name, request);
         self.advance(20);
@@ -297,6 +308,9 @@ impl Cluster {
         let label = self.asked.remove(&id.0).unwrap_or_default();
         if label == "notice" && response.status != 200 {
             return;
+        }
+        if let Some(tick) = response.header(header::TICK) {
+            tick.clone_into(&mut self.last_tick);
         }
         let body = String::from_utf8_lossy(&response.body);
         let named = if response.status == 307 { header::LOCATION } else { header::ENDPOINT };

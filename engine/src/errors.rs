@@ -37,6 +37,8 @@ kinds! {
     HTTP_FORBIDDEN = 403 403 "forbidden";
     HTTP_NOT_FOUND = 404 404 "not found";
     HTTP_METHOD_NOT_ALLOWED = 405 405 "method not supported";
+    // What a client demanded of freshness can't be met; no driver repeats a request on it.
+    TOO_OLD = 412 412 "precondition failed";
     HTTP_SERVICE_UNAVAILABLE = 503 503 "service unavailable";
     CORRUPTED_JSON = 600 400 "invalid JSON object";
     READ_ONLY = 1004 403 "read only";
@@ -63,6 +65,8 @@ kinds! {
     USE_SYSTEM_DATABASE = 1230 403 "operation only allowed in system database";
     INVALID_KEY_GENERATOR = 1232 400 "invalid key generator";
     INVALID_EDGE_ATTRIBUTE = 1233 400 "edge attribute missing or invalid";
+    // Of a tick that is not in the history any more.
+    TICK_ROLLED_BACK = 1414 412 "tick not present";
     // ArangoDB's "timeout in cluster operation": no driver repeats a request on it.
     OUTCOME_UNKNOWN = 1457 504 "leadership was lost while the request ran: whether it took effect is unknown";
     ONLY_ON_COORDINATOR = 1471 501 "this operation is only valid on a coordinator in a cluster";

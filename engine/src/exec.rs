@@ -5,15 +5,17 @@
 //! this carries out, and refuses what would break a promise that the store itself can see: an entry that does not
 //! follow, a sender or a writer of an epoch that is over (I6, I7, R3, R5), a copy that is not exact (R8).
 
-use crate::db::log::{Data, Fit, PAYLOAD_BYTES_MAX};
+use crate::db::log::{self, Data, Fit, LogOp, PAYLOAD_BYTES_MAX};
 use crate::db::overlay::{Batch, Overlay};
-use crate::db::rows::{encode, number_at};
+use crate::db::rows::number_at;
 use crate::db::store::*;
 use crate::db::users::User;
 use crate::db::writer::Finished;
-use crate::db::{Reader, Writer, api, compare, copy, meta, prune};
-use crate::http::Response;
-use crate::io::{Located, Op, OpId, OpResult, Ran, Run, Saved, SavedAgent, SavedServer, Target};
+use crate::db::{Reader, Writer, api, compare, copy, meta, prune, rollback};
+use crate::demand::{Standing, Token};
+use crate::errors;
+use crate::http::{Response, header};
+use crate::io::{Located, Op, OpId, OpResult, Ran, RollbackId, Run, Saved, SavedAgent, SavedServer, Target};
 use crate::mark;
 use crate::message::Entry;
 use crate::message::raft::{Persist, SavedRaft};
@@ -126,6 +128,7 @@ fn server(rows: &dyn Read, id: NodeId) -> StoreResult<SavedServer> {
         log_first: reader.log_first()?,
         complete: is_complete(rows)?,
         copy: copy::saved(rows)?,
+        rollbacks: rollback::summaries(rows)?,
     })
 }
 
@@ -237,6 +240,13 @@ fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
         Op::CopyBegin(offer) => copy::begin(offer, &mut rows)?,
         Op::CopyRows(piece) => copy::take_in(piece, &mut rows)?,
         Op::CopyFinish { id } => copy::finish(*id, &mut rows)?,
+        Op::ForgetRollback(record) => match record {
+            RollbackId::Entries(epoch) => OpResult::Forgotten { more: rollback::remove(&mut rows, *epoch)? },
+            RollbackId::Store(generation) => {
+                rollback::remove_store(&mut rows, *generation)?;
+                OpResult::Forgotten { more: false }
+            }
+        },
         Op::CopyDrop => {
             copy::drop_current(&mut rows)?;
             OpResult::CopyDropped
@@ -261,6 +271,9 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
         mark!(WriterOutdated);
         return Ok((OpResult::Stale { seen }, Batch::default()));
     }
+    if let Some(result) = unmet(run, &Reader::new(base)?)? {
+        return Ok((result, Batch::default()));
+    }
     let mut writer = Writer::new(base, run.epoch, run.now.wall_ms, run.seed)?;
     let handled = api::write(run, &mut writer)?;
     let finished = if handled.response.status < 400 { writer.finish()? } else { Finished::Nothing };
@@ -272,7 +285,38 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
             (Response::error(413, RESOURCE_LIMIT, &text), None, Batch::default())
         }
     };
+    let reader = Reader::new(base)?;
+    let reflected = entry.as_ref().map_or_else(|| reader.last(), |entry| Ok(entry.position()))?;
+    let response = reflects(response, reader.token(reflected)?);
     Ok((OpResult::Ran(Ran { response, entry, then: handled.then }), batch))
+}
+
+/// What becomes of a run whose demand the data do not meet (R16); `None` if they do.
+fn unmet(run: &Run, reader: &Reader<'_>) -> StoreResult<Option<OpResult>> {
+    let Some(token) = run.at_least else { return Ok(None) };
+    let last = reader.last()?;
+    Ok(match token.standing(&reader.history()?, last) {
+        Standing::Reflected => None,
+        Standing::Behind if planted!(token_ignored) => None,
+        Standing::Behind => {
+            mark!(TokenBehind);
+            Some(OpResult::Behind(token))
+        }
+        Standing::RolledBack => {
+            mark!(TokenRolledBack);
+            let text = format!("{token} is not part of this history, which is at {last}: it was rolled back");
+            let response = reflects(errors::TICK_ROLLED_BACK.because(text).response(), reader.token(last)?);
+            Some(OpResult::Ran(Ran { response, entry: None, then: None }))
+        }
+    })
+}
+
+/// Each answer names what it reflects.
+fn reflects(mut response: Response, token: Option<Token>) -> Response {
+    if let Some(token) = token {
+        response.headers.push((header::TICK.into(), token.to_string()));
+    }
+    response
 }
 
 fn begin_epoch(epoch: Epoch, lineage: Lineage, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
@@ -391,19 +435,18 @@ fn undo(epoch: Epoch, common: Position, limit: usize, rows: &mut Overlay<'_>) ->
         tick if planted!(rollback_goes_too_far) => tick.saturating_sub(1),
         tick => tick,
     };
-    let mut undone = 0;
+    let (end, mut undone, mut operations) = (last, 0, 0);
     while last.tick.0 > stop && undone < limit as u64 {
         let entry = Data { rows, generation }.undo(last.tick)?;
         let before = Tick(last.tick.0 - 1);
         let missing = || StoreError::Corrupt(format!("log entry {} is missing", before.0));
         last = Reader::of_generation(rows, generation).log_at(before)?.ok_or_else(missing)?.position;
-        let key = [epoch.0, entry.epoch.0, entry.tick.0].map(u64::to_be_bytes).concat();
-        if !planted!(rollback_not_recorded) {
-            rows.put(Table::Rollback, key, encode(&(epoch, entry)));
-        }
+        operations += log::operations(&entry)?.iter().filter(|op| !matches!(op, LogOp::Epoch(_))).count() as u64;
+        rollback::keep(rows, epoch, &entry);
         undone += 1;
     }
-    Ok(OpResult::Undone { last, undone })
+    let summary = rollback::sum_up(rows, epoch, end, last, operations)?;
+    Ok(OpResult::Undone { last, undone, summary })
 }
 
 // ---- operations that read -------------------------------------------------------------------------------------------
@@ -416,10 +459,14 @@ pub fn read(op: Op, store: &dyn Store) -> OpResult {
 fn look(op: Op, snapshot: &dyn Read) -> StoreResult<OpResult> {
     let reader = Reader::new(snapshot)?;
     Ok(match op {
-        Op::Run(run) => {
-            let handled = api::read(&run, &reader)?;
-            OpResult::Ran(Ran { response: handled.response, entry: None, then: handled.then })
-        }
+        Op::Run(run) => match unmet(&run, &reader)? {
+            Some(result) => result,
+            None => {
+                let handled = api::read(&run, &reader)?;
+                let response = reflects(handled.response, reader.token(reader.last()?)?);
+                OpResult::Ran(Ran { response, entry: None, then: handled.then })
+            }
+        },
         Op::Locate { target } => locate(target, snapshot, &reader)?,
         Op::Compare(follow) => {
             let verdict = compare::compare(&follow, &reader)?;

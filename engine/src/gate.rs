@@ -8,14 +8,17 @@
 //! endpoint that was leader in that epoch, or none). R14: 1495 and 1496 are said only if nothing was started.
 //!
 //! Differences from ArangoDB, on purpose: without a known leader there is no empty `X-Arango-Endpoint` header (some
-//! drivers crash on it); this server's own address is never given; a leader whose lease has run out refuses.
+//! drivers crash on it); this server's own address is never given; a leader whose lease has run out refuses; while
+//! leadership changes hands, requests wait for who leads; maintenance can be switched at every server, because while it
+//! suspends failover there may be no leader to switch it off at.
 
 use crate::db::api;
+use crate::demand::{Demands, Freshness};
 use crate::errors;
 use crate::http::{Request, Response, header, truthy};
 use crate::io::{Mode, Run, Ticket, View};
 use crate::mark;
-use crate::types::Now;
+use crate::types::{Duration, Now};
 use std::sync::Arc;
 
 /// What becomes of a request at the door.
@@ -24,12 +27,18 @@ pub enum Admission {
     /// Run it, then ask [`confirm`] before the answer leaves.
     Run(Run),
     Refuse(Response),
+    /// Its demand of freshness is not met at this moment; the node's loop knows how to wait.
+    Wait(Request),
 }
+
+/// By how much a leader's clock may be slow, where it measures how long its answer takes.
+const DRIFT_PERMILLE: u32 = 300;
 
 /// Paths that a server answers whoever leads: prefixes of the path behind `/_db/<name>`.
 const OPEN: &[&str] = &[
     "/_admin/shutdown",
     "/_admin/cluster/health",
+    "/_admin/cluster/maintenance",
     "/_admin/log",
     "/_admin/server/",
     "/_admin/status",
@@ -61,6 +70,13 @@ fn mode_at(view: &View, now: Now) -> Mode {
 pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admission {
     let mode = mode_at(view, now);
     let dirty = request.header(header::ALLOW_DIRTY_READ).and_then(truthy) == Some(true);
+    // Who leads will be known in a moment, and then the request is looked at again.
+    let moving =
+        matches!(mode, Mode::TryAgain | Mode::Stopping) && view.leader.is_none() && now.time < view.moves_until;
+    if moving && !is_open(request.split_database().1, mode) {
+        mark!(WaitsForLeader);
+        return Admission::Wait(request);
+    }
     let (open, dirty) = match mode {
         Mode::Stopping | Mode::Maintenance => return Admission::Refuse(refusal(view, mode)),
         Mode::Default => (is_open(request.split_database().1, mode), false),
@@ -76,16 +92,44 @@ pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admissi
             (open, dirty)
         }
     };
+    let demands = match Demands::of(&request) {
+        Ok(demands) => demands,
+        Err(error) => return Admission::Refuse(error.response()),
+    };
+    // A leader's data are all that there is; only the way of the answer takes time.
+    let slack = if view.standalone { Duration::MAX } else { view.lease_slack };
+    let of_leader = Freshness { as_of: now, slack, drift_permille: DRIFT_PERMILLE };
+    let bound = demands.max_staleness.filter(|_| mode == Mode::Default);
+    let mut fresh = bound.and_then(|staleness| of_leader.within(staleness, now));
+    if let Some(staleness) = demands.max_staleness.filter(|_| dirty) {
+        fresh = view.replication.freshness.and_then(|freshness| freshness.within(staleness, now));
+        if fresh.is_none() && !planted!(staleness_ignored) {
+            mark!(TooStale);
+            return Admission::Wait(request);
+        }
+    }
+    let at_least = demands.at_least;
     let leads = mode == Mode::Default;
     let writes = (leads || (dirty && planted!(dirty_write_let_through))) && api::writes(&request);
     let view = Arc::clone(view);
-    Admission::Run(Run { request, epoch: view.epoch, writes, dirty, open: open && !writes, now, seed, view })
+    let (epoch, open) = (view.epoch, open && !writes);
+    Admission::Run(Run { request, epoch, writes, dirty, open, at_least, fresh, now, seed, view })
 }
 
 /// Decides once more when the answer of a run is there (R13): `view` is loaded and `now` read, in this order, after
 /// the run. Adds the headers that a server's answers carry.
 pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Now) -> Response {
     let mode = mode_at(view, now);
+    // The data were read before: what counts is how fresh they were known to be then, and what time it is now.
+    if ticket.fresh.is_some_and(|fresh| !fresh.holds(now)) {
+        mark!(StaleMeanwhile);
+        return marked(
+            errors::TOO_OLD.because("the answer took longer than it may be stale").response(),
+            view,
+            mode,
+            true,
+        );
+    }
     if ticket.open || ticket.dirty {
         return marked(response, view, mode, ticket.dirty);
     }
@@ -108,6 +152,12 @@ pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Now) -> Res
     refusal(view, mode)
 }
 
+/// The answer to a demand of freshness that was not met in time, where nothing was started. Not a 503: a driver must
+/// not loop on it.
+pub fn too_old(view: &View, now: Now, what: &str) -> Response {
+    marked(errors::TOO_OLD.because(what).response(), view, mode_at(view, now), false)
+}
+
 /// The answer where nothing was started.
 pub fn refuse(view: &View, now: Now) -> Response {
     refusal(view, mode_at(view, now))
@@ -115,6 +165,10 @@ pub fn refuse(view: &View, now: Now) -> Response {
 
 fn refusal(view: &View, mode: Mode) -> Response {
     let response = match mode {
+        Mode::Stopping if view.leader.is_some() => {
+            mark!(RedirectedStopping);
+            errors::NOT_LEADER.response().with_header("connection", "close")
+        }
         Mode::Stopping => {
             mark!(RefusedStopping);
             errors::SHUTTING_DOWN.response()
@@ -137,7 +191,7 @@ fn refusal(view: &View, mode: Mode) -> Response {
 
 /// Every answer of a server that does not lead says who does, and a follower's answers say that they may be stale.
 fn marked(mut response: Response, view: &View, mode: Mode, dirty: bool) -> Response {
-    if mode == Mode::Redirect
+    if matches!(mode, Mode::Redirect | Mode::Stopping)
         && let Some(leader) = &view.leader
     {
         assert!(leader.id != view.me.id, "a server never names itself");
@@ -190,6 +244,7 @@ mod tests {
             Admission::Run(run) if run.dirty => "run dirty".into(),
             Admission::Run(run) if run.open => "run open".into(),
             Admission::Run(_) => "run".into(),
+            Admission::Wait(_) => "wait".into(),
             Admission::Refuse(r) => {
                 let endpoint = r.header(header::ENDPOINT).unwrap_or("-");
                 format!("{} {} {endpoint}", r.status, r.error_num().unwrap())
@@ -235,7 +290,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_confirmed_only_under_the_same_leadership() {
-        let ticket = Ticket { epoch: Epoch(3), writes: true, dirty: false, open: false };
+        let ticket = Ticket { epoch: Epoch(3), writes: true, dirty: false, open: false, fresh: None };
         let read = Ticket { writes: false, ..ticket };
         let status = |ticket, view: &View, time| {
             let r = confirm(ticket, Response::empty(200), view, at(time));

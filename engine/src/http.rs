@@ -12,6 +12,11 @@ pub mod header {
     pub const ENDPOINT: &str = "x-arango-endpoint";
     pub const ALLOW_DIRTY_READ: &str = "x-arango-allow-dirty-read";
     pub const POTENTIAL_DIRTY_READ: &str = "x-arango-potential-dirty-read";
+    /// What an answer reflects, and what a client demands of it (see `demand`).
+    pub const TICK: &str = "x-tanist-tick";
+    pub const AT_LEAST: &str = "x-tanist-at-least";
+    pub const MAX_STALENESS: &str = "x-tanist-max-staleness";
+    pub const WAIT_MS: &str = "x-tanist-wait-ms";
     pub const AUTHORIZATION: &str = "authorization";
     pub const IF_MATCH: &str = "if-match";
     pub const IF_NONE_MATCH: &str = "if-none-match";

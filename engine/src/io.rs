@@ -11,6 +11,7 @@
 //! 6. A [`Run`] carries the epoch it was admitted in; `perform` refuses it if the store has seen a later one.
 //! 7. `Note` never feeds back into a decision.
 
+use crate::demand::{FreshUntil, Freshness, Token};
 use crate::http::{Request, Response};
 use crate::message::raft::{Persist, SavedRaft};
 use crate::message::*;
@@ -161,6 +162,8 @@ pub enum Op {
     },
     /// Forget a copy that can't be finished.
     CopyDrop,
+    /// Remove a rollback record; a bounded piece of work.
+    ForgetRollback(RollbackId),
 
     // These only read.
     /// Where does our log (or that of the copy being built) stand?
@@ -217,6 +220,10 @@ pub struct Run {
     pub dirty: bool,
     /// One of the paths that every server answers whoever leads (ARANGODB `CommTask`'s list).
     pub open: bool,
+    /// The data must reflect this.
+    pub at_least: Option<Token>,
+    /// The answer must leave by then.
+    pub fresh: Option<FreshUntil>,
     pub now: Now,
     /// Chance for salts and keys.
     pub seed: u64,
@@ -230,11 +237,12 @@ pub struct Ticket {
     pub writes: bool,
     pub dirty: bool,
     pub open: bool,
+    pub fresh: Option<FreshUntil>,
 }
 
 impl Run {
     pub fn ticket(&self) -> Ticket {
-        Ticket { epoch: self.epoch, writes: self.writes, dirty: self.dirty, open: self.open }
+        Ticket { epoch: self.epoch, writes: self.writes, dirty: self.dirty, open: self.open, fresh: self.fresh }
     }
 }
 
@@ -242,6 +250,8 @@ impl Run {
 pub enum OpResult {
     Persisted,
     Ran(Ran),
+    /// The data do not reflect yet what the run demands: nothing was done.
+    Behind(Token),
     Adopted,
     /// `before` is the highest epoch seen until then.
     Seen {
@@ -263,9 +273,15 @@ pub enum OpResult {
     Stale {
         seen: Epoch,
     },
+    /// `summary`: of all that was undone in this epoch so far.
     Undone {
         last: Position,
         undone: u64,
+        summary: RollbackSummary,
+    },
+    /// `more`: there is more of it to remove.
+    Forgotten {
+        more: bool,
     },
     /// The tail to undo is no longer in the log: only a snapshot helps (R8).
     CannotUndo,
@@ -279,9 +295,11 @@ pub enum OpResult {
     },
     /// The rows do not belong to the copy being built.
     NoCopy,
+    /// `rollback`: the data that were replaced had entries of their own, and are kept.
     CopyFinished {
         last: Position,
         log_first: Tick,
+        rollback: Option<RollbackSummary>,
     },
     CopyDropped,
     /// `NoCopy` if there is no such copy.
@@ -335,6 +353,15 @@ pub enum Then {
         make: AgencyAnswer,
     },
     Shutdown,
+    /// Remove a rollback record.
+    Forget(RollbackId),
+}
+
+/// A rollback record: the entries that were undone in an epoch, or a store that was replaced and is kept whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RollbackId {
+    Entries(Epoch),
+    Store(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -345,6 +372,8 @@ pub enum AgencyAnswer {
     ServerMode,
     /// `PUT /_admin/cluster/maintenance`
     Maintenance,
+    /// `GET /_admin/cluster/maintenance`
+    MaintenanceState,
     /// Hand the agency's response through.
     Verbatim,
 }
@@ -387,6 +416,8 @@ pub struct SavedServer {
     /// False until the first copy is finished. A store that was created empty and never followed anybody is complete.
     pub complete: bool,
     pub copy: Option<SavedCopy>,
+    /// What rollbacks have cost, in the order of the epochs.
+    pub rollbacks: Vec<RollbackSummary>,
 }
 
 /// A copy that was being built when the process ended.
@@ -427,6 +458,8 @@ pub struct View {
     pub mode: Mode,
     /// Followers always are; a leader while the agency's `Readonly` is set, or while its disk is full.
     pub read_only: bool,
+    /// Leadership is changing hands: until then, whoever asks for a leader waits for what comes of it.
+    pub moves_until: Time,
     pub epoch: Epoch,
     pub boot: Boot,
     /// The lease, on this machine's clock; `Time::NEVER` for a plain single server, `Time::ZERO` without one.
@@ -454,6 +487,7 @@ impl View {
             standalone: false,
             mode: Mode::Maintenance,
             read_only: true,
+            moves_until: Time::ZERO,
             epoch: Epoch(0),
             boot: Boot(0),
             lease_end: Time::ZERO,
@@ -483,6 +517,8 @@ pub struct ReplicationView {
     pub copying: bool,
     pub last: Position,
     pub leader_last: Position,
+    /// How fresh a follower's data are; `None` if it does not know.
+    pub freshness: Option<Freshness>,
     /// Followers that are connected, as the leader sees them: id and durable position.
     pub followers: Vec<(Peer, Position)>,
 }
@@ -546,6 +582,14 @@ pub enum Event {
     InSyncChanged {
         epoch: Epoch,
         in_sync: InSync,
+    },
+    /// What the end of an epoch has cost, as a server told: `exact` if it was its leader.
+    Accounted {
+        ended: Epoch,
+        server: NodeId,
+        ticks: u64,
+        operations: u64,
+        exact: bool,
     },
 
     // Servers.
@@ -661,6 +705,10 @@ impl fmt::Display for Event {
             Event::InSyncChanged { epoch, in_sync } => {
                 let (epoch, InSync { floor, lag, .. }) = (epoch.0, in_sync);
                 write!(f, "epoch {epoch}: in sync from {floor} on, within {lag} operations: {}", in_sync.names())
+            }
+            Event::Accounted { ended, server, ticks, operations, exact } => {
+                let least = if *exact { "" } else { "at least " };
+                write!(f, "the end of epoch {} cost {server} {least}{ticks} entries, {operations} operations", ended.0)
             }
             Event::RegisteredAs { boot } => write!(f, "registered as boot {}", boot.0),
             Event::Role { row, from, to, why } => write!(f, "{from} -> {to} (row {row}): {why}"),

@@ -4,8 +4,8 @@
 //!
 //! # Parts, in import order
 //! `types <- http <- message <- io <- {agency, failover, replication, gate} <- node` and
-//! `types <- http <- {errors, auth} <- db/store <- db <- db/api <- exec`. The control plane treats log entries as
-//! bytes.
+//! `types <- http <- {errors, auth} <- demand <- db/store <- db <- db/api <- exec`. The control plane treats log entries
+//! as bytes.
 //!
 //! # Invariants
 //! Cited by number in comments; each has a checker in `sim/src/check`.
@@ -24,7 +24,8 @@
 //! Clients: **I11** a success comes from a lease holder or carries the dirty-read mark. **I12** an acknowledged write
 //! disappears only if no complete, eligible follower that reported had it, and then it is in a rollback record as soon
 //! as the old store returns. **I13** a refusal names an endpoint that was leader in that epoch, or none. **I14** a
-//! client that stays with one leader reads monotonically.
+//! client that stays with one leader reads monotonically; an answer reflects the tick that it names, what was demanded
+//! of it (a tick at least, a staleness at most) included.
 //!
 //! Liveness, once a core is healed: **I15** a leader within a bounded time. **I16** all followers caught up.
 //! **I17** every request answered.
@@ -35,6 +36,7 @@ pub mod planted;
 pub mod agency;
 pub mod auth;
 pub mod db;
+pub mod demand;
 pub mod errors;
 pub mod exec;
 pub mod failover;

@@ -91,6 +91,8 @@ catalogue! {
     rollback_goes_too_far, "I10", "a rollback takes one entry too many";
     log_apart_from_data, "I8", "a log entry and its data are written by two transactions";
     before_image_lost, "I10", "undoing a change of a document removes it";
+    loss_without_newest, "I10", "what a rollback has cost is told without the first entry that it undid";
+    loss_told_early, "I10", "a returning leader says what it has lost before its log is matched";
     rollback_not_recorded, "R8", "what a rollback takes away is not kept";
     replaced_store_dropped, "R8", "data that a copy replaces are not kept, whatever they alone hold";
     copy_without_last_piece, "R8", "the last piece of a snapshot is left out";
@@ -100,6 +102,12 @@ catalogue! {
     objects_pruned_early, "R8", "pruning takes the documents that undoing a drop or a truncate needs";
 
     // The gate.
+    token_without_lineage, "R16", "a token of what was rolled back counts once the ticks are there";
+    token_ignored, "I14", "a follower answers before it has the tick that is demanded";
+    staleness_ignored, "I14", "a follower answers however stale its data are";
+    staleness_from_arrival, "I14", "staleness counts from when the leader's answer arrived";
+    fresh_before_durable, "I14", "a follower takes its data for fresh before they have what the leader told of";
+    freshness_without_lease, "I14", "a leader without a lease tells its followers that they are fresh";
     revision_without_epoch, "R16", "revisions and ids contain nothing of the epoch";
     dirty_write_let_through, "I11", "a write that allows dirty reads passes the gate of a follower";
     release_of_any_epoch, "R12", "a release counts whatever epoch it names";

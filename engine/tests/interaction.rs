@@ -5,8 +5,8 @@
 //! that begin with `> `, then the body), a line `----`, and the answer (status, header lines that begin with `< `,
 //! body). Lines that begin with `#` are remarks. Steps that begin with `!` set the stage and have no answer:
 //! `!auth on`, `!as user:password` (or `superuser`, `nobody`), `!role leader|follower|undecided|standalone`,
-//! `!read-only on|off`, `!body-limit N`, `!document-limit N`, `!undo TICK`. Clocks and chance are fixed, so that
-//! revisions, ids and tokens are the same every time.
+//! `!read-only on|off`, `!ticks on|off`, `!body-limit N`, `!document-limit N`, `!undo TICK`. Clocks and chance are fixed,
+//! so that revisions, ids and tokens are the same every time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tanist_engine::auth;
 use tanist_engine::db::api;
 use tanist_engine::db::mem::MemStore;
+use tanist_engine::demand::Demands;
 use tanist_engine::exec;
 use tanist_engine::http::{Method, Request, Response, header};
 use tanist_engine::io::*;
@@ -29,6 +30,8 @@ struct Stage {
     view: View,
     authorization: Option<String>,
     steps: u64,
+    /// Transcripts show what each answer reflects.
+    ticks: bool,
 }
 
 fn peer(uuid: u128) -> Peer {
@@ -66,7 +69,7 @@ impl Stage {
             auth: Arc::new(auth),
             ..View::new(peer(1))
         };
-        Stage { store, view, authorization: None, steps: 0 }
+        Stage { store, view, authorization: None, steps: 0, ticks: false }
     }
 
     fn now(steps: u64) -> Now {
@@ -87,6 +90,7 @@ impl Stage {
                 }
             }
             "!read-only" => self.view.read_only = on,
+            "!ticks" => self.ticks = on,
             "!body-limit" => self.view.limits.body_bytes = value.parse().unwrap(),
             "!document-limit" => self.view.limits.document_bytes = value.parse().unwrap(),
             "!role" => {
@@ -121,6 +125,8 @@ impl Stage {
             writes: leads && api::writes(&request),
             dirty: request.header(header::ALLOW_DIRTY_READ).is_some() && !leads,
             open: false,
+            at_least: Demands::of(&request).expect("well-formed demands").at_least,
+            fresh: None,
             epoch: EPOCH,
             now: Stage::now(self.steps),
             seed: self.steps,
@@ -135,16 +141,16 @@ impl Stage {
         match result {
             OpResult::Ran(ran) => {
                 assert!(ran.response.status < 400 || ran.entry.is_none(), "a refusal writes nothing");
-                show(&ran.response, ran.then)
+                show(&ran.response, ran.then, self.ticks)
             }
             other => format!("{other:?}\n"),
         }
     }
 }
 
-fn show(response: &Response, then: Option<Then>) -> String {
+fn show(response: &Response, then: Option<Then>, ticks: bool) -> String {
     let mut text = format!("{}\n", response.status);
-    for (name, value) in &response.headers {
+    for (name, value) in response.headers.iter().filter(|(name, _)| ticks || name != header::TICK) {
         text += &format!("< {name}: {value}\n");
     }
     if !response.body.is_empty() {
@@ -156,6 +162,7 @@ fn show(response: &Response, then: Option<Then>) -> String {
             let body = String::from_utf8_lossy(&request.body).into_owned();
             text += &format!("then {} {} {body} for {make:?}\n", request.method, request.target);
         }
+        Some(Then::Forget(record)) => text += &format!("then forget {record:?}\n"),
         Some(Then::Shutdown) => text += "then shut down\n",
         None => {}
     }

@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use crate::options::{self, Kind};
-use crate::{log, process, starter, status};
+use crate::{account, log, process, starter, status, upgrade};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -14,7 +14,10 @@ Commands:
   start       a whole deployment on this machine, or this machine's part of one (--starter.join)
   stop        stops what `start` runs
   status      who leads, and how everybody is
+  failovers   who led when, why that ended, and what it has cost
+  rollbacks   what returning servers had to give up: list, show, export, reapply, remove
   switchover  hands the lead to another server
+  upgrade     restarts all of a deployment with the program on the disk, one after the other, without an outage
   server      one database server: plain, or a member of a deployment (--cluster.agency-endpoint)
   agent       one agent of the agency
   version     the version of this program
@@ -53,7 +56,10 @@ fn run(name: &str, words: &[String]) -> Result<(), Exit> {
         "start" => starter::start(rest),
         "stop" => starter::stop_running(rest),
         "status" => status::status(rest),
+        "failovers" => account::failovers(rest),
+        "rollbacks" => account::rollbacks(rest),
         "switchover" => status::switchover(rest),
+        "upgrade" => upgrade::upgrade(rest),
         "server" => process::run(Kind::Server, rest),
         "agent" => process::run(Kind::Agent, rest),
         "version" | "--version" | "-V" => {

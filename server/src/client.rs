@@ -53,6 +53,22 @@ impl<N: Network> Client<N> {
         Client { network, authorization: auth::superuser_token(&auth).map(|token| format!("bearer {token}")) }
     }
 
+    /// Any request, with headers of its own.
+    pub async fn send(
+        &self,
+        method: &str,
+        to: &Endpoint,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+        patience: Duration,
+    ) -> Result<Answer, String> {
+        match tokio::time::timeout(patience, self.exchange(method, to, path, body, headers)).await {
+            Ok(result) => result,
+            Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+
     pub async fn get(&self, to: &Endpoint, path: &str, patience: Duration) -> Result<Answer, String> {
         self.call("GET", to, path, None, patience).await
     }
@@ -103,13 +119,17 @@ impl<N: Network> Client<N> {
         body: Option<&Value>,
         patience: Duration,
     ) -> Result<Answer, String> {
-        match tokio::time::timeout(patience, self.exchange(method, to, path, body)).await {
-            Ok(result) => result,
-            Err(_) => Err("no answer in time".to_owned()),
-        }
+        self.send(method, to, path, body, &[], patience).await
     }
 
-    async fn exchange(&self, method: &str, to: &Endpoint, path: &str, body: Option<&Value>) -> Result<Answer, String> {
+    async fn exchange(
+        &self,
+        method: &str,
+        to: &Endpoint,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, String> {
         let text = |e: hyper::Error| e.to_string();
         let stream = self.network.connect(to.authority()).await.map_err(|e| e.to_string())?;
         let (mut sender, connection) =
@@ -118,6 +138,9 @@ impl<N: Network> Client<N> {
         let mut request = hyper::Request::builder().method(method).uri(path).header("host", to.authority());
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(Full::new(bytes)).map_err(|e| e.to_string())?;

@@ -327,6 +327,8 @@ impl Port {
         let seed = Rng::new(self.seed.fetch_add(1, Ordering::Relaxed)).next_u64();
         match gate::admit(&view, request, (self.clock)(), seed) {
             Admission::Refuse(response) => response,
+            // The loop knows how to wait.
+            Admission::Wait(request) => self.through_loop(request).await,
             Admission::Run(run) if run.writes => self.through_loop(run.request).await,
             Admission::Run(run) => self.read(run).await,
         }
@@ -340,8 +342,8 @@ impl Port {
         let perform = || exec::read(Op::Run(run), &self.store);
         let small = request.raw_path().contains("/_api/document/") || request.raw_path().ends_with("/_api/version");
         let response = match if small { perform() } else { aside(perform) } {
-            // What the store alone can't answer is the loop's.
-            OpResult::Ran(Ran { then: Some(_), .. }) => return self.through_loop(request).await,
+            // What the store alone can't answer, or not yet, is the loop's.
+            OpResult::Ran(Ran { then: Some(_), .. }) | OpResult::Behind(_) => return self.through_loop(request).await,
             OpResult::Ran(ran) => ran.response,
             OpResult::Failed(e) => {
                 if e != StoreError::Full {

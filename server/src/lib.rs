@@ -6,6 +6,7 @@
 #[cfg(tanist_planted)]
 compile_error!("`--cfg tanist_planted` is for `cargo sim prove`; no server is built with planted bugs");
 
+pub mod account;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -21,4 +22,5 @@ pub mod process;
 pub mod starter;
 pub mod status;
 pub mod storage;
+pub mod upgrade;
 pub mod writer;

@@ -60,9 +60,9 @@ struct SwitchoverFlags {
 
 /// Where the nodes of a deployment are.
 #[derive(Debug, Default)]
-struct Found {
-    agents: BTreeSet<Endpoint>,
-    servers: BTreeSet<Endpoint>,
+pub struct Found {
+    pub agents: BTreeSet<Endpoint>,
+    pub servers: BTreeSet<Endpoint>,
 }
 
 pub fn status(arguments: &[String]) -> Result<(), Exit> {
@@ -93,39 +93,50 @@ pub fn switchover(arguments: &[String]) -> Result<(), Exit> {
             println!("{} leads already.", old.unwrap_or_default());
             return Ok(());
         }
-        let agents: Vec<Endpoint> = found.agents.iter().cloned().collect();
-        let body = json!({"to": to});
-        let answer = client.ask_agency(&agents, "POST", "/_api/tanist/handover", Some(&body), PATIENCE).await;
-        let answer = answer.map_err(|e| Exit::failed(format!("the agency can't be asked: {e}")))?;
-        if answer.status >= 300 {
-            return Err(Exit::failed(format!("the agency refuses: {}", answer.problem())));
-        }
-        let deadline = Instant::now() + flags.timeout;
-        while Instant::now() < deadline {
-            for server in &found.servers {
-                let serves = client.get(server, "/_admin/server/availability", PATIENCE).await;
-                if !serves.is_ok_and(|answer| answer.status == 200) {
-                    continue;
-                }
-                let id = client.get(server, STATUS, PATIENCE).await.map(|answer| answer.json()["id"].clone());
-                let id = id.ok().and_then(|id| id.as_str().map(str::to_owned)).unwrap_or_default();
-                if Some(&id) != old.as_ref() && to.as_ref().is_none_or(|to| *to == id) {
-                    println!("{id} at {} leads now.", server.url());
-                    return Ok(());
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Err(Exit::failed("no new leader serves yet (tanist status tells more)"))
+        let (id, server) = hand_over(&client, &found, old.as_deref(), to.as_deref(), flags.timeout).await?;
+        println!("{id} at {} leads now.", server.url());
+        Ok(())
     })
 }
 
-fn run(work: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
+/// Asks for a hand-over, and waits until another server than `old` serves: its id and endpoint.
+pub async fn hand_over(
+    client: &Client,
+    found: &Found,
+    old: Option<&str>,
+    to: Option<&str>,
+    patience: Duration,
+) -> Result<(String, Endpoint), Exit> {
+    let agents: Vec<Endpoint> = found.agents.iter().cloned().collect();
+    let answer = client.ask_agency(&agents, "POST", "/_api/tanist/handover", Some(&json!({"to": to})), PATIENCE).await;
+    let answer = answer.map_err(|e| Exit::failed(format!("the agency can't be asked: {e}")))?;
+    if answer.status >= 300 {
+        return Err(Exit::failed(format!("the agency refuses: {}", answer.problem())));
+    }
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        for server in &found.servers {
+            let serves = client.get(server, "/_admin/server/availability", PATIENCE).await;
+            if !serves.is_ok_and(|answer| answer.status == 200) {
+                continue;
+            }
+            let id = client.get(server, STATUS, PATIENCE).await.map(|answer| answer.json()["id"].clone());
+            let id = id.ok().and_then(|id| id.as_str().map(str::to_owned)).unwrap_or_default();
+            if Some(id.as_str()) != old && to.is_none_or(|to| to == id) {
+                return Ok((id, server.clone()));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err(Exit::failed("no new leader serves yet (tanist status tells more)"))
+}
+
+pub fn run(work: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Exit::failed(format!("the runtime can't be started: {e}")))?.block_on(work)
 }
 
-fn entries(given: &[String]) -> Result<Vec<Endpoint>, Exit> {
+pub fn entries(given: &[String]) -> Result<Vec<Endpoint>, Exit> {
     if given.is_empty() {
         let usual = [8528, 8529, 8530, 8531].map(|port| Endpoint::parse(&format!("tcp://127.0.0.1:{port}")));
         return usual.into_iter().collect::<Result<_, _>>().map_err(Exit::options);
@@ -134,7 +145,7 @@ fn entries(given: &[String]) -> Result<Vec<Endpoint>, Exit> {
 }
 
 /// Asks the entries, one after the other, until one has named the deployment's nodes.
-async fn find(client: &Client, entries: &[Endpoint]) -> Result<Found, Exit> {
+pub async fn find(client: &Client, entries: &[Endpoint]) -> Result<Found, Exit> {
     let mut problems = Vec::new();
     for entry in entries {
         let mut found = Found::default();
@@ -181,7 +192,7 @@ fn endpoints(list: &Value) -> Vec<Endpoint> {
 }
 
 /// Everything there is to know, as JSON.
-async fn report(client: &Client, found: &Found) -> Value {
+pub async fn report(client: &Client, found: &Found) -> Value {
     let agents: Vec<Endpoint> = found.agents.iter().cloned().collect();
     let mut servers = found.servers.clone();
     let agency = match client.ask_agency(&agents, "GET", STATUS, None, PATIENCE).await {
@@ -205,7 +216,7 @@ async fn report(client: &Client, found: &Found) -> Value {
 }
 
 /// The id of the server that leads.
-fn leader(report: &Value) -> Option<&str> {
+pub fn leader(report: &Value) -> Option<&str> {
     let by_agency = report["agency"]["leadership"]["leader"].as_str();
     by_agency.or_else(|| {
         let leads = |row: &&Value| row["status"]["role"] == "leader";
@@ -214,7 +225,7 @@ fn leader(report: &Value) -> Option<&str> {
 }
 
 /// A server's id from what an operator calls it.
-fn resolve(report: &Value, name: &str) -> Result<String, Exit> {
+pub fn resolve(report: &Value, name: &str) -> Result<String, Exit> {
     if NodeId::parse(name).is_some() {
         return Ok(name.to_owned());
     }
@@ -246,6 +257,15 @@ fn table(report: &Value) -> String {
             }
         }
         (None, _) => text += "Leader   none at this moment\n",
+    }
+    if agency["maintenance"].is_object() {
+        let word = |name: &str| agency["maintenance"][name].as_str().unwrap_or("?").to_owned();
+        let until =
+            if agency["maintenance"]["until"].is_string() { word("until") } else { "it is switched off".into() };
+        text += &format!("Failover suspended by maintenance since {} until {until}\n", word("since"));
+    }
+    if agency["readOnly"] == true {
+        text += "Writes   refused everywhere: read-only mode\n";
     }
     let agents = agency["agents"].as_array().map(Vec::as_slice).unwrap_or_default();
     if let Some(problem) = agency["problem"].as_str() {
@@ -301,7 +321,7 @@ fn table(report: &Value) -> String {
 }
 
 /// Lines with their cells under one another.
-fn columns<const N: usize>(lines: &[[String; N]]) -> String {
+pub fn columns<const N: usize>(lines: &[[String; N]]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();

@@ -115,6 +115,13 @@ impl Process {
         }
     }
 
+    /// The engine starts what was asked for, under the lease that is held now.
+    pub fn admitted(&mut self, op: Option<u64>, holds: Option<Epoch>) {
+        for pending in self.pending.values_mut().filter(|pending| op.is_some() && pending.op == op) {
+            pending.admitted = holds;
+        }
+    }
+
     pub fn request(&mut self, pending: Pending) -> RequestId {
         self.requests += 1;
         let id = RequestId(self.requests);

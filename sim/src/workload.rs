@@ -10,6 +10,7 @@ use crate::model::Doc;
 use crate::scenario::Scenario;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tanist_engine::demand::Token;
 use tanist_engine::http::{Request, Response, header};
 use tanist_engine::types::Rng;
 
@@ -59,6 +60,15 @@ pub struct Record {
     pub doubtful: bool,
     /// Of a counter or register: what was read.
     pub count: Option<u64>,
+    /// Of a dirty read: how fresh the answer must be.
+    pub demand: Option<Demand>,
+}
+
+/// What a dirty read asks for besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    AtLeast(Token),
+    Staleness(Duration),
 }
 
 #[cfg(test)]
@@ -66,7 +76,7 @@ impl Record {
     /// A call of one client that was answered with 200, for the tests of checkers.
     pub fn of(action: Action, called: u64, returned: u64, outcome: Outcome, count: Option<u64>) -> Record {
         let (called, returned) = (At(called), Some(At(returned)));
-        Record { client: 0, action, called, returned, outcome, status: 200, doubtful: false, count }
+        Record { client: 0, action, called, returned, outcome, status: 200, doubtful: false, count, demand: None }
     }
 }
 
@@ -86,6 +96,8 @@ struct Client {
     current: Option<Current>,
     /// Revisions it has been told of, for conditional writes.
     revisions: BTreeMap<Slot, String>,
+    /// What the latest answer of a leader reflected.
+    token: Option<Token>,
     /// What it has last read in a register.
     register: (u16, u64),
     done_after_heal: u64,
@@ -138,6 +150,7 @@ impl Workload {
                 agent,
                 current: None,
                 revisions: BTreeMap::new(),
+                token: None,
                 register: (0, 0),
                 done_after_heal: 0,
             }
@@ -201,6 +214,7 @@ impl Workload {
             None => {
                 let action = self.choose(client);
                 let op = self.history.len() as u64 + 1;
+                let demand = self.demand(client, op, &action);
                 let record = Record {
                     client,
                     action,
@@ -210,6 +224,7 @@ impl Workload {
                     status: 0,
                     doubtful: false,
                     count: None,
+                    demand,
                 };
                 self.history.insert(op, record);
                 op
@@ -232,8 +247,22 @@ impl Workload {
         };
         let inquires = state.current.as_ref().is_some_and(|current| current.inquires);
         let request = if inquires { Action::inquiry(op) } else { record.action.request(op) };
+        let request = match record.demand {
+            Some(Demand::AtLeast(token)) => request.with_header(header::AT_LEAST, token.to_string()),
+            Some(Demand::Staleness(most)) => request.with_header(header::MAX_STALENESS, most.as_millis().to_string()),
+            None => request,
+        };
         state.current = Some(Current { op, attempt: self.attempts, sent: Some(at), inquires });
         Next::Send { to, attempt: self.attempts, request }
+    }
+
+    /// Half of the dirty reads want to see what the client itself has seen of a leader, or not to be too stale.
+    fn demand(&self, client: usize, op: u64, action: &Action) -> Option<Demand> {
+        match (action, op % 4) {
+            (Action::Read { dirty: true, .. }, 1) => self.clients[client].token.map(Demand::AtLeast),
+            (Action::Read { dirty: true, .. }, 3) => Some(Demand::Staleness(Duration::from_millis(10 + op * 7 % 300))),
+            _ => None,
+        }
     }
 
     fn choose(&mut self, client: usize) -> Action {
@@ -384,6 +413,13 @@ impl Workload {
                 return Next::Wait(self.pause(client));
             }
         };
+        let reflected = response.header(header::TICK).and_then(Token::parse);
+        if response.header(header::POTENTIAL_DIRTY_READ).is_none() && reflected.is_some() {
+            state.token = reflected;
+        }
+        if response.error_num() == Some(1414) {
+            state.token = None;
+        }
         match response.status {
             // It is not there, or not yet: the first sending may still be on its way.
             404 if inquired => {

@@ -73,6 +73,18 @@ impl Starter {
         });
     }
 
+    /// Waits until all other servers follow the leader and are nearly there: while clients write, nobody has all.
+    #[track_caller]
+    pub fn wait_followers_lagging(&self, most: u64) {
+        wait_until("two servers follow", || {
+            let Some(leader) = self.leader() else { return false };
+            let Ok(answer) = self.client(leader).get("/_api/tanist/status") else { return false };
+            let followers = answer.json()["followers"].as_array().cloned().unwrap_or_default();
+            followers.len() == 2
+                && followers.iter().all(|follower| follower["lag"].as_u64().is_some_and(|lag| lag <= most))
+        });
+    }
+
     /// The starter's own API; `Null` if it does not answer.
     pub fn ask(&self, target: &str) -> Value {
         self.client(self.port).get(target).map(|answer| answer.json()).unwrap_or(Value::Null)

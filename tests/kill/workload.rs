@@ -231,6 +231,8 @@ fn request(epoch: Epoch, rng: &mut Rng) -> Op {
         writes: true,
         dirty: false,
         open: false,
+        at_least: None,
+        fresh: None,
         now: NOW,
         seed: rng.next_u64(),
         view: Arc::new(view(epoch)),

@@ -3,6 +3,7 @@
 mod directories;
 mod lifecycle;
 mod options;
+mod planned;
 mod secret;
 
 use serde_json::Value;

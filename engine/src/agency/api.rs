@@ -4,7 +4,7 @@
 //! known that this agent still led after they arrived. Whoever stops leading answers everything that waits (I17).
 
 use super::consensus::Consensus;
-use super::state::{Command, Outcome, State};
+use super::state::{Command, Outcome, ServerRecord, State};
 use super::{Agency, Change};
 use super::{supervision, tree};
 use crate::auth;
@@ -62,6 +62,7 @@ enum Ask {
     Handover { to: Option<NodeId> },
     SetTiming(Timing),
     Status,
+    Failovers,
 }
 
 /// The supervision's rules, for whoever reads its log lines.
@@ -509,6 +510,7 @@ impl Agency {
                     None => no_leader(),
                 },
                 Ask::Status => self.tanist_status(cx),
+                Ask::Failovers => ok(json!({"result": self.failovers()})),
             };
             answer(cx, asked.target, response);
         }
@@ -519,10 +521,11 @@ impl Agency {
     fn on_tanist_request(&mut self, cx: &mut Cx, target: Target, request: &Request, what: &str) {
         let ask = match (what, request.method) {
             ("status", Method::Get) => Ok(Ask::Status),
+            ("failovers", Method::Get) => Ok(Ask::Failovers),
             ("death-notice", Method::Post) => parse_death_notice(request),
             ("handover", Method::Post) => parse_handover(request),
             ("timing", Method::Put) => parse_timing(request),
-            ("status" | "death-notice" | "handover" | "timing", _) => {
+            ("status" | "failovers" | "death-notice" | "handover" | "timing", _) => {
                 Err(Response::error(405, 405, "method not supported"))
             }
             _ => Err(Response::error(404, 404, "unknown path")),
@@ -556,7 +559,6 @@ impl Agency {
                 })
             })
             .collect();
-        let failovers: Vec<Value> = self.state.finished.iter().rev().map(|failover| failover.to_json()).collect();
         ok(json!({
             "deployment": self.state.deployment.map(|d| Uuid(d.0).to_string()),
             "leadership": {
@@ -572,12 +574,27 @@ impl Agency {
             "supervision": office.says(),
             "leaseLeftMs": left.map(|left| left.as_millis() as u64),
             "timing": timing_json(self.state.timing),
+            "maintenance": self.maintenance_status(cx.now),
+            "readOnly": self.state.read_only,
             "servers": self.server_status(cx.now.time),
             "agents": agents,
             "term": office.term.0,
             "applied": self.state.applied,
-            "failovers": failovers,
+            "failovers": self.failovers(),
         }))
+    }
+
+    /// The account of each change of leaders, the latest first, with the short names of who is in it.
+    fn failovers(&self) -> Vec<Value> {
+        let name = |id: Option<NodeId>| id.and_then(|id| self.state.servers.get(&id)).map(ServerRecord::short_name);
+        let all = self.state.finished.iter().chain(&self.state.under_way).rev();
+        all.map(|failover| {
+            let mut json = failover.to_json();
+            json["fromName"] = json!(name(failover.from));
+            json["toName"] = json!(name(failover.to));
+            json
+        })
+        .collect()
     }
 
     // ---- what any agent tells ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 //! entries, [`state`] is what the entries make, [`office`] is what the leading agent knows and does besides, [`api`] is
 //! the HTTP surface. Nothing here decides by itself; the order of work in `Agency::settle` is the whole story of a step.
 
+mod account;
 mod api;
 mod consensus;
 mod lease;

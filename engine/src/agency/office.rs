@@ -4,9 +4,10 @@
 //! All of it is volatile. An agent that takes office starts with nothing but the applied state, and waits out what it
 //! can't know. No decision is taken before an entry of its own term is applied (R2).
 
+use super::account::Loss;
 use super::lease::{Leases, Renewal};
 use super::state::*;
-use super::supervision::{self, Action, Candidate, Pulse, Situation, Why};
+use super::supervision::{self, Action, Candidate, Pulse, Situation, Suspension, Why};
 use super::transient::Transient;
 use super::{Agency, consensus::Consensus, pool::Pool};
 use crate::io::{Cx, Event};
@@ -53,6 +54,10 @@ pub struct Office {
     undecided: Option<u64>,
     housekeeping: Option<u64>,
     handover: Option<(NodeId, Time)>,
+    /// The first grant that this agent gave in an epoch, and when.
+    first_grant: Option<(Epoch, u64)>,
+    /// What servers were told last.
+    read_only: bool,
     /// R9: since when this agent knows the present timing.
     timing: (Timing, Option<Duration>),
     timing_since: Time,
@@ -87,6 +92,8 @@ impl Office {
             undecided: None,
             housekeeping: None,
             handover: None,
+            first_grant: None,
+            read_only: state.read_only,
             timing: (state.timing, state.older_lease),
             timing_since: now,
             supervise_at: now,
@@ -165,16 +172,18 @@ impl Office {
     }
 }
 
-/// `/arango/Supervision/Maintenance`: a time until when it holds; anything else holds for ever.
-fn in_maintenance(state: &State, wall_ms: u64) -> bool {
+/// What `/arango/Supervision/Maintenance` says: a time until when it holds; anything else holds until the key expires.
+fn suspension(state: &State, wall_ms: u64) -> Option<Suspension> {
     if !state.maintenance {
-        return false;
+        return None;
     }
-    let Some(node) = state.tree.node(MAINTENANCE_KEY, wall_ms) else { return false };
-    match node.leaf() {
-        Some(Value::String(until)) if until.len() >= 18 => parse_iso_time(until).is_none_or(|until| wall_ms < until),
-        _ => true,
-    }
+    let node = state.tree.node(MAINTENANCE_KEY, wall_ms)?;
+    let named = match node.leaf() {
+        Some(Value::String(until)) if until.len() >= 18 => parse_iso_time(until),
+        _ => None,
+    };
+    let until_ms = named.into_iter().chain(node.expires_ms()).min();
+    until_ms.is_none_or(|until_ms| wall_ms < until_ms).then_some(Suspension { until_ms })
 }
 
 /// What `/.agency` holds: who the agents are and who of them leads.
@@ -316,12 +325,14 @@ impl Agency {
     }
 
     fn reply_to_beat(&self, cx: &mut Cx, to: &Peer, seq: u64, grant: Option<Grant>) {
-        let read_only = self.state.tree.leaf(READONLY_KEY, self.state.wall_ms) == Some(&Value::Bool(true));
         let mut agents = vec![cx.me.clone()];
         agents.extend(self.pool.seats().iter().map(|seat| seat.peer.clone()).filter(|peer| peer.id != cx.me.id));
         let lead = self.state.lead.clone();
         let members = self.members();
-        cx.send(to, Message::BeatReply(BeatReply { seq, lead, grant, read_only, agents, members }));
+        cx.send(
+            to,
+            Message::BeatReply(BeatReply { seq, lead, grant, read_only: self.state.read_only, agents, members }),
+        );
     }
 
     pub(super) fn members(&self) -> Vec<Member> {
@@ -441,6 +452,11 @@ impl Agency {
             Outcome::Nothing | Outcome::Written(_) => {}
         }
         let office = self.office.as_mut().expect("still in office");
+        if office.read_only != self.state.read_only {
+            office.read_only = self.state.read_only;
+            self.push_mode(cx);
+        }
+        let office = self.office.as_mut().expect("still in office");
         match self.state.lead.successor {
             Some(to) if office.handover.is_none_or(|(known, _)| known != to) => {
                 office.handover = Some((to, now));
@@ -486,6 +502,16 @@ impl Agency {
         for server in self.state.listed() {
             if !office.is_dead(server.peer.id, server.boot) {
                 cx.send(&server.peer, Message::Lead(self.state.lead.clone()));
+            }
+        }
+    }
+
+    /// Whether writes are allowed is told to everybody at once, as an answer to no beat.
+    fn push_mode(&self, cx: &mut Cx) {
+        let office = self.office.as_ref().expect("in office");
+        for server in self.state.listed() {
+            if !office.is_dead(server.peer.id, server.boot) {
+                self.reply_to_beat(cx, &server.peer, 0, None);
             }
         }
     }
@@ -568,6 +594,12 @@ impl Agency {
         let grant = granted.then_some(Grant { boot: renewal.boot, epoch: renewal.epoch, timing });
         if granted {
             cx.note(Event::Granted { server: renewal.server.id, boot: renewal.boot, epoch: renewal.epoch });
+            let wall_ms = self.stamp(cx.now);
+            let office = self.office.as_mut().expect("in office");
+            if office.first_grant.is_none_or(|(epoch, _)| epoch != renewal.epoch) {
+                office.first_grant = Some((renewal.epoch, wall_ms));
+                office.look = true;
+            }
         }
         self.reply_to_beat(cx, &renewal.server, renewal.seq, grant);
     }
@@ -623,7 +655,7 @@ impl Agency {
             preferred: self.state.preferred,
             undecided: office.undecided.is_some(),
             meets_older_data: self.state.meets_older_data(),
-            maintenance: in_maintenance(&self.state, self.stamp(cx.now)),
+            maintenance: suspension(&self.state, self.stamp(cx.now)),
             lease_over_at: office.lease_over_at(&self.state),
             granted: office.leases.has_granted(lead.epoch),
             elected_at: office.leases.elected_at(lead.epoch),
@@ -652,10 +684,10 @@ impl Agency {
         let leader = self.state.leader_process();
         let command = match verdict.action {
             Action::Wait => None,
-            Action::Depose { next, preferred, last } => {
+            Action::Depose { next, preferred, last, released } => {
                 assert!(lease_is_over, "R1: a depose is appended only when the lease is over");
                 let reason = verdict.why.to_string();
-                Some(Command::Depose(Depose { epoch, leader, next, preferred, reason, last, wall_ms }))
+                Some(Command::Depose(Depose { epoch, leader, next, preferred, reason, last, released, wall_ms }))
             }
             Action::Elect { server, boot, last } => {
                 assert!(leader.is_none(), "R1: elect follows depose");
@@ -759,6 +791,14 @@ impl Agency {
         {
             return Some(Command::Began { epoch: beat.last.epoch });
         }
+        if let Some((epoch, wall_ms)) = office.first_grant
+            && self.state.finished.back().is_some_and(|f| f.epoch == epoch && f.serving_ms.is_none())
+        {
+            return Some(Command::Serves { epoch, wall_ms });
+        }
+        if let Some((ended, loss)) = self.told_loss() {
+            return Some(Command::Account { ended, loss });
+        }
         let back = office.heard.iter().find(|(id, heard)| heard.unlisted && !self.state.is_listed(**id));
         if let Some((server, _)) = back {
             mark!(ServerListedAgain);
@@ -774,13 +814,22 @@ impl Agency {
         if !self.state.tree.holds_value("/.agency", &record, wall_ms) {
             return write(json!({"/.agency": {"op": "set", "new": record}}));
         }
-        let mode = if in_maintenance(&self.state, wall_ms) { "Maintenance" } else { "Normal" };
+        let mode = if suspension(&self.state, wall_ms).is_some() { "Maintenance" } else { "Normal" };
         let shown = self.state.tree.leaf("/arango/Supervision/State/Mode", wall_ms).and_then(Value::as_str);
         if shown != Some(mode) {
             let state = json!({"Mode": mode, "Timestamp": iso_time(wall_ms)});
             return write(json!({"/arango/Supervision/State": {"op": "set", "new": state}}));
         }
         self.health_changes(cx).and_then(write)
+    }
+
+    /// What a beat adds to the account of a failover.
+    fn told_loss(&self) -> Option<(Epoch, Loss)> {
+        let office = self.office.as_ref()?;
+        let beats = || office.heard.iter().filter_map(|(id, heard)| Some((*id, heard.beat.as_ref()?)));
+        let open = self.state.finished.iter().filter(|failover| !failover.is_exact());
+        open.flat_map(|failover| beats().map(move |(id, beat)| (failover, id, beat)))
+            .find_map(|(failover, id, beat)| Some((failover.ended, failover.told_by(id, beat)?)))
     }
 
     /// Operations that bring the health records up to date; `None` if they are.
@@ -849,6 +898,16 @@ impl Agency {
             }
         }
         (!operations.is_empty()).then_some(Value::Object(operations))
+    }
+
+    /// Since when, and until when, failover is suspended; null if it is not.
+    pub(super) fn maintenance_status(&self, now: Now) -> Value {
+        let wall_ms = self.stamp(now);
+        let Some(suspension) = suspension(&self.state, wall_ms) else { return Value::Null };
+        let path = |name| format!("/arango/Supervision/State/{name}");
+        let recorded = self.state.tree.leaf(&path("Mode"), wall_ms) == Some(&json!("Maintenance"));
+        let since = self.state.tree.leaf(&path("Timestamp"), wall_ms).filter(|_| recorded);
+        json!({"since": since, "until": suspension.until_ms.map(iso_time)})
     }
 
     // ---- for status -------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 //! that clients can write; what the tree shows of them is a projection (R10). Applying an entry depends on the state
 //! and the entry alone: time is what the Raft leader stamped into it. Keeps I3 and I6.
 
+use super::account::{Failover, Kind, Loss};
 use super::tree::{self, Refusal, Tree};
 use crate::io::{Event, Severity};
 use crate::mark;
@@ -26,7 +27,7 @@ pub const ADOPT_KEY: &str = "/arango/Supervision/AdoptDeployment";
 pub const ABANDON_KEY: &str = "/arango/Supervision/AbandonInSync";
 
 /// What is kept of past failovers and of clients' transactions.
-const FAILOVERS_MAX: usize = 32;
+const FAILOVERS_MAX: usize = 100;
 const CLIENTS_MAX: usize = 10_000;
 const SERVERS_MAX: usize = 1000;
 const EARLIER_MAX: usize = 16;
@@ -71,6 +72,16 @@ pub enum Command {
     Began {
         epoch: Epoch,
     },
+    /// The leader of this epoch holds its first lease.
+    Serves {
+        epoch: Epoch,
+        wall_ms: u64,
+    },
+    /// A server has told what the end of an epoch has cost it.
+    Account {
+        ended: Epoch,
+        loss: Loss,
+    },
     SetTiming {
         timing: Timing,
     },
@@ -94,6 +105,8 @@ pub struct Depose {
     pub reason: String,
     /// The last position that the deposed leader told of.
     pub last: Option<Position>,
+    /// The leader gave its lease back: `last` is all that it ever wrote.
+    pub released: bool,
     pub wall_ms: u64,
 }
 
@@ -125,41 +138,6 @@ pub struct ServerRecord {
 impl ServerRecord {
     pub fn short_name(&self) -> String {
         format!("Single{:04}", self.number)
-    }
-}
-
-/// What is told of a failover, before and after it is finished.
-#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
-pub struct Failover {
-    pub job: u64,
-    pub epoch: Epoch,
-    pub from: Option<NodeId>,
-    pub to: Option<NodeId>,
-    pub reason: String,
-    /// As last heard of from the deposed leader; it may have written more.
-    pub old_last: Option<Position>,
-    pub new_last: Option<Position>,
-    pub begun_ms: u64,
-    pub finished_ms: u64,
-}
-
-impl Failover {
-    /// ArangoDB's job record, with what Tanist knows besides.
-    pub fn to_json(&self) -> Value {
-        let position = |p: &Option<Position>| p.map(|p| json!({"epoch": p.epoch.0, "tick": p.tick.0}));
-        json!({
-            "type": "activeFailover",
-            "creator": "supervision",
-            "jobId": self.job.to_string(),
-            "server": self.from.map(|id| id.to_string()),
-            "newLeader": self.to.map(|id| id.to_string()),
-            "reason": self.reason,
-            "epoch": self.epoch.0,
-            "oldPosition": position(&self.old_last),
-            "newPosition": position(&self.new_last),
-            "timeCreated": iso_time(self.begun_ms),
-            "timeFinished": iso_time(self.finished_ms),
-        })
     }
 }
 
@@ -235,6 +213,9 @@ pub struct State {
     /// Something is at [`MAINTENANCE_KEY`], be it expired.
     #[serde(skip)]
     pub maintenance: bool,
+    /// Writes are refused everywhere.
+    #[serde(skip)]
+    pub read_only: bool,
     #[serde(skip)]
     query: Map<String, Value>,
     #[serde(skip)]
@@ -267,6 +248,7 @@ impl State {
         listed.sort_by_key(|server| server.number);
         self.members = listed.into_iter().map(|server| server.peer.id).collect();
         self.maintenance = self.tree.has(MAINTENANCE_KEY, 0);
+        self.read_only = self.tree.leaf(READONLY_KEY, self.wall_ms) == Some(&Value::Bool(true));
     }
 
     /// The server has not been taken out of the plan; while an entry is applied, what it has made of it so far.
@@ -364,6 +346,20 @@ impl State {
             }
             Command::Began { epoch } => {
                 self.begun = self.begun.max(epoch);
+                Outcome::Nothing
+            }
+            Command::Serves { epoch, wall_ms } => {
+                self.see_time(wall_ms);
+                self.revise_failover(|failover| {
+                    (failover.epoch == epoch && failover.serving_ms.is_none())
+                        .then(|| failover.serving_ms = Some(wall_ms))
+                });
+                Outcome::Nothing
+            }
+            Command::Account { ended, loss } => {
+                self.revise_failover(|failover| (failover.ended == ended && failover.account(loss)).then_some(()));
+                let Loss { server, ticks, operations, exact, .. } = loss;
+                self.events.push(Event::Accounted { ended, server, ticks, operations, exact });
                 Outcome::Nothing
             }
             Command::SetTiming { timing } => {
@@ -648,18 +644,30 @@ impl State {
             return Outcome::LeadershipSettled;
         }
         let from = depose.leader.map(|(server, _)| server);
+        let kind = match (from, depose.released, self.lead.successor) {
+            (None, _, _) => Kind::First,
+            (_, true, Some(_)) => Kind::Switchover,
+            (_, true, None) => Kind::Stop,
+            (_, false, _) => Kind::Failover,
+        };
         // Deposed again before anybody led: still the same failover.
-        let first = self.under_way.take();
-        self.under_way = Some(Failover {
-            job: index,
-            epoch: depose.next,
-            from: from.or(first.as_ref().and_then(|f| f.from)),
-            to: None,
-            reason: first.as_ref().map_or(depose.reason, |f| f.reason.clone()),
-            old_last: depose.last.or(first.as_ref().and_then(|f| f.old_last)),
-            new_last: None,
-            begun_ms: first.as_ref().map_or(self.wall_ms, |f| f.begun_ms),
-            finished_ms: 0,
+        self.under_way = Some(match self.under_way.take() {
+            Some(first) => Failover { job: index, epoch: depose.next, ..first },
+            None => Failover {
+                job: index,
+                kind,
+                ended: depose.epoch,
+                epoch: depose.next,
+                from,
+                to: None,
+                reason: depose.reason,
+                old_last: depose.last,
+                new_last: None,
+                begun_ms: self.wall_ms,
+                finished_ms: 0,
+                serving_ms: None,
+                loss: None,
+            },
         });
         if let Some(preferred) = depose.preferred {
             self.preferred = Some(preferred);
@@ -699,7 +707,8 @@ impl State {
             failover.to = Some(elect.server);
             failover.new_last = Some(elect.last);
             failover.finished_ms = self.wall_ms;
-            self.set(format!("/arango/Target/Finished/{}", failover.job), failover.to_json());
+            failover.settle_planned();
+            self.show_failover(&failover);
             self.finished.push_back(failover);
             if self.finished.len() > FAILOVERS_MAX
                 && let Some(oldest) = self.finished.pop_front()
@@ -709,6 +718,18 @@ impl State {
         }
         self.events.push(Event::Elected { epoch: elect.epoch, server: elect.server, boot: elect.boot });
         Outcome::Elected
+    }
+
+    fn show_failover(&mut self, failover: &Failover) {
+        self.set(format!("/arango/Target/Finished/{}", failover.job), failover.to_json());
+    }
+
+    /// Completes the latest record that `change` has something to do with.
+    fn revise_failover(&mut self, change: impl Fn(&mut Failover) -> Option<()>) {
+        let revised = self.finished.iter_mut().rev().find_map(|failover| change(failover).map(|()| failover.clone()));
+        if let Some(failover) = revised {
+            self.show_failover(&failover);
+        }
     }
 
     fn request_handover(&mut self, index: u64, to: Option<NodeId>) {

@@ -5,6 +5,7 @@
 //! left), R4, R5, R11 and R12; what the decision leads to is carried out, and checked once more, elsewhere.
 
 use super::state::ABANDON_KEY;
+use super::state::iso_time;
 use crate::message::{Health, Leadership, Release, Replica, Report};
 use crate::types::*;
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ pub struct Situation<'a> {
     pub undecided: bool,
     /// R11: servers hold data with a past, this agency has none, and no operator has confirmed.
     pub meets_older_data: bool,
-    pub maintenance: bool,
+    pub maintenance: Option<Suspension>,
     /// From when on nobody can hold a lease of the record's epoch.
     pub lease_over_at: Time,
     pub granted: bool,
@@ -48,6 +49,12 @@ pub struct Situation<'a> {
     pub seen: Epoch,
 }
 
+/// An operator has suspended failover; without a time, until he ends that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Suspension {
+    pub until_ms: Option<u64>,
+}
+
 /// A registered server that might lead.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -65,7 +72,7 @@ pub struct Candidate {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     Wait,
-    Depose { next: Epoch, preferred: Option<NodeId>, last: Option<Position> },
+    Depose { next: Epoch, preferred: Option<NodeId>, last: Option<Position>, released: bool },
     Elect { server: NodeId, boot: Boot, last: Position },
     EndHandover,
 }
@@ -82,7 +89,7 @@ pub enum Why {
     Undecided,
     OlderData,
     NobodyHasLed,
-    Maintenance { leader: NodeId },
+    Maintenance { leader: NodeId, until_ms: Option<u64> },
     Released { leader: NodeId },
     Dead { leader: NodeId },
     NeverTookOver { leader: NodeId },
@@ -105,8 +112,9 @@ impl fmt::Display for Why {
                 f.write_str("servers hold data that had a leader, but this agency never had one; confirm first")
             }
             Why::NobodyHasLed => f.write_str("nobody has led yet"),
-            Why::Maintenance { leader } => {
-                write!(f, "{leader} does not lead any more, but maintenance suspends failover")
+            Why::Maintenance { leader, until_ms } => {
+                write!(f, "{leader} does not lead any more, but maintenance suspends failover")?;
+                until_ms.map_or(Ok(()), |until_ms| write!(f, " until {}", iso_time(until_ms)))
             }
             Why::Released { leader } => write!(f, "{leader} released its lease"),
             Why::Dead { leader } => write!(f, "the process of {leader} is dead"),
@@ -206,8 +214,9 @@ fn say(action: Action, why: Why) -> Option<Verdict> {
 fn depose(s: &Situation, preferred: Option<NodeId>, last: Option<Position>, why: Why) -> Option<Verdict> {
     let next = Epoch(s.lead.epoch.max(s.seen).0 + 1);
     // In maintenance the leader comes back, if nobody is further.
-    let preferred = preferred.or_else(|| leader(s).filter(|_| s.maintenance));
-    say(Action::Depose { next, preferred, last: last.or(s.leader_last) }, why)
+    let preferred = preferred.or_else(|| leader(s).filter(|_| s.maintenance.is_some()));
+    let released = s.release.is_some();
+    say(Action::Depose { next, preferred, last: last.or(s.leader_last), released }, why)
 }
 
 fn leader(s: &Situation) -> Option<NodeId> {
@@ -235,13 +244,14 @@ fn maintenance(s: &Situation) -> Option<Verdict> {
     let gone = s.leader_dead || s.release.is_some() || expired;
     // A server that just stops names a successor, too; only a hand-over that was asked for goes on.
     let planned = s.lead.successor.is_some();
-    (s.maintenance && gone && !planned && !s.leader_returned).then(|| say(Action::Wait, Why::Maintenance { leader }))?
+    let until_ms = s.maintenance?.until_ms;
+    (gone && !planned && !s.leader_returned).then(|| say(Action::Wait, Why::Maintenance { leader, until_ms }))?
 }
 
 fn released(s: &Situation) -> Option<Verdict> {
     let (leader, release) = (leader(s)?, s.release?);
     // In maintenance a leader that stopped is expected back, whomever it named.
-    let successor = s.lead.successor.or(release.successor.filter(|_| !s.maintenance));
+    let successor = s.lead.successor.or(release.successor.filter(|_| s.maintenance.is_none()));
     depose(s, successor, Some(release.last), Why::Released { leader })
 }
 
@@ -477,7 +487,7 @@ mod tests {
             preferred: None,
             undecided: false,
             meets_older_data: false,
-            maintenance: false,
+            maintenance: None,
             lease_over_at: Time::ZERO,
             granted: false,
             elected_at: None,
@@ -571,13 +581,13 @@ mod tests {
     fn an_epoch_that_a_store_has_seen_already_is_skipped() {
         let one = [candidate(1)];
         let later = [(1, Report { seen: Epoch(8), ..report(2, 5) })];
-        let next = Action::Depose { next: Epoch(9), preferred: None, last: None };
+        let next = Action::Depose { next: Epoch(9), preferred: None, last: None, released: false };
         assert_eq!(decide(&one, &later, |s| s.seen = Epoch(8)), (110, next));
         let written = [(1, report(3, 5))];
-        let next = Action::Depose { next: Epoch(4), preferred: None, last: None };
+        let next = Action::Depose { next: Epoch(4), preferred: None, last: None, released: false };
         assert_eq!(decide(&one, &written, |_| {}), (110, next), "somebody has written in this very epoch");
         let two = [candidate(1), candidate(2)];
-        let next = Action::Depose { next: Epoch(9), preferred: None, last: None };
+        let next = Action::Depose { next: Epoch(9), preferred: None, last: None, released: false };
         let silent = decide(&two, &[(1, report(2, 5))], |s| (s.seen, s.now) = (Epoch(8), Time(2000)));
         assert_eq!(silent, (110, next), "who has seen epoch 8 never reports for epoch 3");
     }
@@ -617,7 +627,7 @@ mod tests {
         // Maintenance: whatever the reason, the leader is waited for, unless it is back or gives way as was asked.
         let kept = |now, change: &dyn Fn(&mut Situation<'_>, &mut Leadership)| {
             rule(now, &|s, lead, _| {
-                s.maintenance = true;
+                s.maintenance = Some(Suspension { until_ms: None });
                 change(s, lead);
             })
         };

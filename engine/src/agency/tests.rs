@@ -437,6 +437,8 @@ impl World {
             leader: server.lead.leader.as_ref().map(|leader| leader.peer.id),
             complete: server.complete,
             staying: true,
+            matched: None,
+            rollbacks: Vec::new(),
         };
         self.tell(s, Message::Beat(beat));
     }
@@ -939,7 +941,7 @@ fn registration(number: u128, start: u128, seen: u64) -> Command {
 
 fn deposal(epoch: u64, leader: Option<(NodeId, Boot)>, next: u64) -> state::Depose {
     let (epoch, next, reason) = (Epoch(epoch), Epoch(next), "a test".into());
-    state::Depose { epoch, leader, next, preferred: None, reason, last: None, wall_ms: 3 }
+    state::Depose { epoch, leader, next, preferred: None, reason, last: None, released: false, wall_ms: 3 }
 }
 
 fn election(epoch: u64, server: u128, boot: u64) -> state::Elect {

@@ -72,6 +72,8 @@ mod tests {
             leader: Some(server),
             complete: true,
             staying: true,
+            matched: None,
+            rollbacks: Vec::new(),
         };
         let mut transient = Transient::default();
         transient.beaten(server, &beat, 1_700_000_000_000, 1000);

@@ -78,6 +78,11 @@ impl Node {
         self.expires_ms.is_none_or(|at| at > wall_ms)
     }
 
+    /// When it ceases to be there.
+    pub fn expires_ms(&self) -> Option<u64> {
+        self.expires_ms
+    }
+
     /// Its value, if it is no object.
     pub fn leaf(&self) -> Option<&Value> {
         match &self.content {

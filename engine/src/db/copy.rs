@@ -13,6 +13,7 @@ use super::log::{Data, Fit, NAME_BYTES_MAX};
 use super::meta;
 use super::overlay::Overlay;
 use super::reader::Reader;
+use super::rollback;
 use super::rows::*;
 use super::store::*;
 use crate::io::{OpResult, SavedCopy};
@@ -226,11 +227,13 @@ pub fn finish(id: SnapshotId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
     let history = Reader::of_generation(rows, copy.generation).history()?;
     let old = Reader::new(rows)?;
     let (old_generation, old_last, mut counters) = (old.generation, old.last()?, old.counters()?);
-    let parted = common_point(&old.history()?, old_last, &history, last) < old_last;
-    if parted && !planted!(replaced_store_dropped) {
+    let common = common_point(&old.history()?, old_last, &history, last);
+    let mut rollback = None;
+    if common < old_last && !planted!(replaced_store_dropped) {
         mark!(StoreKept);
         let kept = KeptStore { epoch: id.epoch, generation: old_generation, last: old_last };
         meta::put(rows, &meta::of_generation(meta::KEPT, old_generation), &kept);
+        rollback = Some(rollback::sum_up_whole(rows, id.epoch, common, old_last));
     } else {
         meta::put(rows, &meta::of_generation(meta::GARBAGE, old_generation), &old_generation);
     }
@@ -240,7 +243,8 @@ pub fn finish(id: SnapshotId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
     let mut data = Data { rows, generation: copy.generation };
     counters.absorb_counters(data.reader().counters()?);
     data.put_catalog(kind::COUNTERS, &[], &counters);
-    Ok(OpResult::CopyFinished { last, log_first: data.reader().log_first()? })
+    let log_first = data.reader().log_first()?;
+    Ok(OpResult::CopyFinished { last, log_first, rollback })
 }
 
 /// Forgets the copy, if there is one.

@@ -34,6 +34,8 @@ pub const COPY: &str = "copy";
 pub const GARBAGE: &str = "garbage/";
 /// Followed by a generation: `copy::KeptStore`.
 pub const KEPT: &str = "kept/";
+/// Followed by an epoch: `RollbackSummary`.
+pub const ROLLBACKS: &str = "rollbacks/";
 /// Followed by the name of one of an agent's rows: bytes of the Raft layer.
 pub const RAFT: &str = "raft/";
 

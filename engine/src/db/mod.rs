@@ -5,6 +5,7 @@
 //! - [`log`]: log entries; applying and undoing them.
 //! - [`compare`]: where a follower's log leaves ours (R7).
 //! - [`copy`]: snapshot transfer, on both sides. [`prune`]: forgetting, in pieces.
+//! - [`rollback`]: what was undone, and kept.
 //! - [`meta`]: single rows about the store itself.
 //! - [`overlay`]: what makes each operation of a batch all or nothing.
 //! - [`mem`]: the store of the simulator; [`contract`]: what every store is tested against.
@@ -20,6 +21,7 @@ pub mod meta;
 pub mod overlay;
 pub mod prune;
 pub mod reader;
+pub mod rollback;
 pub mod rows;
 pub mod store;
 pub mod users;

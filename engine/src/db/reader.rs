@@ -4,6 +4,7 @@ use super::copy::KeptStore;
 use super::meta;
 use super::rows::*;
 use super::store::*;
+use crate::demand::Token;
 use crate::message::Entry;
 use crate::types::*;
 use bytes::Bytes;
@@ -177,6 +178,13 @@ impl<'a> Reader<'a> {
 
     pub fn history(&self) -> StoreResult<Vec<EpochRow>> {
         self.catalog(kind::HISTORY, &[], "epoch history")
+    }
+
+    /// The token of a position in this log; `None` for the beginning.
+    pub fn token(&self, position: Position) -> StoreResult<Option<Token>> {
+        let row = self.catalog_get(kind::HISTORY, &[&position.epoch.0.to_be_bytes()])?;
+        let row: Option<EpochRow> = row.map(|value| decode(value, "epoch history")).transpose()?;
+        Ok(row.map(|row| Token { epoch: position.epoch, lineage: row.lineage, tick: position.tick }))
     }
 
     /// Log entries after a tick, at most `limit`.

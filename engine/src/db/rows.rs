@@ -168,6 +168,11 @@ impl Revision {
         Revision(with_epoch(counted, epoch).unwrap_or(u64::MAX))
     }
 
+    /// When it was made, about: the clock of whoever made it, or a little after the revision before it.
+    pub fn wall_ms(self) -> u64 {
+        self.0 >> 20
+    }
+
     /// The inverse of `encode`; `None` for anything else.
     pub fn decode(text: &str) -> Option<Revision> {
         if text.is_empty() || text.len() > 11 {

@@ -101,7 +101,7 @@ impl Server {
         let mut total = 0;
         loop {
             match self.op(Op::Undo { epoch: Epoch(epoch), common, limit: 3 }) {
-                OpResult::Undone { last, undone } => {
+                OpResult::Undone { last, undone, .. } => {
                     total += undone;
                     if last == common {
                         return total;
@@ -429,7 +429,7 @@ proptest! {
         prop_assert!(matches!(result, OpResult::Appended { last } if last == leader.last()), "{:?}", result);
         prop_assert_eq!(&follower.dump(), &old);
         let result = follower.op(Op::CopyFinish { id: offer.id });
-        let finished = matches!(result, OpResult::CopyFinished { last, log_first }
+        let finished = matches!(result, OpResult::CopyFinished { last, log_first, .. }
             if last == leader.last() && log_first.0 == offer.start.tick.0 + 1);
         prop_assert!(finished, "{:?}", result);
         prop_assert_eq!(&follower.dump(), &leader.dump());
@@ -619,7 +619,7 @@ fn opening_mints_identities_once_and_knows_whose_data_it_is() {
     let refused = open(&mut server.store, &agent, Now::default(), 1);
     assert!(matches!(&refused, Err(OpenError::Kind(_))), "{refused:?}");
     let mut txn = server.store.begin().unwrap();
-    txn.put(Table::Meta, meta::FORMAT.as_bytes(), &encode(&9u32)).unwrap();
+    txn.put(Table::Meta, meta::FORMAT.as_bytes(), &crate::db::rows::encode(&9u32)).unwrap();
     txn.commit().unwrap();
     let refused = open(&mut server.store, &agent, Now::default(), 1);
     assert_eq!(refused.unwrap_err(), OpenError::Format { found: 9, known: FORMAT });
@@ -792,6 +792,8 @@ fn run(epoch: u64, method: Method, target: &str, body: &str) -> Op {
         writes: method != Method::Get,
         dirty: false,
         open: false,
+        at_least: None,
+        fresh: None,
         now: Now { time: Time(0), wall_ms: 1_700_000_000_000 },
         seed: 1,
         view: Arc::new(view),

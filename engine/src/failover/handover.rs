@@ -13,6 +13,9 @@ use crate::mark;
 use crate::message::*;
 use crate::types::*;
 
+/// A server that stops tells its clients who leads for so long.
+const LINGER_MAX: Duration = Duration::from_millis(200);
+
 impl Server {
     /// R12: a planned hand-over. The gate stays open until the successor is near, then is closed until it has all.
     pub(super) fn hand_over(&mut self, cx: &mut Cx) {
@@ -39,7 +42,7 @@ impl Server {
                 if now >= reign.handover_after && durable.tick.0 + HANDOVER_LAG_TICKS >= last.tick.0 {
                     mark!(HandoverCloses);
                     reign.closing = Some(now.plus(patience));
-                    self.view_old = true;
+                    self.moves(now);
                 }
             }
             Some(_) if durable == last && !writing => self.release_lease(cx, Some(successor)),
@@ -80,7 +83,7 @@ impl Server {
             return;
         }
         let until = cx.now.time.plus((self.timing.lease * 2).max(Duration::from_millis(500)));
-        self.leaving = Some(Leaving { until });
+        self.leaving = Some(Leaving { until, lingers: None });
         if let Some(reign) = &mut self.reign {
             reign.closing = None;
         }
@@ -122,6 +125,20 @@ impl Server {
         if late {
             mark!(LeavesLate);
         }
+        let known = self.lead.leader.as_ref().is_some_and(|leader| leader.peer.id != self.me.id);
+        if heard && known && !late {
+            // Clients that are connected hear from us where to go, not from a broken connection.
+            let linger = (self.timing.lease / 10).clamp(Duration::from_millis(20), LINGER_MAX);
+            let now = cx.now.time;
+            let leaving = self.leaving.as_mut().expect("looked at above");
+            let until = *leaving.lingers.get_or_insert_with(|| {
+                self.view_old = true;
+                now.plus(linger)
+            });
+            if now < until {
+                return;
+            }
+        }
         if heard || late {
             self.answer_the_rest(cx);
             self.stopped = true;
@@ -131,6 +148,7 @@ impl Server {
 
     /// Everybody is answered before the process goes (I17); a write that was started has an unknown outcome (R14).
     pub(super) fn answer_the_rest(&mut self, cx: &mut Cx) {
+        self.refuse_parked(cx);
         for run in std::mem::take(&mut self.runs).into_values() {
             if run.ticket.writes {
                 mark!(OutcomeUnknownAtStop);

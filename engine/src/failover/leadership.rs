@@ -95,6 +95,7 @@ impl Server {
                 let chunk_bytes = self.config.chunk_bytes;
                 let shipping = leader::Leader::new(epoch, self.boot, entry.position(), &self.timing, chunk_bytes);
                 reign.shipping = Some(shipping);
+                self.prolong_tenure(epoch);
                 self.try_open(cx);
                 // The agency grants nothing before it knows that the first epoch has begun.
                 if let Some(link) = &mut self.link {
@@ -114,6 +115,14 @@ impl Server {
                     self.send_release(cx);
                 }
             }
+        }
+    }
+
+    /// Followers are told how fresh they are only as long as nobody else can lead.
+    pub(super) fn prolong_tenure(&mut self, epoch: Epoch) {
+        let held = self.lease.held(epoch);
+        if let (Some(held), Some(shipping)) = (held, self.shipping()) {
+            shipping.renewed(leader::Tenure { end: held.end, sent: held.sent, slack: held.slack });
         }
     }
 

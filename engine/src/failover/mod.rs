@@ -11,11 +11,13 @@ mod handover;
 mod leadership;
 pub mod lease;
 pub mod link;
+mod parking;
 mod requests;
 pub mod role;
 mod upkeep;
 
-use crate::http::Request;
+use crate::demand::Freshness;
+use crate::http::{Request, Response};
 use crate::io::*;
 use crate::mark;
 use crate::message::*;
@@ -24,6 +26,7 @@ use crate::replication::leader;
 use crate::types::*;
 use lease::{ClockWatch, Lease};
 use link::Link;
+use parking::Parked;
 use role::{Cause, Role};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,6 +63,8 @@ pub struct Server {
     log_first: Tick,
     complete: bool,
     copy: Option<SavedCopy>,
+    /// What rollbacks have cost, the latest last.
+    rollbacks: Vec<RollbackSummary>,
 
     // What we do.
     role: Role,
@@ -80,6 +85,9 @@ pub struct Server {
     agents: Vec<Peer>,
     members: Vec<Member>,
     runs: BTreeMap<OpId, PendingRun>,
+    parked: Vec<Parked>,
+    /// Leadership is changing hands: until then at most, requests wait for who leads.
+    moves_until: Time,
     pending: BTreeMap<OpId, Pending>,
     pruning: bool,
     /// Replaced or abandoned copies may be lying about.
@@ -106,9 +114,11 @@ struct Reign {
 #[derive(Clone, Hash)]
 struct PendingRun {
     id: RequestId,
+    /// When it was started, and when it came.
     since: Time,
+    arrived: Time,
     ticket: Ticket,
-    /// Kept for what may need the agency; a write never does.
+    /// Kept for what may need the agency, or have to wait for a tick.
     request: Option<Request>,
 }
 
@@ -118,6 +128,7 @@ enum Pending {
     See { freeze: Freeze, from: Peer },
     Begin { epoch: Epoch },
     Prune { keep_from: Tick },
+    Forget { record: RollbackId, id: RequestId, ticket: Ticket, response: Response },
 }
 
 /// A graceful stop under way.
@@ -125,6 +136,14 @@ enum Pending {
 struct Leaving {
     /// Followers have until then to get what we have, and the agency to hear of the release.
     until: Time,
+    /// All is done, and the successor is known: clients are told of it until then.
+    lingers: Option<Time>,
+}
+
+impl Leaving {
+    fn next(&self) -> Time {
+        self.lingers.map_or(self.until, |at| at.min(self.until))
+    }
 }
 
 impl Server {
@@ -158,6 +177,7 @@ impl Server {
             log_first: saved.log_first,
             complete: saved.complete,
             copy: saved.copy,
+            rollbacks: saved.rollbacks,
             role: Role::Joining,
             lead: Leadership::default(),
             reign: None,
@@ -173,6 +193,8 @@ impl Server {
             agents: Vec::new(),
             members: Vec::new(),
             runs: BTreeMap::new(),
+            parked: Vec::new(),
+            moves_until: Time::ZERO,
             pending: BTreeMap::new(),
             pruning: false,
             garbage: true,
@@ -209,12 +231,14 @@ impl Server {
             Input::Stop => self.leave(&mut cx),
         }
         self.timers(&mut cx);
-        self.rng = rng;
-        self.ops = ops;
+        self.look_at_freshness();
         if self.view_old {
             self.view_old = false;
             self.view = Arc::new(self.draw_view());
         }
+        self.unpark(&mut cx);
+        self.rng = rng;
+        self.ops = ops;
     }
 
     pub fn deadline(&self) -> Option<Wake> {
@@ -231,7 +255,8 @@ impl Server {
             }
             wakes.extend(reign.closing.map(|at| Wake { at, why: "hand-over" }));
         }
-        wakes.extend(self.leaving.as_ref().map(|leaving| Wake { at: leaving.until, why: "leave" }));
+        wakes.extend(self.leaving.as_ref().map(|leaving| Wake { at: leaving.next(), why: "leave" }));
+        wakes.extend(self.parked_until().map(|at| Wake { at, why: "waiting request" }));
         if self.link.is_none() && matches!(self.role, Role::Joining | Role::Waiting) {
             wakes.push(Wake { at: self.unfit_until, why: "begin" });
         }
@@ -246,9 +271,33 @@ impl Server {
             mark::hit_row("Role", row.number);
             let (from, to) = (self.role.name(), row.to.name());
             cx.note(Event::Role { row: row.number, from, to, why: row.sentence.into() });
+            if self.role != Role::Joining {
+                self.moves(cx.now.time);
+            }
             self.role = row.to;
             self.view_old = true;
         }
+    }
+
+    /// Requests that come meanwhile need not be refused: who leads will be known in a moment.
+    fn moves(&mut self, now: Time) {
+        self.view_old = true;
+        if self.link.is_some() {
+            self.moves_until = now.plus(self.timing.lease / 2);
+        }
+    }
+
+    /// The view tells how fresh the data are, but is not made anew for less than a millisecond.
+    fn look_at_freshness(&mut self) {
+        let fresh = self.following.as_ref().and_then(Follower::fresh);
+        let shown = self.view.replication.freshness.map(|freshness| freshness.as_of);
+        self.view_old |= match (fresh, shown) {
+            (Some(fresh), Some(shown)) => {
+                let by = fresh.time.since(shown.time);
+                by >= Duration::from_millis(1) || (!self.parked.is_empty() && fresh != shown)
+            }
+            (fresh, shown) => fresh.is_some() != shown.is_some(),
+        };
     }
 
     /// Why this process may not serve in `epoch` at this moment; a plain single server always may.
@@ -280,7 +329,9 @@ impl Server {
         let mode = self.mode();
         let leader = match &self.lead.leader {
             // Whoever led at this very address has lost its disk since: nobody is to be sent back here (I13).
-            Some(leader) if mode == Mode::Redirect && leader.peer.endpoint != self.me.endpoint => {
+            Some(leader)
+                if matches!(mode, Mode::Redirect | Mode::Stopping) && leader.peer.endpoint != self.me.endpoint =>
+            {
                 Some(leader.peer.clone())
             }
             _ => None,
@@ -291,6 +342,11 @@ impl Server {
             copying: self.following.as_ref().is_some_and(Follower::copies),
             last: self.last,
             leader_last: self.following.as_ref().map_or(self.last, Follower::leader_last),
+            freshness: self.following.as_ref().and_then(Follower::fresh).map(|as_of| Freshness {
+                as_of,
+                slack: self.timing.slack(),
+                drift_permille: self.timing.drift_permille,
+            }),
             followers: followers.unwrap_or_default(),
         };
         View {
@@ -299,6 +355,7 @@ impl Server {
             standalone: self.link.is_none(),
             mode,
             read_only: self.read_only || mode == Mode::Redirect,
+            moves_until: self.moves_until,
             epoch,
             boot: self.boot,
             lease_end,
@@ -484,6 +541,7 @@ impl Server {
                     link.set_timing(&grant.timing);
                 }
                 cx.note(Event::LeaseRenewed { epoch, until });
+                self.prolong_tenure(epoch);
                 self.try_open(cx);
             }
         }

@@ -3,31 +3,31 @@
 //! Each gets exactly one answer (I17), and a success only under the lease and the epoch that it was admitted in (I11).
 //! What was started and can't be acknowledged has an unknown outcome, and the answer says so (R14).
 
-use super::{PendingRun, Server};
+use super::parking::Unmet;
+use super::{Pending, PendingRun, Server};
 use crate::db::api;
 use crate::db::store::StoreError;
 use crate::errors;
-use crate::gate::{self, Admission};
+use crate::gate;
 use crate::http::{Request, Response};
 use crate::io::*;
 use crate::mark;
 use crate::message::Entry;
+use crate::types::Time;
 
 impl Server {
     pub(super) fn request(&mut self, cx: &mut Cx, id: RequestId, request: Request) {
-        if self.runs.len() >= self.config.limits.pending_requests {
+        if self.runs.len() + self.parked.len() >= self.config.limits.pending_requests {
             return cx.reply(id, errors::QUEUE_FULL.response());
         }
-        let seed = cx.rng.next_u64();
-        match gate::admit(&self.view, request, cx.now, seed) {
-            Admission::Refuse(response) => cx.reply(id, response),
-            Admission::Run(run) => {
-                let ticket = run.ticket();
-                let request = (!ticket.writes).then(|| run.request.clone());
-                let op = cx.start(Op::Run(run));
-                self.runs.insert(op, PendingRun { id, since: cx.now.time, ticket, request });
-            }
-        }
+        self.admit(cx, id, request, cx.now.time);
+    }
+
+    pub(super) fn start_run(&mut self, cx: &mut Cx, id: RequestId, run: Run, arrived: Time) {
+        let ticket = run.ticket();
+        let request = (!ticket.writes || run.at_least.is_some()).then(|| run.request.clone());
+        let op = cx.start(Op::Run(run));
+        self.runs.insert(op, PendingRun { id, since: cx.now.time, arrived, ticket, request });
     }
 
     pub(super) fn ran(&mut self, cx: &mut Cx, run: PendingRun, result: OpResult) {
@@ -42,8 +42,13 @@ impl Server {
                         self.answer_client(cx, run.id, run.ticket, ran.response);
                         self.leave(cx);
                     }
+                    Some(Then::Forget(record)) => self.forget(cx, record, run.id, run.ticket, ran.response),
                     Some(Then::Agency { request, make }) => self.ask_agency(cx, run, request, make),
                 }
+            }
+            OpResult::Behind(token) => {
+                let request = run.request.expect("kept for requests with a demand");
+                self.park(cx, run.id, request, run.arrived, Unmet::Behind(token));
             }
             // Refused before anything was written: the client may try elsewhere (R14).
             OpResult::Stale { .. } => {
@@ -91,9 +96,22 @@ impl Server {
         }
     }
 
+    /// Removes a rollback record, in pieces, then answers.
+    pub(super) fn forget(
+        &mut self,
+        cx: &mut Cx,
+        record: RollbackId,
+        id: RequestId,
+        ticket: Ticket,
+        response: Response,
+    ) {
+        let op = cx.start(Op::ForgetRollback(record));
+        self.pending.insert(op, Pending::Forget { record, id, ticket, response });
+    }
+
     pub(super) fn answer(&mut self, cx: &mut Cx, call: u64, response: Response) {
         let Some(call) = self.link.as_mut().and_then(|link| link.answered(call, &response)) else { return };
-        let response = api::agency_answer(call.make, &call.original, response);
+        let response = api::agency_answer(call.make, &call.original, response, cx.now.wall_ms);
         if call.make == AgencyAnswer::ServerMode
             && response.status == 200
             && let Some(read_only) = api::wanted_mode(&call.original)

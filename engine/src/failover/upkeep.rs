@@ -9,9 +9,13 @@ use crate::message::*;
 use crate::replication::follower::News;
 use crate::types::*;
 
+/// What the latest rollbacks have cost is told in each beat.
+const ROLLBACKS_TOLD: usize = 4;
+
 impl Server {
     pub(super) fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) {
         self.heed_copies(&result);
+        self.heed_rollbacks(&result);
         if let Some(run) = self.runs.remove(&op) {
             return self.ran(cx, run, result);
         }
@@ -30,6 +34,15 @@ impl Server {
             },
             Some(Pending::See { freeze, from }) => self.seen(cx, freeze, &from, result),
             Some(Pending::Begin { epoch }) => self.begun(cx, epoch, result),
+            Some(Pending::Forget { record, id, ticket, response }) => match result {
+                OpResult::Forgotten { more: true } => self.forget(cx, record, id, ticket, response),
+                OpResult::Forgotten { more: false } => {
+                    self.garbage = true;
+                    self.answer_client(cx, id, ticket, response);
+                }
+                OpResult::Failed(error) => self.answer_client(cx, id, ticket, errors::storage_failure(&error)),
+                other => panic!("forgetting does not end in {other:?}"),
+            },
             Some(Pending::Prune { keep_from }) => {
                 self.pruning = false;
                 match result {
@@ -65,7 +78,7 @@ impl Server {
         match result {
             // Data without an entry are incomplete from the moment that a copy of somebody's is begun.
             OpResult::CopyBegun => self.complete &= self.last != Position::ZERO,
-            OpResult::CopyFinished { last, log_first } => {
+            OpResult::CopyFinished { last, log_first, .. } => {
                 self.last = *last;
                 self.complete = true;
                 self.log_first = *log_first;
@@ -75,6 +88,27 @@ impl Server {
         }
         self.garbage = true;
         self.view_old = true;
+    }
+
+    /// What a rollback has cost is told to the agency, whoever was followed then.
+    fn heed_rollbacks(&mut self, result: &OpResult) {
+        let (OpResult::Undone { summary, .. } | OpResult::CopyFinished { rollback: Some(summary), .. }) = result else {
+            return;
+        };
+        self.rollbacks.retain(|known| known.epoch != summary.epoch);
+        self.rollbacks.push(*summary);
+        if self.rollbacks.len() > ROLLBACKS_TOLD {
+            self.rollbacks.remove(0);
+        }
+    }
+
+    /// The epoch whose log ours has been matched with.
+    fn matched(&self) -> Option<Epoch> {
+        match (&self.reign, &self.following) {
+            (Some(reign), _) => reign.shipping.as_ref().map(|_| reign.epoch),
+            (None, Some(following)) => (following.tails() || planted!(loss_told_early)).then(|| following.epoch()),
+            (None, None) => None,
+        }
     }
 
     pub(super) fn heed(&mut self, cx: &mut Cx, news: News) {
@@ -213,6 +247,7 @@ impl Server {
             if renew.is_some() {
                 self.lease.sent(seq, cx.now);
             }
+            let matched = self.matched();
             let followed = self.following.as_ref().map(|following| following.leader().peer.id);
             Message::Beat(Beat {
                 boot: self.boot,
@@ -223,6 +258,8 @@ impl Server {
                 leader: renew.map(|_| self.me.id).or(followed),
                 complete: self.complete,
                 staying: self.leaving.is_none() && now >= self.unfit_until,
+                matched,
+                rollbacks: if matched.is_some() { self.rollbacks.clone() } else { Vec::new() },
             })
         };
         self.link.as_ref().expect("looked at above").send(cx, &message);

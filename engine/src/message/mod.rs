@@ -146,7 +146,12 @@ impl Message {
             Message::Raft(raft::Raft::Gossip(_)) => 0,
             Message::Raft(raft::Raft::Consensus(consensus)) => consensus.term.0.max(consensus.body.largest_number()),
             Message::Register(m) | Message::IAmThere { register: m, .. } => m.seen.0,
-            Message::Beat(m) => largest(&[m.boot.0, m.seq, m.renew.unwrap_or_default().0, position(&m.last), m.seen.0]),
+            Message::Beat(m) => {
+                let rollback = |r: &RollbackSummary| largest(&[r.epoch.0, position(&r.common), position(&r.end)]);
+                let rollbacks = m.rollbacks.iter().map(rollback).max().unwrap_or(0);
+                let epochs = m.renew.max(m.matched).unwrap_or_default().0;
+                largest(&[m.boot.0, m.seq, epochs, position(&m.last), m.seen.0, rollbacks])
+            }
             Message::Report(m) => largest(&[m.term.0, m.epoch.0, m.boot.0, position(&m.last), m.seen.0]),
             Message::Release(m) => largest(&[m.boot.0, m.epoch.0, position(&m.last)]),
             Message::SetInSync(m) => largest(&[m.boot.0, m.epoch.0, m.index, in_sync(&m.in_sync)]),
@@ -216,6 +221,29 @@ pub struct Beat {
     pub complete: bool,
     /// False from the moment the process begins to stop.
     pub staying: bool,
+    /// The epoch whose log this store's has been matched with; its own, for a leader.
+    pub matched: Option<Epoch>,
+    /// What matching has cost this store, the latest last; told once the match is established.
+    pub rollbacks: Vec<RollbackSummary>,
+}
+
+/// What a store had to give up to be matched with the log of `epoch`: the entries after `common` up to `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RollbackSummary {
+    pub epoch: Epoch,
+    pub common: Position,
+    pub end: Position,
+    /// Changes of documents, collections and databases in these entries.
+    pub operations: u64,
+    /// The store was replaced by a copy and is kept whole: `common` is the highest that it can have been, and nothing
+    /// was counted.
+    pub whole: bool,
+}
+
+impl RollbackSummary {
+    pub fn ticks(&self) -> u64 {
+        self.end.tick.0.saturating_sub(self.common.tick.0)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -414,6 +442,9 @@ pub struct Append {
     pub entries: Vec<Entry>,
     /// The leader's last position when it sent this.
     pub leader_last: Position,
+    /// The latest acknowledgement that the leader had received then, while it held its lease: whatever anybody was told
+    /// is written before that was sent, `leader_last` includes.
+    pub answers: Option<u64>,
 }
 
 /// "Everything up to `durable` is durable here." Counts only in the epoch it names, from the follower's current boot.
@@ -423,6 +454,10 @@ pub struct Acknowledge {
     pub boot: Boot,
     pub store: StoreId,
     pub durable: Position,
+    /// The follower's own number for this question; it remembers when it asked.
+    pub seq: u64,
+    /// Somebody waits for the answer.
+    pub asks: bool,
 }
 
 /// R7: the logs agree up to `common` and no further; the follower undoes the rest and asks again. Only the answer to

@@ -11,10 +11,12 @@ use crate::mark;
 use crate::message::*;
 use crate::types::*;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Entries undone in one storage transaction.
 const UNDO_BATCH: usize = 256;
+/// Questions to the leader that are remembered.
+const QUESTIONS_MAX: usize = 64;
 /// Questions about a copy without an answer, after which it is given up.
 const COPY_TRIES_MAX: u32 = 30;
 
@@ -36,6 +38,12 @@ pub struct Follower {
     wants_copy: bool,
     durable: Position,
     leader_last: Position,
+    /// Our latest questions, and when they were asked.
+    asked: VecDeque<(u64, Now)>,
+    next_seq: u64,
+    /// Data up to a position are all that there was at a moment.
+    catching_up: VecDeque<(Position, Now)>,
+    fresh: Option<Now>,
     /// When something was last heard of the leader, or asked of it.
     quiet_since: Time,
     tries: u32,
@@ -100,6 +108,11 @@ impl Follower {
             wants_copy: false,
             durable: Position::ZERO,
             leader_last: Position::ZERO,
+            asked: VecDeque::new(),
+            // What answers a question of an earlier process answers none of ours.
+            next_seq: cx.rng.next_u64() >> 2,
+            catching_up: VecDeque::new(),
+            fresh: None,
             quiet_since: cx.now.time,
             tries: 0,
             ops: BTreeMap::new(),
@@ -197,6 +210,7 @@ impl Follower {
             cx.note(Event::Follows { leader, epoch: self.epoch, from: end });
         }
         self.leader_last = self.leader_last.max(append.leader_last);
+        self.answered(cx, append.answers, append.leader_last);
         self.quiet_since = cx.now.time;
         self.tries = 0;
         // What overlaps is known already: in an established epoch our log is a prefix of the leader's (I8).
@@ -205,7 +219,8 @@ impl Follower {
         let Some(last) = entries.last().map(Entry::position) else {
             self.state = State::Tailing { end };
             if self.ops.is_empty() {
-                self.acknowledge(cx, end);
+                self.caught_up(end);
+                self.acknowledge(cx, end, false);
                 self.finish_copy(cx);
             }
             return News::None;
@@ -221,9 +236,56 @@ impl Follower {
         News::None
     }
 
-    fn acknowledge(&mut self, cx: &mut Cx, durable: Position) {
+    /// The leader says that its log ended at `leader_last` after it had received one of our questions.
+    fn answered(&mut self, cx: &Cx, answers: Option<u64>, leader_last: Position) {
+        let Some(seq) = answers else { return };
+        let Some(at) = self.asked.iter().position(|(asked, _)| *asked == seq) else { return };
+        let (_, mut asked) = self.asked[at];
+        self.asked.drain(..=at);
+        if planted!(staleness_from_arrival) {
+            asked = cx.now;
+        }
+        // If there are too many, the first are reached first.
+        if self.catching_up.len() < QUESTIONS_MAX {
+            self.catching_up.push_back((leader_last, asked));
+        }
+        if planted!(fresh_before_durable) {
+            self.fresh = Some(asked);
+        }
+    }
+
+    /// The data in use are durable up to here.
+    fn caught_up(&mut self, durable: Position) {
+        while let Some((position, asked)) = self.catching_up.front().copied().filter(|(at, _)| *at <= durable) {
+            self.catching_up.pop_front();
+            if self.target == Target::Data {
+                self.fresh = Some(asked);
+                debug_assert!(position <= durable);
+            }
+        }
+    }
+
+    /// When we asked the latest question whose answer the data in use are.
+    pub fn fresh(&self) -> Option<Now> {
+        self.fresh
+    }
+
+    /// Somebody wants fresher data: ask now, not with the next append.
+    pub fn ask(&mut self, cx: &mut Cx) {
+        if matches!(self.state, State::Tailing { .. }) && self.target == Target::Data {
+            self.acknowledge(cx, self.durable, true);
+        }
+    }
+
+    fn acknowledge(&mut self, cx: &mut Cx, durable: Position, asks: bool) {
         let peer = self.leader.peer.clone();
-        let ack = Acknowledge { epoch: self.epoch, boot: self.boot, store: self.store, durable };
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.asked.push_back((seq, cx.now));
+        if self.asked.len() > QUESTIONS_MAX {
+            self.asked.pop_front();
+        }
+        let ack = Acknowledge { epoch: self.epoch, boot: self.boot, store: self.store, durable, seq, asks };
         cx.send(&peer, Message::Acknowledge(ack));
     }
 
@@ -331,7 +393,7 @@ impl Follower {
                 self.rest(cx);
                 News::AskAgency
             }
-            OpResult::Undone { last, undone } => {
+            OpResult::Undone { last, undone, .. } => {
                 let Doing::Undoing { common } = doing else { panic!("nothing was to be undone") };
                 cx.note(Event::RolledBack { last, undone });
                 if last.tick.0 > common.tick.0 + u64::from(planted!(rollback_stops_early)) {
@@ -432,8 +494,9 @@ impl Follower {
             // Somebody wanted to know where we stand and waited for this.
             self.locate(cx);
         } else {
-            self.acknowledge(cx, last);
+            self.acknowledge(cx, last, false);
         }
+        self.caught_up(last);
         match self.target {
             Target::Data => News::Durable(last),
             Target::Copy(_) => {

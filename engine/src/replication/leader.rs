@@ -30,9 +30,24 @@ pub struct Leader {
     last: Position,
     recent: Recent,
     followers: BTreeMap<NodeId, Follower>,
+    tenure: Tenure,
     /// Reads under way, and for whom.
     ops: BTreeMap<OpId, NodeId>,
     snapshots: u64,
+}
+
+/// Until when this leader knows that nobody else leads: its lease, as it was granted last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tenure {
+    pub end: Time,
+    pub sent: Now,
+    pub slack: Duration,
+}
+
+impl Tenure {
+    fn holds(&self, now: Now) -> bool {
+        now.time < self.end && now.apart(self.sent) <= self.slack
+    }
 }
 
 #[derive(Clone, Hash)]
@@ -46,11 +61,23 @@ struct Follower {
     sent: Position,
     /// Ends of the append messages that are not acknowledged.
     unacknowledged: VecDeque<Position>,
+    /// Its latest question.
+    asked: Option<u64>,
     /// When something was last heard of it.
     heard: Time,
     /// When it was last sent something, or made progress.
     active: Time,
     work: Work,
+}
+
+/// What each message of the leader says of itself.
+#[derive(Clone, Copy)]
+struct Terms {
+    epoch: Epoch,
+    boot: Boot,
+    last: Position,
+    /// Nobody else leads at this moment.
+    leads: bool,
 }
 
 #[derive(Clone, Hash)]
@@ -79,6 +106,7 @@ impl Leader {
             last,
             recent: Recent::default(),
             followers: BTreeMap::new(),
+            tenure: Tenure::default(),
             ops: BTreeMap::new(),
             snapshots: 0,
         }
@@ -137,6 +165,7 @@ impl Leader {
                 durable: Position::ZERO,
                 sent: Position::ZERO,
                 unacknowledged: VecDeque::new(),
+                asked: None,
                 heard: cx.now.time,
                 active: cx.now.time,
                 work: Work::Streaming { reading: false },
@@ -160,6 +189,7 @@ impl Leader {
             }
             _ => {}
         }
+        follower.asked = None;
         follower.boot = follow.boot;
         follower.store = follow.store;
         follower.work = Work::Comparing;
@@ -184,7 +214,12 @@ impl Leader {
             follower.unacknowledged.pop_front();
         }
         follower.sent = follower.sent.max(follower.durable);
+        follower.asked = Some(ack.seq);
+        let before = cx.out.len();
         self.pump(cx, from.id);
+        if ack.asks && cx.out.len() == before {
+            self.tell(cx, from.id);
+        }
     }
 
     pub fn snapshot_request(&mut self, cx: &mut Cx, from: &Peer, request: SnapshotRequest) {
@@ -212,6 +247,7 @@ impl Leader {
     /// Takes the result of a read that this part started; `false` if it was somebody else's.
     pub fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) -> bool {
         let Some(id) = self.ops.remove(&op) else { return false };
+        let terms = self.terms(cx.now);
         let Some(follower) = self.followers.get_mut(&id) else { return true };
         match result {
             OpResult::Compared { follow, verdict } => {
@@ -223,7 +259,7 @@ impl Leader {
                 if let Work::Streaming { reading } = &mut follower.work {
                     *reading = false;
                     if after == follower.sent && !entries.is_empty() {
-                        follower.append(cx, self.epoch, self.boot, self.last, entries);
+                        follower.append(cx, terms, entries);
                     }
                     self.pump(cx, id);
                 }
@@ -266,7 +302,7 @@ impl Leader {
     }
 
     fn compared(&mut self, cx: &mut Cx, id: NodeId, follow: &Follow, verdict: Comparison) {
-        let (epoch, boot) = (self.epoch, self.boot);
+        let (epoch, boot, terms) = (self.epoch, self.boot, self.terms(cx.now));
         let follower = self.followers.get_mut(&id).expect("looked up by the caller");
         match verdict {
             Comparison::Prefix => {
@@ -277,7 +313,7 @@ impl Leader {
                 follower.active = cx.now.time;
                 // Even an empty append tells the follower that the match is established.
                 if follow.last == self.last {
-                    follower.append(cx, epoch, boot, self.last, Vec::new());
+                    follower.append(cx, terms, Vec::new());
                 }
                 self.pump(cx, id);
             }
@@ -292,6 +328,26 @@ impl Leader {
                 self.begin_snapshot(cx, id);
             }
         }
+    }
+
+    /// Says how far we are, whatever there is to ship.
+    fn tell(&mut self, cx: &mut Cx, id: NodeId) {
+        let terms = self.terms(cx.now);
+        if let Some(follower) = self.followers.get_mut(&id)
+            && matches!(follower.work, Work::Streaming { reading: false })
+        {
+            follower.append(cx, terms, Vec::new());
+        }
+    }
+
+    fn terms(&self, now: Now) -> Terms {
+        let leads = self.tenure.holds(now) || planted!(freshness_without_lease);
+        Terms { epoch: self.epoch, boot: self.boot, last: self.last, leads }
+    }
+
+    /// The lease was renewed.
+    pub fn renewed(&mut self, tenure: Tenure) {
+        self.tenure = tenure;
     }
 
     fn begin_snapshot(&mut self, cx: &mut Cx, id: NodeId) {
@@ -314,14 +370,14 @@ impl Leader {
 
     /// Send what the window allows.
     fn pump(&mut self, cx: &mut Cx, id: NodeId) {
-        let (epoch, boot, last) = (self.epoch, self.boot, self.last);
+        let (terms, last) = (self.terms(cx.now), self.last);
         let Some(follower) = self.followers.get_mut(&id) else { return };
         while matches!(follower.work, Work::Streaming { reading: false })
             && follower.unacknowledged.len() < WINDOW
             && follower.sent < last
         {
             match self.recent.after(follower.sent, self.chunk_bytes) {
-                Some(entries) => follower.append(cx, epoch, boot, last, entries),
+                Some(entries) => follower.append(cx, terms, entries),
                 None => {
                     follower.work = Work::Streaming { reading: true };
                     let op = cx.start(Op::ReadLog { after: follower.sent, bytes_max: self.chunk_bytes });
@@ -332,7 +388,7 @@ impl Leader {
     }
 
     pub fn timer(&mut self, cx: &mut Cx) {
-        let (epoch, boot, last, pace) = (self.epoch, self.boot, self.last, self.pace);
+        let (terms, pace) = (self.terms(cx.now), self.pace);
         let known = self.followers.len();
         self.followers.retain(|_, f| cx.now.time.since(f.heard) < pace.forget);
         if self.followers.len() < known {
@@ -348,7 +404,7 @@ impl Leader {
                 follower.unacknowledged.clear();
                 follower.active = cx.now.time;
             } else if quiet >= pace.idle {
-                follower.append(cx, epoch, boot, last, Vec::new());
+                follower.append(cx, terms, Vec::new());
             }
         }
         self.pump_all(cx);
@@ -366,7 +422,8 @@ impl Leader {
 }
 
 impl Follower {
-    fn append(&mut self, cx: &mut Cx, epoch: Epoch, boot: Boot, leader_last: Position, entries: Vec<Entry>) {
+    fn append(&mut self, cx: &mut Cx, terms: Terms, entries: Vec<Entry>) {
+        let Terms { epoch, boot, last: leader_last, leads } = terms;
         let prev = self.sent;
         if let Some(entry) = entries.last() {
             assert!(entries[0].tick.0 == prev.tick.0 + 1, "entries follow what was sent before");
@@ -374,7 +431,8 @@ impl Follower {
             self.unacknowledged.push_back(self.sent);
         }
         self.active = cx.now.time;
-        cx.send(&self.peer, Message::Append(Append { epoch, boot, prev, entries, leader_last }));
+        let answers = self.asked.filter(|_| leads);
+        cx.send(&self.peer, Message::Append(Append { epoch, boot, prev, entries, leader_last, answers }));
     }
 }
 

@@ -79,7 +79,7 @@ fn follow(from: u128, boot: u64, last: Position) -> Follow {
 }
 
 fn ack(from: u128, boot: u64, tick: u64) -> Acknowledge {
-    Acknowledge { epoch: EPOCH, boot: Boot(boot), store: StoreId(from), durable: at(tick) }
+    Acknowledge { epoch: EPOCH, boot: Boot(boot), store: StoreId(from), durable: at(tick), seq: 0, asks: false }
 }
 
 /// Each append as (prev, entries).
@@ -371,7 +371,17 @@ fn piece(cursor: &'static str, next: Option<&'static str>) -> SnapshotPiece {
 
 fn append(prev: u64, ticks: std::ops::RangeInclusive<u64>) -> Append {
     let entries: Vec<Entry> = ticks.map(entry).collect();
-    Append { epoch: EPOCH, boot: BOOT, prev: at(prev), entries, leader_last: at(30) }
+    Append { epoch: EPOCH, boot: BOOT, prev: at(prev), entries, leader_last: at(30), answers: None }
+}
+
+/// Questions have numbers by chance.
+fn unnumbered(mut sent: Vec<Message>) -> Vec<Message> {
+    for message in &mut sent {
+        if let Message::Acknowledge(ack) = message {
+            ack.seq = 0;
+        }
+    }
+    sent
 }
 
 fn heartbeat(prev: u64) -> Append {
@@ -411,7 +421,15 @@ impl Following {
     }
 
     fn append(&mut self, append: Append) -> Vec<Message> {
-        self.act(|follower, cx| assert_eq!(follower.append(cx, &peer(2), append), News::None))
+        unnumbered(self.act(|follower, cx| assert_eq!(follower.append(cx, &peer(2), append), News::None)))
+    }
+
+    /// The number of the question that it asks, and what becomes of it.
+    fn asks(&mut self, now_ms: u64) -> u64 {
+        self.now_ms = now_ms;
+        let sent = self.act(|follower, cx| follower.ask(cx));
+        let [Message::Acknowledge(Acknowledge { seq, asks: true, .. })] = sent[..] else { panic!("{sent:?}") };
+        seq
     }
 
     fn piece(&mut self, piece: SnapshotPiece) -> Vec<Message> {
@@ -422,7 +440,7 @@ impl Following {
         let (op, _) = self.started.remove(0);
         let mut news = News::None;
         let sent = self.act(|follower, cx| news = follower.done(cx, op, result).expect("it started this"));
-        (news, sent)
+        (news, unnumbered(sent))
     }
 
     fn located(&mut self, last: Position) -> Vec<Message> {
@@ -508,8 +526,16 @@ fn entries_are_taken_where_the_log_ends() {
         })
         .collect();
     assert_eq!(given, [2, 1], "what overlaps is known already");
-    let acknowledged =
-        |tick| [Message::Acknowledge(Acknowledge { epoch: EPOCH, boot: Boot(4), store: STORE, durable: at(tick) })];
+    let acknowledged = |tick| {
+        [Message::Acknowledge(Acknowledge {
+            epoch: EPOCH,
+            boot: Boot(4),
+            store: STORE,
+            durable: at(tick),
+            seq: 0,
+            asks: false,
+        })]
+    };
     assert_eq!(following.end(OpResult::Appended { last: at(12) }), (News::Durable(at(12)), acknowledged(12).to_vec()));
     assert_eq!(following.append(heartbeat(13)), [], "something is still being written");
     assert_eq!(following.end(OpResult::Appended { last: at(13) }).1, acknowledged(13));
@@ -517,13 +543,65 @@ fn entries_are_taken_where_the_log_ends() {
 }
 
 #[test]
+fn data_are_as_fresh_as_the_question_whose_answer_they_are() {
+    let mut following = Following::tailing();
+    let fresh = |following: &Following| following.part.fresh().map(|now| now.time.0 / 1_000_000);
+    let heartbeat = |prev, leader_last, answers| Append { leader_last: at(leader_last), answers, ..heartbeat(prev) };
+    let first = following.asks(100);
+    following.now_ms = 150;
+    following.append(heartbeat(10, 10, None));
+    assert_eq!(fresh(&following), None, "an answer to nothing, or of a leader without a lease");
+    following.append(heartbeat(10, 10, Some(first + 1000)));
+    assert_eq!(fresh(&following), None, "an answer to somebody else's question");
+    following.append(heartbeat(10, 10, Some(first)));
+    assert_eq!(fresh(&following), Some(100), "since it was asked, not since the answer came");
+    following.append(heartbeat(10, 10, Some(first)));
+    assert_eq!(fresh(&following), Some(100), "once is enough");
+
+    let second = following.asks(200);
+    following.now_ms = 220;
+    following.append(Append { answers: Some(second), leader_last: at(13), ..append(10, 11..=12) });
+    following.end(OpResult::Appended { last: at(12) });
+    assert_eq!(fresh(&following), Some(100), "the leader had more");
+    following.append(Append { leader_last: at(13), ..append(12, 13..=13) });
+    assert_eq!(fresh(&following), Some(100), "not durable yet");
+    following.end(OpResult::Appended { last: at(13) });
+    assert_eq!(fresh(&following), Some(200));
+}
+
+#[test]
+fn only_a_leader_with_a_lease_answers_how_far_it_is() {
+    let mut leading = Leading::with_follower(1 << 20);
+    let answers = |sent: &[Message]| match sent {
+        [Message::Append(append)] => append.answers,
+        other => panic!("{other:?}"),
+    };
+    let question = |seq| Acknowledge { seq, asks: true, ..ack(2, 1, 10) };
+    assert_eq!(answers(&leading.acknowledge(2, question(7))), None, "no lease that it knows of");
+    let (sent, slack) = (Now::default(), TIMING.slack());
+    leading.act(|leader, _| leader.renewed(leader::Tenure { end: Time(50_000_000), sent, slack }));
+    leading.now_ms = 40;
+    assert_eq!(answers(&leading.acknowledge(2, question(8))), Some(8));
+    assert_eq!(answers(&leading.commit(11..=11)), Some(8), "with whatever it ships");
+    leading.now_ms = 50;
+    assert_eq!(answers(&leading.acknowledge(2, Acknowledge { durable: at(11), ..question(9) })), None, "it is over");
+}
+
+/// One entry of epoch 1 was undone.
+fn undone(last: u64) -> OpResult {
+    let (common, end) = (at(last), at(last + 1));
+    let summary = RollbackSummary { epoch: Epoch(2), common, end, operations: 1, whole: false };
+    OpResult::Undone { last: common, undone: 1, summary }
+}
+
+#[test]
 fn the_tail_is_undone_piece_by_piece() {
     let mut following = Following::asking(at(10), true);
     let diverged = Diverged { epoch: EPOCH, boot: BOOT, last: at(10), common: at(8) };
     following.act(|follower, cx| follower.diverged(cx, &peer(2), &diverged));
-    assert_eq!(following.end(OpResult::Undone { last: at(9), undone: 1 }).0, News::Durable(at(9)));
+    assert_eq!(following.end(undone(9)).0, News::Durable(at(9)));
     assert!(matches!(following.started[..], [(_, Op::Undo { .. })]), "not there yet");
-    following.end(OpResult::Undone { last: at(8), undone: 1 });
+    following.end(undone(8));
     assert!(matches!(&following.located(at(8))[..], [Message::Follow(follow)] if follow.complete));
 }
 
@@ -562,7 +640,7 @@ fn a_copy_from_its_offer_to_its_end() {
     following.end(OpResult::Appended { last: at(22) });
     assert!(matches!(following.started[..], [(_, Op::CopyFinish { id })] if id == copy(1)));
     let (last, log_first) = (at(22), Tick(21));
-    assert_eq!(following.end(OpResult::CopyFinished { last, log_first }).0, News::Durable(at(22)));
+    assert_eq!(following.end(OpResult::CopyFinished { last, log_first, rollback: None }).0, News::Durable(at(22)));
     let sent = following.located(at(22));
     assert!(matches!(&sent[..], [Message::Follow(follow)] if follow.copy.is_none() && follow.complete));
     assert!(!following.part.copies());

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{Read, Seek, SeekFrom};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tanist_engine::auth;
 use tanist_engine::http::Response;
-use tanist_engine::types::Auth;
+use tanist_engine::types::{Auth, Endpoint};
 use tokio::net::TcpListener;
 
 const LOG_BYTES_MAX: u64 = 1 << 20;
@@ -159,15 +159,32 @@ pub async fn answer(deployment: Arc<Deployment>, call: Call) -> Response {
         },
         ("GET", "/logs/agent") => logs(&deployment, Role::Agent),
         ("GET", "/logs/single") => logs(&deployment, Role::Server),
+        ("POST", "/restart") => restart(&deployment, &call),
         ("POST", "/shutdown") => {
             deployment.shutdown.notify_one();
             Response::text(200, "OK")
         }
         (
             _,
-            "/id" | "/version" | "/process" | "/endpoints" | "/hello" | "/logs/agent" | "/logs/single" | "/shutdown",
+            "/id" | "/version" | "/process" | "/endpoints" | "/hello" | "/logs/agent" | "/logs/single" | "/restart"
+            | "/shutdown",
         ) => Response::error(405, 405, "method not supported"),
         _ => Response::error(404, 404, "unknown path"),
+    }
+}
+
+/// Restarts the process here that has the `endpoint` of the body.
+fn restart(deployment: &Deployment, call: &Call) -> Response {
+    let body: Value = serde_json::from_slice(&call.body).unwrap_or(Value::Null);
+    let Some(endpoint) = body["endpoint"].as_str().and_then(|text| Endpoint::parse(text).ok()) else {
+        return Response::error(400, 400, "which endpoint?");
+    };
+    match deployment.children().iter().find(|child| child.plan.endpoint == endpoint) {
+        Some(child) => {
+            child.restart();
+            Response::json(200, &json!({"restarts": child.plan.name()}))
+        }
+        None => Response::error(404, 404, "no process of that endpoint runs here"),
     }
 }
 

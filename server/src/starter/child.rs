@@ -7,11 +7,12 @@ use crate::options;
 use rustix::process::{Pid, Signal};
 use serde_json::json;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::process::Command;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// A child that lived for less than this was not worth its start.
 const SHORT_LIFE: Duration = Duration::from_secs(30);
@@ -30,12 +31,14 @@ pub struct Child {
     pub plan: Plan,
     pid: Mutex<Option<u32>>,
     stop: watch::Sender<bool>,
+    restart: Notify,
     gone: watch::Sender<bool>,
 }
 
 impl Child {
     pub fn new(plan: Plan) -> Child {
-        Child { plan, pid: Mutex::new(None), stop: watch::channel(false).0, gone: watch::channel(false).0 }
+        let (stop, gone) = (watch::channel(false).0, watch::channel(false).0);
+        Child { plan, pid: Mutex::new(None), stop, restart: Notify::new(), gone }
     }
 
     pub fn pid(&self) -> Option<u32> {
@@ -48,6 +51,11 @@ impl Child {
 
     pub fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Stops the process in good order, and starts it again with the program that is on the disk by then.
+    pub fn restart(&self) {
+        self.restart.notify_one();
     }
 
     pub async fn stopped(&self) {
@@ -75,8 +83,14 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
         };
         child.set_pid(process.id());
         tracing::info!("{name} runs as process {}", process.id().unwrap_or_default());
+        let mut asked = false;
         let status = tokio::select! {
             status = process.wait() => Some(status),
+            () = child.restart.notified() => {
+                asked = true;
+                end(&mut process, &name).await;
+                Some(process.wait().await)
+            }
             _ = async { stop.wait_for(|stop| *stop).await.map(drop) } => None,
         };
         let Some(status) = status else {
@@ -91,13 +105,21 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
             Ok(status) => describe(status),
             Err(e) => (None, e.to_string()),
         };
-        // Who was killed had no time to say why.
-        let last = if status.0.is_some() { last_line(&child.plan) } else { String::new() };
-        tracing::warn!("{name} ended: {}{last}", status.1);
-        println!("{name} ended: {}", status.1);
+        // Who was killed had no time to say why; who was asked to end needs not.
+        let last = if status.0.is_some() && !asked { last_line(&child.plan) } else { String::new() };
+        if asked {
+            tracing::info!("{name} ended as it was asked to: {}", status.1);
+        } else {
+            tracing::warn!("{name} ended: {}{last}", status.1);
+            println!("{name} ended: {}", status.1);
+        }
         if reaped && child.plan.role == Role::Server && deployment.setup().mode == Mode::ActiveFailover {
             let telling = tokio::spawn(tell(deployment.clone(), child.clone(), nonce, died));
             let _ = tokio::time::timeout(NOTICE_FIRST, telling).await;
+        }
+        if asked {
+            short_lives = 0;
+            continue;
         }
         if status.0.is_some_and(Code::is_final) {
             given_up = Some(format!("{name} can't run{last} (see {})", child.plan.log_file().display()));
@@ -131,11 +153,21 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
     }
 }
 
+/// Where this program lies. Asked once: when the file has been replaced, the kernel calls this process's own by another
+/// name, and a restart is to run the new one.
+fn program() -> std::io::Result<&'static Path> {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    if PROGRAM.get().is_none() {
+        let _ = PROGRAM.set(std::env::current_exe()?);
+    }
+    Ok(PROGRAM.get().expect("just set"))
+}
+
 fn spawn(plan: &Plan, topology: &[String], nonce: &str) -> Result<tokio::process::Child, Exit> {
     let cannot = |e: std::io::Error| Exit::failed(format!("{} can't be started: {e}", plan.name()));
     std::fs::create_dir_all(&plan.directory).map_err(cannot)?;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(plan.log_file()).map_err(cannot)?;
-    let program = std::env::current_exe().map_err(cannot)?;
+    let program = program().map_err(cannot)?;
     Command::new(program)
         .args(&plan.arguments)
         .args(topology)

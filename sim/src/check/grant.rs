@@ -211,7 +211,18 @@ mod tests {
 
     fn renewed(grants: &mut Grants, event: u64) {
         let (renew, last, seen) = (Some(Epoch(5)), Position::ZERO, Epoch(5));
-        let beat = Beat { boot: Boot(1), seq: 1, renew, last, seen, leader: None, complete: true, staying: true };
+        let beat = Beat {
+            boot: Boot(1),
+            seq: 1,
+            renew,
+            last,
+            seen,
+            leader: None,
+            complete: true,
+            staying: true,
+            matched: None,
+            rollbacks: Vec::new(),
+        };
         grants.received(&ctx(event, 0), &envelope(SERVER, id(NodeKind::Agent, 0), Message::Beat(beat)));
     }
 

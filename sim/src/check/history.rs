@@ -5,8 +5,9 @@ use super::{Ctx, Verdict, broken};
 use crate::action::{self, Action, Slot};
 use crate::clock::At;
 use crate::model::{Doc, Docs, Effect};
-use crate::workload::Record;
+use crate::workload::{Demand, Record};
 use std::collections::{BTreeMap, BTreeSet};
+use tanist_engine::demand::Token;
 use tanist_engine::http::{Response, header};
 use tanist_engine::io::{Ran, Run};
 use tanist_engine::types::{Epoch, NodeId, Position};
@@ -19,6 +20,8 @@ pub struct History {
     idle: BTreeSet<u64>,
     /// Those that a server has called a success.
     pub acknowledged: BTreeMap<u64, Position>,
+    /// When.
+    told_at: BTreeMap<u64, At>,
     /// The latest version that a client has read: by client, server process, epoch and document.
     read: BTreeMap<(usize, usize, u64, Epoch, Slot), usize>,
 }
@@ -156,11 +159,54 @@ impl History {
             _ if success => match self.written.get(&op) {
                 Some(position) => {
                     self.acknowledged.insert(op, *position);
+                    self.told_at.entry(op).or_insert(ctx.at);
                 }
                 None if self.idle.contains(&op) => {}
                 None => broken!("I12", "s{} acknowledged '{action}', which it did not write", ctx.node),
             },
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// I14: an answer reflects the tick that it names, and what its client demanded of it.
+    pub fn demanded(&self, ctx: &Ctx, answer: &Answer, replication: &Replication) -> Verdict {
+        let (Action::Read { slot, .. }, Some(demand)) = (&answer.record.action, answer.record.demand) else {
+            return Ok(());
+        };
+        let response = answer.response;
+        let found = (200..300).contains(&response.status);
+        let absent = response.status == 404 && matches!(response.error_num(), Some(1202 | 1203 | 1228));
+        let store = &replication.stores[ctx.node];
+        let named = response.header(header::TICK).and_then(Token::parse).map(|token| token.position());
+        // What has been rolled back since it was read can't be held against anything any more.
+        let Some(at) = named.filter(|at| (found || absent) && has(&store.log, at)) else { return Ok(()) };
+        let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        let doc = if found { Doc::from_json(*slot, &body) } else { None };
+        let truth = replication.docs_at(&store.log, at);
+        match (&doc, truth.documents.get(slot)) {
+            (None, None) => {}
+            (Some(doc), Some(truth)) if truth.shows_as(*slot, doc) => {}
+            (doc, truth) => broken!("I14", "s{} read {slot} as {doc:?}, which is {truth:?} at {at}", ctx.node),
+        }
+        match demand {
+            Demand::AtLeast(token) if !has(&store.log, &token.position()) || token.tick > at.tick => {
+                broken!("I14", "s{} answered with {at} whoever wanted to see {token} at least", ctx.node)
+            }
+            Demand::AtLeast(_) => {}
+            Demand::Staleness(most) => {
+                let before = At(ctx.at.0.saturating_sub(most.as_nanos() as u64));
+                let told = self.told_at.iter().filter(|(_, told)| **told <= before);
+                for position in told.filter_map(|(op, _)| self.acknowledged.get(op)) {
+                    // What this epoch's leader lacks was lost, and is missing with reason.
+                    let lost = position.epoch <= answer.epoch
+                        && replication.leader(answer.epoch).is_none_or(|(_, leader)| !has(&leader.log, position));
+                    if !lost && position.tick > at.tick {
+                        let node = ctx.node;
+                        broken!("I14", "s{node} read {at}, where {position} was told more than {most:?} before");
+                    }
+                }
+            }
         }
         Ok(())
     }

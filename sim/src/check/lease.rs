@@ -281,6 +281,8 @@ mod tests {
             leader: None,
             complete: true,
             staying: true,
+            matched: None,
+            rollbacks: Vec::new(),
         }))
     }
 

@@ -110,6 +110,16 @@ pub struct Replication {
     pub gone: BTreeSet<Position>,
     /// R16: which write got which `_rev`.
     revisions: BTreeMap<String, (Slot, Position)>,
+    accounts: Vec<Account>,
+}
+
+/// What the agency has been told, exactly, of the end of an epoch; the server had seen that epoch by then.
+#[derive(Clone, Copy, Debug, Hash)]
+struct Account {
+    ended: Epoch,
+    server: usize,
+    ticks: u64,
+    seen: Epoch,
 }
 
 fn number(id: &SnapshotId) -> (u64, u64, u64) {
@@ -128,11 +138,13 @@ impl Replication {
             forgotten: BTreeSet::new(),
             gone: BTreeSet::new(),
             revisions: BTreeMap::new(),
+            accounts: Vec::new(),
         }
     }
 
     /// A server's disk holds no more than `back_to`. Says how many entries nobody has any more.
     pub fn loses(&mut self, at: At, server: usize, back_to: Store) -> usize {
+        self.accounts.retain(|account| account.server != server);
         let docs = self.docs_of(&back_to.log);
         let shadow = std::mem::take(&mut self.stores[server].shadow);
         let before = std::mem::replace(&mut self.stores[server], Store { shadow, ..back_to });
@@ -150,14 +162,23 @@ impl Replication {
     }
 
     /// The store of the server that owns `epoch`, as long as it has not seen a later one.
-    fn leader(&self, epoch: Epoch) -> Option<(usize, &Store)> {
+    pub fn leader(&self, epoch: Epoch) -> Option<(usize, &Store)> {
         let owner = *self.owners.get(&epoch).filter(|_| !self.forgotten.contains(&epoch))?;
         Some((owner, &self.stores[owner])).filter(|(_, store)| store.seen == epoch)
     }
 
+    /// The documents as of a position of a log.
+    pub fn docs_at(&self, log: &Log, at: Position) -> Docs {
+        self.docs_from(positions(log).take_while(|position| *position <= at))
+    }
+
     fn docs_of(&self, log: &Log) -> Docs {
+        self.docs_from(positions(log))
+    }
+
+    fn docs_from(&self, positions: impl Iterator<Item = Position>) -> Docs {
         let mut docs = Docs::default();
-        for position in positions(log) {
+        for position in positions {
             if let Some(effect) = self.born.get(&position).and_then(|b| b.effect.as_ref()) {
                 docs.apply(effect);
             }
@@ -288,7 +309,7 @@ impl Replication {
                     }
                 }
             }
-            (Op::Undo { epoch, common, .. }, OpResult::Undone { last, undone }) => {
+            (Op::Undo { epoch, common, .. }, OpResult::Undone { last, undone, .. }) => {
                 self.fresh(ctx, *epoch, "a rollback")?;
                 self.undone(ctx, *epoch, *common, *last, *undone)
             }
@@ -475,6 +496,38 @@ impl Replication {
         }
     }
 
+    /// The agency takes the cost of an epoch's end for known.
+    pub fn accounted(&mut self, ended: Epoch, server: usize, ticks: u64) -> Verdict {
+        let account = Account { ended, server, ticks, seen: self.stores[server].seen };
+        // An agent that starts again goes through old entries once more.
+        let known = |known: &Account| (known.ended, known.server, known.ticks) == (ended, server, ticks);
+        if !self.accounts.iter().any(known) {
+            self.accounts.push(account);
+        }
+        self.judge_account(&account)
+    }
+
+    fn judge_account(&self, account: &Account) -> Verdict {
+        let Account { ended, server, ticks, seen } = *account;
+        let mut rollbacks: BTreeMap<Epoch, Vec<Position>> = BTreeMap::new();
+        for (epoch, position) in self.stores[server].undone.iter().filter(|(epoch, _)| *epoch <= seen) {
+            rollbacks.entry(*epoch).or_default().push(*position);
+        }
+        // What one rollback took away belongs to the epoch in which the log had ended.
+        let of_this = |gone: &&Vec<Position>| gone.iter().max().is_some_and(|end| end.epoch == ended);
+        let truth: Vec<u64> = rollbacks.values().filter(of_this).map(|gone| gone.len() as u64).collect();
+        if !truth.contains(&ticks) && (ticks > 0 || !truth.is_empty()) {
+            let told = format!("the end of epoch {} cost s{server} {ticks} entries, as the agency has it", ended.0);
+            broken!("I10", "{told}; its rollbacks took {truth:?}");
+        }
+        Ok(())
+    }
+
+    /// After convergence, nothing has come to what was called exact.
+    pub fn accounts_hold(&self) -> Verdict {
+        self.accounts.iter().try_for_each(|account| self.judge_account(account))
+    }
+
     /// I9 for logs: after convergence all are the same.
     pub fn converged(&self) -> Verdict {
         let first = &self.stores[0];
@@ -498,7 +551,7 @@ mod tests {
     use crate::clock::At;
     use crate::model::Doc;
     use bytes::Bytes;
-    use tanist_engine::message::{Register, SnapshotPiece};
+    use tanist_engine::message::{Register, RollbackSummary, SnapshotPiece};
     use tanist_engine::types::*;
 
     fn ctx(node: usize, event: u64) -> Ctx {
@@ -526,7 +579,8 @@ mod tests {
 
     fn undo(r: &mut Replication, node: usize, epoch: u64, to: Position, undone: u64) -> Verdict {
         let op = Op::Undo { epoch: Epoch(epoch), common: to, limit: 10 };
-        r.performed(&ctx(node, 3), &op, &OpResult::Undone { last: to, undone }, None)
+        let summary = RollbackSummary { epoch: Epoch(epoch), common: to, end: to, operations: 0, whole: false };
+        r.performed(&ctx(node, 3), &op, &OpResult::Undone { last: to, undone, summary }, None)
     }
 
     #[test]
@@ -599,6 +653,8 @@ mod tests {
                 boot: Boot(1),
                 store: StoreId(1),
                 durable: at(1, tick),
+                seq: 0,
+                asks: false,
             })
         };
         let id = NodeId { kind: NodeKind::Server, uuid: 1 };
@@ -671,6 +727,17 @@ mod tests {
         r.reported(&ctx(0, 1), 0, &Report { last: Position::ZERO, ..report(0) });
         assert!(elected(&r, 0, 1, true).unwrap_err().contains("empty store"));
         elected(&r, 0, 1, false).unwrap();
+    }
+
+    #[test]
+    fn a_loss_that_is_told_wrong_is_found() {
+        let mut r = Replication::new(1);
+        r.stores[0].seen = Epoch(5);
+        r.stores[0].undone = [(Epoch(3), at(1, 8)), (Epoch(3), at(2, 9)), (Epoch(5), at(4, 12))].into();
+        assert_eq!(r.accounted(Epoch(2), 0, 2), Ok(()));
+        assert_eq!(r.accounted(Epoch(2), 0, 1).unwrap_err().0, "I10", "its last piece alone");
+        assert_eq!(r.accounted(Epoch(2), 0, 0).unwrap_err().0, "I10");
+        assert_eq!(r.accounted(Epoch(1), 0, 0), Ok(()), "the tail counts for the epoch that had ended");
     }
 
     #[test]

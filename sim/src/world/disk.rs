@@ -123,8 +123,8 @@ impl World {
                     OpResult::Ran(ran) if ran.then.is_none() => {
                         again(self, Reading::Answer { ticket, response: ran.response, pending });
                     }
-                    // It needs the agency: through the engine.
-                    OpResult::Ran(_) => {
+                    // It needs the agency, or has to wait: through the engine.
+                    OpResult::Ran(_) | OpResult::Behind(_) => {
                         let Some(process) = &mut self.machines[node].process else { return };
                         let id = process.request(pending);
                         self.step(node, Input::Request { id, request });

@@ -49,6 +49,8 @@ impl World {
     pub(super) fn finish(&mut self) {
         let verdict = self.replication.converged();
         self.hold(verdict);
+        let verdict = self.replication.accounts_hold();
+        self.hold(verdict);
         let verdict = self.history.nothing_vanished(&self.replication);
         self.hold(verdict);
         let verdict = registers::check(&self.workload.history);

@@ -50,7 +50,7 @@ impl World {
                     let wait = self.disk_read(node);
                     return self.after(wait, Happening::Read { node, incarnation, reading });
                 }
-                Admission::Run(_) => {}
+                Admission::Run(_) | Admission::Wait(_) => {}
             }
         }
         let id = process.request(pending);
@@ -107,7 +107,10 @@ impl World {
             named,
             waited_for: matches!(pending.caller, Caller::Client(c) if self.workload.attempt_of(c) == Some(pending.attempt)),
         };
-        let verdict = self.history.answered(&ctx, &answer, &self.replication.stores[server]);
+        // Clocks that break the assumption of the lease break this one, too.
+        let demanded =
+            if self.lease.excused { Ok(()) } else { self.history.demanded(&ctx, &answer, &self.replication) };
+        let verdict = self.history.answered(&ctx, &answer, &self.replication.stores[server]).and(demanded);
         self.hold(verdict);
     }
 

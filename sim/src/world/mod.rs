@@ -717,7 +717,13 @@ impl World {
             }
             Output::Start { op, what } => {
                 let incarnation = self.machines[node].incarnation;
+                let local = self.machines[node].clock.time(self.at);
+                let holds = node.checked_sub(self.agents).and_then(|server| self.lease.holds(server, local));
                 let Some(process) = &mut self.machines[node].process else { return };
+                if let Op::Run(run) = &what {
+                    // A request that had to wait was admitted anew.
+                    process.admitted(action::op_of(&run.request), holds);
+                }
                 if what.writes() {
                     process.enqueue(op, what);
                 } else {
@@ -753,6 +759,12 @@ impl World {
             }
             if let Event::Elected { epoch, server, boot } = event {
                 self.elected(*epoch, *server, *boot);
+            }
+            if let Event::Accounted { ended, server, ticks, exact: true, .. } = event
+                && let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(*server))
+            {
+                let verdict = self.replication.accounted(*ended, server, *ticks);
+                self.hold(verdict);
             }
             if let Event::Elected { epoch, .. } | Event::Deposed { epoch, .. } = event {
                 self.figures.epochs = self.figures.epochs.max(epoch.0);

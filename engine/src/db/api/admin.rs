@@ -8,7 +8,8 @@ use serde_json::json;
 
 /// ArangoDB's number for the version, as in `Current/ServersRegistered`.
 const VERSION_NUMBER: u32 = 31114;
-const MAINTENANCE_SECONDS: u32 = 3600;
+const MAINTENANCE_SECONDS: u64 = 3600;
+const MAINTENANCE_SECONDS_MAX: u64 = 30 * 24 * 3600;
 
 // ---- who this is ----------------------------------------------------------------------------------------------------
 
@@ -174,6 +175,7 @@ pub(super) fn metrics(call: &mut Call<'_, '_>) -> Answer {
         ("tanist_epoch", "The epoch that this server knows", view.epoch.0),
         ("tanist_log_epoch", "The epoch of the last log entry", last.epoch.0),
         ("tanist_log_tick", "The number of the last log entry", last.tick.0),
+        ("tanist_rollback_records", "Rollback records that are kept here", rollback::count(call)? as u64),
         ("tanist_followers", "Followers that are connected", view.replication.followers.len() as u64),
     ];
     for (name, help, value) in gauges {
@@ -225,6 +227,12 @@ fn needs_agency(call: &Call<'_, '_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Who led when, why that ended, and what it has cost: the agency's account.
+pub(super) fn failovers(call: &mut Call<'_, '_>) -> Answer {
+    needs_agency(call)?;
+    ask_agency(Request::new(Get, "/_api/tanist/failovers"), AgencyAnswer::Verbatim)
+}
+
 pub(super) fn cluster_health(call: &mut Call<'_, '_>) -> Answer {
     needs_agency(call)?;
     let paths = json!([["/arango/Supervision/Health", "/arango/Cluster", "/.agency"]]);
@@ -251,28 +259,38 @@ pub(super) fn set_mode(call: &mut Call<'_, '_>) -> Answer {
     ask_agency(agency_request("write", write), AgencyAnswer::ServerMode)
 }
 
-/// "on" or "off", in a request's body.
-fn wanted_maintenance(request: &Request) -> Option<bool> {
-    match serde_json::from_slice::<Value>(&request.body).ok()?.as_str()? {
-        "on" => Some(true),
-        "off" => Some(false),
-        _ => None,
-    }
+/// "on", "off", or for how many seconds, in a request's body: 0 is "off". `None` for anything else.
+fn wanted_maintenance(request: &Request) -> Option<u64> {
+    let seconds = match serde_json::from_slice::<Value>(&request.body).ok()? {
+        Value::String(text) => match text.as_str() {
+            "on" => MAINTENANCE_SECONDS,
+            "off" => return Some(0),
+            seconds => seconds.parse().ok()?,
+        },
+        number => number.as_u64()?,
+    };
+    (1..=MAINTENANCE_SECONDS_MAX).contains(&seconds).then_some(seconds)
+}
+
+pub(super) fn maintenance(call: &mut Call<'_, '_>) -> Answer {
+    needs_agency(call)?;
+    ask_agency(Request::new(Get, "/_api/tanist/status"), AgencyAnswer::MaintenanceState)
 }
 
 pub(super) fn set_maintenance(call: &mut Call<'_, '_>) -> Answer {
     needs_agency(call)?;
-    let Some(on) = wanted_maintenance(call.request()) else {
-        return Err(errors::HTTP_BAD_PARAMETER.says("state string must be \"on\" or \"off\"").into());
+    let Some(seconds) = wanted_maintenance(call.request()) else {
+        let text = format!("state must be \"on\", \"off\" or a number of seconds up to {MAINTENANCE_SECONDS_MAX}");
+        return Err(errors::HTTP_BAD_PARAMETER.says(text).into());
     };
-    let change =
-        if on { json!({"op": "set", "new": true, "ttl": MAINTENANCE_SECONDS}) } else { json!({"op": "delete"}) };
+    // The agency counts the time by its own clock.
+    let change = if seconds > 0 { json!({"op": "set", "new": true, "ttl": seconds}) } else { json!({"op": "delete"}) };
     let write = json!([[{"/arango/Supervision/Maintenance": change}]]);
     ask_agency(agency_request("write", write), AgencyAnswer::Maintenance)
 }
 
 /// What the client is told when the agency has answered. `request` is the client's own.
-pub fn agency_answer(make: AgencyAnswer, request: &Request, answer: Response) -> Response {
+pub fn agency_answer(make: AgencyAnswer, request: &Request, answer: Response, wall_ms: u64) -> Response {
     if make == AgencyAnswer::Verbatim {
         return answer;
     }
@@ -288,13 +306,22 @@ pub fn agency_answer(make: AgencyAnswer, request: &Request, answer: Response) ->
             json!({"error": false, "code": 200, "mode": mode})
         }
         AgencyAnswer::Maintenance => {
-            let warning = if wanted_maintenance(request) == Some(true) {
-                "Cluster supervision deactivated. It will be reactivated automatically in 60 minutes unless this call \
-                 is repeated until then."
-            } else {
-                "Cluster supervision reactivated."
+            let warning = match wanted_maintenance(request) {
+                Some(seconds) if seconds > 0 => format!(
+                    "Cluster supervision deactivated. It will be reactivated automatically on {} unless this call is \
+                     repeated until then.",
+                    iso8601(wall_ms + seconds * 1000)
+                ),
+                _ => "Cluster supervision reactivated.".to_owned(),
             };
-            json!({"error": false, "warning": warning})
+            json!({"error": false, "code": 200, "warning": warning})
+        }
+        AgencyAnswer::MaintenanceState => {
+            let status: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+            let maintenance = &status["maintenance"];
+            let mode = if maintenance.is_null() { "Normal" } else { "Maintenance" };
+            let (since, until) = (&maintenance["since"], &maintenance["until"]);
+            json!({"error": false, "code": 200, "result": mode, "since": since, "until": until})
         }
         AgencyAnswer::Verbatim => unreachable!("returned above"),
     };
@@ -347,7 +374,7 @@ mod tests {
     #[test]
     fn the_agencys_answer_becomes_the_clients() {
         let request = Request::new(Put, "/_admin/server/mode").with_body(r#"{"mode":"readonly"}"#);
-        let make = |make, answer| agency_answer(make, &request, answer);
+        let make = |make, answer| agency_answer(make, &request, answer, 0);
         let good = make(AgencyAnswer::ServerMode, Response::raw(200, r#"{"results":[7]}"#));
         assert_eq!(good.body, r#"{"error":false,"code":200,"mode":"readonly"}"#.as_bytes());
         let bad = make(AgencyAnswer::ServerMode, Response::raw(503, r#"{"message":"No leader"}"#));
@@ -363,7 +390,7 @@ mod tests {
             ".agency": {"id": "AGNT-1", "pool": {"AGNT-1": "tcp://a:1", "AGNT-2": "tcp://b:2"}},
         }]);
         let request = Request::new(Get, "/_admin/cluster/health");
-        let answer = agency_answer(AgencyAnswer::ClusterHealth, &request, Response::json(200, &tree));
+        let answer = agency_answer(AgencyAnswer::ClusterHealth, &request, Response::json(200, &tree), 0);
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(body["ClusterId"], "c-1");
         assert_eq!(body["Health"]["SNGL-1"], json!({"Status": "GOOD", "CanBeDeleted": false}));

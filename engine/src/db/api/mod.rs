@@ -11,6 +11,7 @@ mod database;
 mod document;
 mod import;
 mod replication;
+mod rollback;
 mod simple;
 mod user;
 
@@ -20,7 +21,7 @@ use super::json;
 use super::rows::{CollectionRow, DatabaseRow, Document, Revision};
 use super::store::{StoreError, StoreResult};
 use super::users::{self, Level, SYSTEM, User};
-use super::{Reader, Writer};
+use super::{CollectionKind, Reader, Writer};
 use crate::auth::{self, Credentials, Token};
 use crate::errors::{self, Error, Kind};
 use crate::http::{Method, Request, Response, header, percent_decode, truthy};
@@ -211,6 +212,7 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_admin/shutdown", Administrator, admin::shutdown_state),
     reads(Delete, "/_admin/shutdown", Administrator, admin::shutdown),
     reads(Get, "/_admin/cluster/health", Any, admin::cluster_health),
+    reads(Get, "/_admin/cluster/maintenance", Any, admin::maintenance),
     reads(Put, "/_admin/cluster/maintenance", Administrator, admin::set_maintenance),
     reads(Get, "/_api/cluster/endpoints", Any, admin::endpoints),
     reads(Get, "/_api/foxx", Any, admin::empty_list),
@@ -227,8 +229,11 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_api/wal/range", Administrator, replication::wal_range),
     reads(Get, "/_api/wal/lastTick", Administrator, replication::wal_last_tick),
     reads(Get, "/_api/tanist/status", Any, replication::status),
-    reads(Get, "/_api/tanist/rollbacks", Administrator, replication::rollbacks),
-    reads(Get, "/_api/tanist/rollbacks/{id}", Administrator, replication::rollback),
+    reads(Get, "/_api/tanist/failovers", Any, admin::failovers),
+    // rollback.rs
+    reads(Get, "/_api/tanist/rollbacks", Administrator, rollback::list),
+    reads(Get, "/_api/tanist/rollbacks/{id}", Administrator, rollback::show),
+    reads(Delete, "/_api/tanist/rollbacks/{id}", Administrator, rollback::remove),
 ];
 
 enum Found {

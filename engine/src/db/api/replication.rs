@@ -1,14 +1,10 @@
-//! How far a server is: ArangoDB's read-only replication routes, and Tanist's own status and rollback records.
+//! How far a server is: ArangoDB's read-only replication routes, and Tanist's own status.
 //!
 //! Ticks and server ids are decimal strings, as ArangoDB has them. Replication itself does not go through here.
 
 use super::*;
-use crate::db::log::{self, Image, LogOp};
-use crate::http::ContentType;
-use crate::message::Entry;
-use crate::types::{Epoch, Position};
+use crate::types::Position;
 use serde_json::json;
-use std::collections::BTreeMap;
 
 /// ArangoDB's 48-bit number of a server, which is not its id.
 fn id_number(call: &Call<'_, '_>) -> String {
@@ -161,7 +157,7 @@ pub(super) fn wal_last_tick(call: &mut Call<'_, '_>) -> Answer {
 
 // ---- Tanist's own ---------------------------------------------------------------------------------------------------
 
-fn position(position: Position) -> Value {
+pub(super) fn position(position: Position) -> Value {
     json!({"epoch": position.epoch.0, "tick": position.tick.0})
 }
 
@@ -230,179 +226,7 @@ pub(super) fn status(call: &mut Call<'_, '_>) -> Answer {
         "members": members,
         "agents": view.agents.iter().map(peer).collect::<Vec<_>>(),
         "history": history,
+        "rollbacks": rollback::count(call)?,
     });
     ok(200, body)
-}
-
-// ---- rollback records -----------------------------------------------------------------------------------------------
-//
-// What a rollback took away is kept: entries that were undone one by one, as a record for each epoch in which that
-// happened, and stores that were replaced whole, because their tail could not be undone.
-
-/// Documents of a kept store in one answer stop at about this many bytes; the client goes on after the last one.
-const PAGE_BYTES_MAX: usize = 16 << 20;
-const STORE: &str = "store-";
-
-fn records(call: &Call<'_, '_>) -> Result<BTreeMap<Epoch, Vec<Entry>>, Failure> {
-    let mut records: BTreeMap<Epoch, Vec<Entry>> = BTreeMap::new();
-    for (epoch, entry) in call.reader().rolled_back(usize::MAX)? {
-        records.entry(epoch).or_default().push(entry);
-    }
-    Ok(records)
-}
-
-pub(super) fn rollbacks(call: &mut Call<'_, '_>) -> Answer {
-    let mut list = Vec::new();
-    for (epoch, entries) in records(call)? {
-        let mut operations = 0;
-        for entry in &entries {
-            operations += log::operations(entry)?.len();
-        }
-        let positions = entries.iter().map(Entry::position);
-        list.push(json!({
-            "id": epoch.0.to_string(),
-            "epoch": epoch.0,
-            "entries": entries.len(),
-            "operations": operations,
-            "first": positions.clone().min().map(position),
-            "last": positions.max().map(position),
-        }));
-    }
-    for store in call.reader().kept_stores()? {
-        let id = format!("{STORE}{}", store.generation);
-        list.push(json!({"id": id, "epoch": store.epoch.0, "last": position(store.last)}));
-    }
-    ok(200, list.into())
-}
-
-/// One operation a line, in the order in which they had been made; for a kept store its collections, or with
-/// `collection=<database>/<collection>` the documents of one, after the one with the revision `after`.
-pub(super) fn rollback(call: &mut Call<'_, '_>) -> Answer {
-    let missing = || Failure::from(errors::HTTP_NOT_FOUND.says("no such rollback record"));
-    let id = call.open[0].clone();
-    let text = if let Some(generation) = id.strip_prefix(STORE) {
-        let generation: u32 = generation.parse().map_err(|_| missing())?;
-        let known = call.reader().kept_stores()?.iter().any(|store| store.generation == generation);
-        if !known {
-            return Err(missing());
-        }
-        kept_store(call, generation)?
-    } else {
-        let epoch = id.parse::<u64>().map_err(|_| missing())?;
-        let entries = records(call)?.remove(&Epoch(epoch)).ok_or_else(missing)?;
-        undone(call, entries)?
-    };
-    Ok(Response { content_type: ContentType::Dump, ..Response::raw(200, text) }.into())
-}
-
-fn undone(call: &Call<'_, '_>, mut entries: Vec<Entry>) -> Result<String, Failure> {
-    entries.sort_by_key(Entry::position);
-    let mut operations = Vec::new();
-    for entry in &entries {
-        operations.extend(log::operations(entry)?.into_iter().map(|op| (entry.position(), op)));
-    }
-    // Documents name the object that they were in; people know collections by name.
-    let mut names: BTreeMap<u64, (u64, String)> = BTreeMap::new();
-    let mut databases: BTreeMap<u64, String> = BTreeMap::new();
-    for database in call.reader().databases()? {
-        for row in call.reader().collections(database.id)? {
-            names.insert(row.object, (database.id, row.name));
-        }
-        databases.insert(database.id, database.name);
-    }
-    for (_, op) in &operations {
-        match op {
-            LogOp::Collection { before, after } => {
-                for row in [before, after].into_iter().flatten() {
-                    names.insert(row.object, (row.database, row.name.clone()));
-                }
-            }
-            LogOp::Database { before, after } => {
-                for row in [before, after].into_iter().flatten() {
-                    databases.insert(row.id, row.name.clone());
-                }
-            }
-            LogOp::Epoch(_) | LogOp::Document { .. } => {}
-        }
-    }
-    let mut text = String::new();
-    for (at, op) in &operations {
-        let mut line = json!({"epoch": at.epoch.0, "tick": at.tick.0});
-        describe(op, &names, &databases, &mut line);
-        text += &line.to_string();
-        text.push('\n');
-    }
-    Ok(text)
-}
-
-fn describe(op: &LogOp, names: &BTreeMap<u64, (u64, String)>, databases: &BTreeMap<u64, String>, line: &mut Value) {
-    let image = |image: &Option<Image>| match image {
-        None => Value::Null,
-        Some(image) => {
-            let mut document: Value = serde_json::from_slice(&image.body).unwrap_or(Value::Null);
-            if document.is_object() {
-                document["_rev"] = image.revision.encode().into();
-            }
-            document
-        }
-    };
-    let name = |name: Option<&String>| name.map_or(Value::Null, |name| name.as_str().into());
-    match op {
-        LogOp::Epoch(row) => {
-            line["type"] = "epoch".into();
-            line["begins"] = row.epoch.0.into();
-        }
-        LogOp::Database { before, after } => {
-            line["type"] = "database".into();
-            line["before"] = name(before.as_ref().map(|row| &row.name));
-            line["after"] = name(after.as_ref().map(|row| &row.name));
-        }
-        LogOp::Collection { before, after } => {
-            line["type"] = "collection".into();
-            let database = after.as_ref().or(before.as_ref()).and_then(|row| databases.get(&row.database));
-            line["database"] = name(database);
-            line["before"] = name(before.as_ref().map(|row| &row.name));
-            line["after"] = name(after.as_ref().map(|row| &row.name));
-        }
-        LogOp::Document { object, key, before, after } => {
-            line["type"] = "document".into();
-            let found = names.get(object);
-            line["database"] = name(found.and_then(|(database, _)| databases.get(database)));
-            line["collection"] = name(found.map(|(_, name)| name));
-            line["_key"] = key.as_str().into();
-            line["before"] = image(before);
-            line["after"] = image(after);
-        }
-    }
-}
-
-fn kept_store(call: &Call<'_, '_>, generation: u32) -> Result<String, Failure> {
-    let store = Reader::of_generation(call.reader().rows, generation);
-    let mut text = String::new();
-    let Some(wanted) = call.request().query("collection") else {
-        for database in store.databases()? {
-            for row in store.collections(database.id)? {
-                let count = store.count(&row)?;
-                text += &json!({"database": database.name, "collection": row.name, "count": count}).to_string();
-                text.push('\n');
-            }
-        }
-        return Ok(text);
-    };
-    let (database, name) = wanted.split_once('/').unwrap_or((SYSTEM, &wanted));
-    let bounded = |name: &str| (1..=NAME_BYTES_MAX).contains(&name.len());
-    let database = if bounded(database) { store.database(database)? } else { None };
-    let database = database.ok_or(errors::DATABASE_NOT_FOUND)?;
-    let row = if bounded(name) { store.collection(database.id, name)? } else { None };
-    let row = row.ok_or_else(|| errors::DATA_SOURCE_NOT_FOUND.because(name))?;
-    let after = call.request().query("after").and_then(|after| Revision::decode(&after));
-    let mut lines = Vec::new();
-    for document in store.scan_documents(&row, after) {
-        document?.write_json(&row.name, &mut lines);
-        lines.push(b'\n');
-        if lines.len() > PAGE_BYTES_MAX {
-            break;
-        }
-    }
-    Ok(String::from_utf8_lossy(&lines).into_owned())
 }
