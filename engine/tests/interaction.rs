@@ -5,8 +5,8 @@
 //! that begin with `> `, then the body), a line `----`, and the answer (status, header lines that begin with `< `,
 //! body). Lines that begin with `#` are remarks. Steps that begin with `!` set the stage and have no answer:
 //! `!auth on`, `!as user:password` (or `superuser`, `nobody`), `!role leader|follower|undecided|standalone`,
-//! `!read-only on|off`, `!ticks on|off`, `!body-limit N`, `!document-limit N`, `!undo TICK`. Clocks and chance are fixed,
-//! so that revisions, ids and tokens are the same every time.
+//! `!read-only on|off`, `!ticks on|off`, `!body-limit N`, `!document-limit N`, `!undo TICK`. Clocks and chance are
+//! fixed, so that revisions, ids and tokens are the same every time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
