@@ -339,8 +339,10 @@ pub struct AgentConfig {
     pub endpoint: Endpoint,
     /// Other agents to look for while the pool forms.
     pub peers: Vec<Endpoint>,
-    /// Agents in the pool: 1, 3 or 5.
+    /// Agents in the pool that is formed: 1, 3 or 5.
     pub size: usize,
+    /// Join an agency that exists, once its leader is told to let this agent in, instead of forming one.
+    pub joins: bool,
     pub election_timeout_min: Duration,
     pub election_timeout_max: Duration,
     pub supervision_frequency: Duration,
@@ -420,6 +422,7 @@ impl AgentConfig {
             endpoint,
             peers: Vec::new(),
             size: 1,
+            joins: false,
             election_timeout_min: Duration::from_millis(1000),
             election_timeout_max: Duration::from_millis(5000),
             supervision_frequency: Duration::from_millis(1000),

@@ -18,6 +18,8 @@ Commands:
   rollbacks   what returning servers had to give up: list, show, export, reapply, remove
   switchover  hands the lead to another server
   upgrade     restarts all of a deployment with the program on the disk, one after the other, without an outage
+  agents      who has a seat in the agency; adds and removes one
+  remove      a machine from a deployment of several
   server      one database server: plain, or a member of a deployment (--cluster.agency-endpoint)
   agent       one agent of the agency
   version     the version of this program
@@ -60,6 +62,8 @@ fn run(name: &str, words: &[String]) -> Result<(), Exit> {
         "rollbacks" => account::rollbacks(rest),
         "switchover" => status::switchover(rest),
         "upgrade" => upgrade::upgrade(rest),
+        "agents" => starter::agents::agents(rest),
+        "remove" => starter::agents::remove(rest),
         "server" => process::run(Kind::Server, rest),
         "agent" => process::run(Kind::Agent, rest),
         "version" | "--version" | "-V" => {

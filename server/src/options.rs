@@ -84,6 +84,10 @@ pub struct AgencyOptions {
     /// Agents in the agency: 1, 3 or 5.
     #[arg(long = "agency.size", value_name = "NUMBER", default_value_t = 1)]
     pub size: usize,
+    /// Join an agency that exists (`tanist agents add` lets it in) instead of forming one.
+    #[arg(long = "agency.join", value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub join: bool,
     /// Another agent; may be repeated.
     #[arg(long = "agency.endpoint", value_name = "ENDPOINT")]
     pub peers: Vec<String>,
@@ -580,7 +584,7 @@ fn agent_config(
     endpoints: impl Fn(&str, &[String]) -> Result<Vec<Endpoint>, Exit>,
     auth: Auth,
 ) -> Result<AgentConfig, Exit> {
-    if ![1, 3, 5].contains(&options.size) {
+    if ![1, 3, 5].contains(&options.size) && !options.join {
         return Err(Exit::options(format!("--agency.size: 1, 3 or 5 are possible, not {}", options.size)));
     }
     if options.election_timeout_min.is_zero() || options.election_timeout_max < options.election_timeout_min {
@@ -597,6 +601,7 @@ fn agent_config(
     Ok(AgentConfig {
         peers,
         size: options.size,
+        joins: options.join,
         election_timeout_min: options.election_timeout_min,
         election_timeout_max: options.election_timeout_max,
         supervision_frequency: options.supervision_frequency,

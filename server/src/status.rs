@@ -185,7 +185,7 @@ pub async fn find(client: &Client, entries: &[Endpoint]) -> Result<Found, Exit> 
 }
 
 /// Endpoints in a list of URLs or of objects that have one.
-fn endpoints(list: &Value) -> Vec<Endpoint> {
+pub fn endpoints(list: &Value) -> Vec<Endpoint> {
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |item: &Value| item.as_str().or_else(|| item["endpoint"].as_str()).map(str::to_owned);
     list.iter().filter_map(|item| Endpoint::parse(&text(item)?).ok()).collect()

@@ -11,6 +11,7 @@ use crate::auth;
 use crate::errors;
 use crate::http::{Method, Request, Response, header};
 use crate::io::{Cx, RequestId};
+use crate::message::raft::Seat;
 use crate::message::{Message, Peer};
 use crate::types::*;
 use serde_json::{Map, Value, json};
@@ -19,6 +20,8 @@ use std::collections::{BTreeMap, VecDeque};
 const BODY_BYTES_MAX: usize = 16 << 20;
 /// Requests that wait at one time.
 const JOBS_MAX: usize = 4096;
+/// Agents that may have a seat at one time; while one takes another's place there is one more than usual.
+const AGENTS_MAX: usize = 7;
 /// How much of the log `state` shows.
 const STATE_LOG_COUNT_MAX: usize = 1000;
 const STATE_LOG_BYTES_MAX: usize = 1 << 20;
@@ -61,6 +64,9 @@ enum Ask {
     DeathNotice { server: NodeId, nonce: Nonce },
     Handover { to: Option<NodeId> },
     SetTiming(Timing),
+    Agents,
+    AddAgent(Seat),
+    RemoveAgent(NodeId),
     Status,
     Failovers,
 }
@@ -509,6 +515,9 @@ impl Agency {
                     }
                     None => no_leader(),
                 },
+                Ask::Agents => self.agents_response(),
+                Ask::AddAgent(seat) => self.add_agent(cx, seat),
+                Ask::RemoveAgent(id) => self.remove_agent(*id),
                 Ask::Status => self.tanist_status(cx),
                 Ask::Failovers => ok(json!({"result": self.failovers()})),
             };
@@ -525,7 +534,10 @@ impl Agency {
             ("death-notice", Method::Post) => parse_death_notice(request),
             ("handover", Method::Post) => parse_handover(request),
             ("timing", Method::Put) => parse_timing(request),
-            ("status" | "failovers" | "death-notice" | "handover" | "timing", _) => {
+            ("agents", Method::Get) => Ok(Ask::Agents),
+            ("agents", Method::Post) => parse_agent(request),
+            ("agents", Method::Delete) => parse_agent_id(&body_object_or_query(request)).map(Ask::RemoveAgent),
+            ("status" | "failovers" | "death-notice" | "handover" | "timing" | "agents", _) => {
                 Err(Response::error(405, 405, "method not supported"))
             }
             _ => Err(Response::error(404, 404, "unknown path")),
@@ -538,6 +550,43 @@ impl Agency {
             return answer(cx, target, errors::QUEUE_FULL.response());
         }
         self.ask(cx, &target, ask);
+    }
+
+    /// Who has a seat in the agency, and who catches up to have one.
+    fn agents_response(&self) -> Response {
+        let leader = self.consensus.as_ref().and_then(Consensus::leader);
+        let agent = |seat: &Seat, state: &str| {
+            json!({
+                "id": seat.peer.id.to_string(), "endpoint": seat.peer.endpoint.to_string(),
+                "disk": Uuid(seat.disk.0).to_string(), "leading": leader == Some(seat.peer.id), "state": state,
+            })
+        };
+        let mut agents: Vec<Value> = self.pool.seats().iter().map(|seat| agent(seat, "member")).collect();
+        if let Some(Consensus::Raft(raft)) = &self.consensus {
+            agents.extend(raft.learner().map(|seat| agent(seat, "learning")));
+        }
+        ok(json!({"agents": agents}))
+    }
+
+    /// Asked again until the agent is a member: it gets its seat once it has caught up.
+    fn add_agent(&mut self, cx: &Cx, seat: &Seat) -> Response {
+        if self.pool.seats().len() >= AGENTS_MAX && !self.pool.seats().iter().any(|s| s.peer.id == seat.peer.id) {
+            return Response::error(409, 409, &format!("an agency has at most {AGENTS_MAX} agents"));
+        }
+        let Some(Consensus::Raft(raft)) = &mut self.consensus else { return no_leader() };
+        self.pool.introduce(&seat.peer);
+        match raft.add(cx.now.time, seat.clone()) {
+            Ok(()) => self.agents_response(),
+            Err(why) => Response::error(409, 409, why),
+        }
+    }
+
+    fn remove_agent(&mut self, id: NodeId) -> Response {
+        let Some(Consensus::Raft(raft)) = &mut self.consensus else { return no_leader() };
+        match raft.remove(id) {
+            Ok(()) => self.agents_response(),
+            Err(why) => Response::error(409, 409, why),
+        }
     }
 
     fn tanist_status(&self, cx: &Cx) -> Response {
@@ -645,8 +694,9 @@ impl Agency {
                     "pool": pool,
                     "active": active,
                     "id": cx.me.id.to_string(),
-                    "agency size": config.size,
-                    "pool size": config.size,
+                    "agency size": if self.pool.is_formed() { seats.len() } else { config.size },
+                    "pool size": if self.pool.is_formed() { seats.len() } else { config.size },
+                    "disk": Uuid(self.disk.0).to_string(),
                     "endpoint": cx.me.endpoint.to_string(),
                     "min ping": seconds(config.election_timeout_min),
                     "max ping": seconds(config.election_timeout_max),
@@ -760,6 +810,28 @@ fn parse_handover(request: &Request) -> Result<Ask, Response> {
         to => Some(parse_server(to)?),
     };
     Ok(Ask::Handover { to })
+}
+
+fn parse_agent_id(fields: &Map<String, Value>) -> Result<NodeId, Response> {
+    let id = fields.get("id").and_then(Value::as_str).and_then(NodeId::parse);
+    let id = id.filter(|id| id.kind == NodeKind::Agent);
+    id.ok_or_else(|| Response::error(400, 10, "the id of an agent (AGNT-...) is missing"))
+}
+
+fn parse_agent(request: &Request) -> Result<Ask, Response> {
+    let fields = body_object(request)?;
+    let id = parse_agent_id(&fields)?;
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+    let disk = Uuid::parse(text("disk")).map(|uuid| StoreId(uuid.0));
+    let disk = disk.ok_or_else(|| Response::error(400, 10, "'disk' is not the id of an agent's disk"))?;
+    let endpoint = Endpoint::parse(text("endpoint")).map_err(|e| Response::error(400, 10, &e))?;
+    Ok(Ask::AddAgent(Seat { peer: Peer { id, endpoint }, disk }))
+}
+
+/// `DELETE` mostly comes without a body; `?id=` does as well.
+fn body_object_or_query(request: &Request) -> Map<String, Value> {
+    let query = request.query("id").map(|id| Map::from_iter([("id".to_owned(), id.into())]));
+    query.or_else(|| body_object(request).ok()).unwrap_or_default()
 }
 
 fn parse_timing(request: &Request) -> Result<Ask, Response> {

@@ -147,7 +147,7 @@ mod tests {
 
     /// Entries of these terms after a snapshot of everything up to `index`; each holds ten bytes.
     fn log(index: u64, terms: &[u64]) -> Log {
-        let snapshot = Snapshot { index, term: Term(2), state: Bytes::new() };
+        let snapshot = Snapshot { index, term: Term(2), ..Snapshot::default() };
         let entry = |term: &u64| LogEntry { term: Term(*term), data: Bytes::from_static(b"0123456789") };
         Log::new(snapshot, (index + 1..).zip(terms.iter().map(entry)).collect())
     }
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!((log.first_index(), log.last_index(), log.bytes()), (8, 9, 20));
         log.append(LogEntry { term: Term(4), data: Bytes::from_static(b"x") });
         assert_eq!((log.last_index(), log.bytes()), (10, 21));
-        log.reset(Snapshot { index: 20, term: Term(4), state: Bytes::new() });
+        log.reset(Snapshot { index: 20, term: Term(4), ..Snapshot::default() });
         assert_eq!((log.first_index(), log.last_index(), log.bytes()), (21, 20, 0));
     }
 }

@@ -9,6 +9,7 @@ mod api;
 mod consensus;
 mod lease;
 mod log;
+mod membership;
 mod office;
 mod pool;
 mod raft;
@@ -61,6 +62,7 @@ impl Agent {
             saved: saved.raft,
             pool,
             consensus: None,
+            adopted: 0,
             persisting: None,
             retry_at: None,
             state: State::default(),
@@ -109,6 +111,8 @@ struct Agency {
     pool: Pool,
     /// None until the pool is formed.
     consensus: Option<Consensus>,
+    /// The version of the configuration that the pool knows.
+    adopted: u64,
     persisting: Option<(OpId, Persist)>,
     retry_at: Option<Time>,
     state: State,
@@ -157,6 +161,7 @@ impl Agency {
             *op = cx.start(Op::Persist(persist.clone()));
         }
         loop {
+            self.adopt_configuration();
             let Some(consensus) = &mut self.consensus else { return };
             consensus.tick(now);
             // Out of office first: what another leader put in the place of our entries is no answer to our clients.
@@ -187,7 +192,8 @@ impl Agency {
         }
         let settings = raft::Settings {
             me: cx.me.id,
-            voters: self.pool.seats().iter().map(|seat| seat.peer.id).collect(),
+            disk: self.disk,
+            founders: self.pool.founders().to_vec(),
             election_timeout_min: self.config.election_timeout_min,
             election_timeout_max: self.config.election_timeout_max,
             compaction_step: self.config.compaction_step.max(1),
@@ -196,6 +202,16 @@ impl Agency {
         let saved = std::mem::take(&mut self.saved);
         let raft = Raft::boot(settings, &saved, cx.rng.fork(1), cx.now.time);
         self.consensus = Some(Consensus::Raft(Box::new(raft)));
+        self.adopt_configuration();
+    }
+
+    /// Whoever has a seat by the log has one in the pool.
+    fn adopt_configuration(&mut self) {
+        let Some(Consensus::Raft(raft)) = &self.consensus else { return };
+        if self.adopted != raft.configuration_version() {
+            self.adopted = raft.configuration_version();
+            self.pool.adopt(raft.seats());
+        }
     }
 
     fn flush_messages(&mut self, cx: &mut Cx) {
@@ -205,8 +221,9 @@ impl Agency {
         }
         let Consensus::Raft(raft) = consensus;
         for (to, term, body) in raft.take_outbox() {
-            let to = self.pool.peer(to).expect("Raft speaks to the pool");
-            let consensus = wire::Consensus { disk: self.disk, term, body };
+            // Lost like any other message, if it is for somebody whose address is not known (any more).
+            let Some(to) = self.pool.peer(to) else { continue };
+            let consensus = wire::Consensus { agency: self.pool.agency(), disk: self.disk, term, body };
             cx.send(to, Message::Raft(wire::Raft::Consensus(consensus)));
         }
     }
@@ -273,13 +290,16 @@ impl Agency {
     }
 
     fn on_raft(&mut self, cx: &mut Cx, from: Peer, consensus: wire::Consensus) {
-        // R11: only the pool's own disks have a voice.
-        if from.id == cx.me.id || !self.pool.is_formed() || !self.pool.recognize(cx, &from, consensus.disk) {
+        // R11: only disks with a seat have a voice. Whose message may matter without one, Raft decides.
+        let wire::Consensus { agency, disk, term, body } = consensus;
+        let joins = self.config.joins && matches!(body, wire::Body::Append { .. } | wire::Body::Snapshot { .. });
+        if from.id == cx.me.id || !(self.pool.is_formed() || joins) || !self.pool.recognize(cx, &from, disk, agency) {
             return;
         }
         self.start_consensus(cx);
         let Some(Consensus::Raft(raft)) = &mut self.consensus else { return };
-        raft.step(cx.now.time, from.id, consensus.term, consensus.body);
+        raft.step(cx.now.time, from.id, disk, term, body);
+        self.adopt_configuration();
     }
 
     fn stop(&mut self, cx: &mut Cx) {

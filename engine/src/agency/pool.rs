@@ -1,9 +1,13 @@
-//! Forming the pool: which agents the agency consists of, found out once and for ever.
+//! The pool: how the first agents find one another, and where each agent is.
 //!
 //! Two phases, each durable before anything is said of it. An agent that has met as many others as the pool needs
 //! *settles* on that set and will never agree to another; when all of them have settled on the same set, the pool is
 //! *formed*. So no two pools can share an agent, and the first pool needs all its agents (R11). A seat includes the id
 //! of the agent's disk: an agent that comes back with an empty directory is nobody the others know.
+//!
+//! From then on the log says who has a seat (`membership`), and this is the address book: an agent's address is not part of
+//! its identity. An agent that joins an agency that exists forms nothing: it belongs to the first that speaks to it,
+//! and is told everything by that one's leader.
 
 use crate::io::{Cx, Event, Op, OpId, Severity};
 use crate::mark;
@@ -17,12 +21,21 @@ const META_POOL: &str = "pool";
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Row {
-    seats: Vec<Seat>,
+    /// Who founded the pool; none if this agent joined it.
+    founders: Vec<Seat>,
     formed: bool,
+    agency: Option<StoreId>,
+    /// Where agents were found that have moved.
+    book: Vec<Peer>,
 }
+
+/// Addresses that are remembered.
+const BOOK_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
+    /// Waits for an agency to join.
+    Outside,
     Meeting,
     Settling(OpId),
     Settled,
@@ -34,8 +47,12 @@ enum Phase {
 pub struct Pool {
     size: usize,
     disk: StoreId,
-    /// Sorted; this agent included.
+    /// Sorted. While the pool forms, this agent included; then those who have a seat.
     seats: Vec<Seat>,
+    founders: Vec<Seat>,
+    /// The least of the founders' disks, once it is known.
+    agency: Option<StoreId>,
+    book: Vec<Peer>,
     phase: Phase,
     /// Where other agents may be.
     addresses: BTreeSet<Endpoint>,
@@ -50,21 +67,29 @@ impl Pool {
     pub fn boot(config: &AgentConfig, me: &Peer, disk: StoreId, saved: &SavedRaft, now: Time) -> Pool {
         let row = saved.meta.iter().find(|(name, _)| name == META_POOL);
         let row: Row = row.map(|(_, b)| postcard::from_bytes(b).expect("a readable pool")).unwrap_or_default();
-        let phase = match (row.formed, row.seats.is_empty()) {
+        let phase = match (row.formed, row.founders.is_empty()) {
             (true, _) => Phase::Formed,
             (false, false) => Phase::Settled,
+            (false, true) if config.joins => Phase::Outside,
             (false, true) => Phase::Meeting,
         };
         let mine = Seat { peer: me.clone(), disk };
-        let mut seats = if row.seats.is_empty() { vec![mine.clone()] } else { row.seats };
-        let own = seats.iter_mut().find(|seat| seat.peer.id == me.id && seat.disk == disk);
-        own.expect("an agent has a seat in its own pool").peer.endpoint = me.endpoint.clone();
+        let mut seats = if phase == Phase::Meeting { vec![mine.clone()] } else { row.founders.clone() };
+        if let Some(own) = seats.iter_mut().find(|seat| seat.peer.id == me.id && seat.disk == disk) {
+            own.peer.endpoint = me.endpoint.clone();
+        }
+        let mut book = row.book;
+        book.retain(|peer| peer.id != me.id);
+        book.insert(0, me.clone());
         // What was settled once holds, whatever the option says now.
         let size = if phase == Phase::Meeting { config.size } else { seats.len() };
         Pool {
             size,
             disk,
             addresses: config.peers.iter().filter(|e| **e != me.endpoint).cloned().collect(),
+            founders: if phase == Phase::Formed { row.founders } else { Vec::new() },
+            agency: row.agency,
+            book,
             seats,
             phase,
             agreed: BTreeSet::new(),
@@ -78,20 +103,55 @@ impl Pool {
         self.phase == Phase::Formed
     }
 
+    /// Those who have a seat, with the addresses where they are.
     pub fn seats(&self) -> &[Seat] {
         &self.seats
     }
 
+    pub fn founders(&self) -> &[Seat] {
+        &self.founders
+    }
+
+    pub fn agency(&self) -> StoreId {
+        self.agency.expect("asked of a formed pool")
+    }
+
     pub fn peer(&self, id: NodeId) -> Option<&Peer> {
-        self.seats.iter().map(|seat| &seat.peer).find(|peer| peer.id == id)
+        let seats = self.seats.iter().map(|seat| &seat.peer);
+        seats.chain(&self.book).find(|peer| peer.id == id)
+    }
+
+    /// These have a seat now.
+    pub fn adopt(&mut self, seats: &[Seat]) {
+        let moved = |seat: &Seat| {
+            let known = self.book.iter().find(|peer| peer.id == seat.peer.id).cloned();
+            Seat { peer: known.unwrap_or_else(|| seat.peer.clone()), disk: seat.disk }
+        };
+        let seats: Vec<Seat> = seats.iter().map(moved).collect();
+        // Who has lost its seat may still be spoken to.
+        for former in std::mem::replace(&mut self.seats, seats) {
+            self.introduce(&former.peer);
+        }
+    }
+
+    /// Where an agent that has no seat yet is.
+    pub fn introduce(&mut self, peer: &Peer) {
+        match self.book.iter_mut().find(|other| other.id == peer.id) {
+            Some(known) => known.endpoint = peer.endpoint.clone(),
+            None => self.book.push(peer.clone()),
+        }
+        // The first is this agent itself.
+        if self.book.len() > BOOK_MAX {
+            self.book.remove(1);
+        }
     }
 
     pub fn deadline(&self) -> Time {
-        if self.is_formed() { Time::NEVER } else { self.gossip_at }
+        if self.is_formed() || self.phase == Phase::Outside { Time::NEVER } else { self.gossip_at }
     }
 
     pub fn tick(&mut self, cx: &mut Cx) {
-        if self.is_formed() {
+        if self.is_formed() || self.phase == Phase::Outside {
             return;
         }
         self.advance(cx);
@@ -126,6 +186,9 @@ impl Pool {
             if gossip.disk != self.disk {
                 self.complain(cx, from.id, format!("another agent at {} has this agent's id", from.endpoint));
             }
+            return;
+        }
+        if self.phase == Phase::Outside {
             return;
         }
         if gossip.size as usize != self.size || from.id.kind != NodeKind::Agent {
@@ -171,17 +234,32 @@ impl Pool {
         self.advance(cx);
     }
 
-    /// A member may have moved: its address is not part of its identity. True if `from` is a member.
-    pub fn recognize(&mut self, cx: &mut Cx, from: &Peer, disk: StoreId) -> bool {
-        let Some(seat) = self.seats.iter_mut().find(|s| s.peer.id == from.id && s.disk == disk) else {
+    /// True if `from` belongs to this agency, with a seat or without. It may have moved: its address is not part of its
+    /// identity.
+    pub fn recognize(&mut self, cx: &mut Cx, from: &Peer, disk: StoreId, agency: StoreId) -> bool {
+        if self.phase == Phase::Outside {
+            mark!(AgencyJoined);
+            self.agency = Some(agency);
+            self.phase = Phase::Formed;
+            self.introduce(from);
+            // Before anything that Raft writes: operations end in the order in which they begin.
+            self.persist(cx, true);
+        }
+        if self.agency != Some(agency) {
             mark!(AgentNotInPool);
             let text = format!("{} speaks from disk {}, which is not in the pool: ignored", from.id, Uuid(disk.0));
             self.complain(cx, from.id, text);
             return false;
-        };
-        if seat.peer.endpoint != from.endpoint {
-            seat.peer.endpoint = from.endpoint.clone();
-            self.persist(cx, true);
+        }
+        let elsewhere = self.peer(from.id).is_none_or(|peer| peer.endpoint != from.endpoint);
+        match self.seats.iter_mut().find(|s| s.peer.id == from.id && s.disk == disk) {
+            Some(seat) if seat.peer.endpoint != from.endpoint => {
+                seat.peer.endpoint = from.endpoint.clone();
+                self.introduce(from);
+                self.persist(cx, true);
+            }
+            None if elsewhere => self.introduce(from),
+            _ => {}
         }
         true
     }
@@ -197,7 +275,11 @@ impl Pool {
     }
 
     fn persist(&self, cx: &mut Cx, formed: bool) -> OpId {
-        let row = postcard::to_allocvec(&Row { seats: self.seats.clone(), formed }).expect("a pool can be encoded");
+        let formed_now = self.founders.is_empty() && self.phase != Phase::Formed;
+        let founders = if formed_now { self.seats.clone() } else { self.founders.clone() };
+        let agency = self.agency.or_else(|| least_disk(&founders).filter(|_| formed));
+        let row = Row { founders, formed, agency, book: self.book.clone() };
+        let row = postcard::to_allocvec(&row).expect("a pool can be encoded");
         cx.start(Op::Persist(Persist { meta: vec![(META_POOL, Some(row.into()))], ..Persist::default() }))
     }
 
@@ -214,6 +296,8 @@ impl Pool {
         self.advance(cx);
         if self.is_formed() {
             assert_eq!(self.seats.len(), self.size);
+            self.founders = self.seats.clone();
+            self.agency = least_disk(&self.founders);
             cx.note(Event::PoolFormed { agents: self.size });
             // Those who wait for our word have it at once.
             for seat in self.others() {
@@ -222,6 +306,10 @@ impl Pool {
         }
         true
     }
+}
+
+fn least_disk(seats: &[Seat]) -> Option<StoreId> {
+    seats.iter().map(|seat| seat.disk).min()
 }
 
 fn identities(seats: &[Seat]) -> BTreeSet<(NodeId, StoreId)> {

@@ -10,13 +10,19 @@
 //! proves that this agent still led *after* the round began. Grants and linearizable reads rest on that; it needs no
 //! disk write.
 //!
+//! Who has a voice is in the log itself (`membership`): a leader adds a caught-up learner or removes an agent, one at a
+//! time, and a leader without a seat steps down once that is committed.
+//!
 //! Beyond the paper: pre-vote, and check-quorum (a leader that hears of no majority steps down; whoever hears a leader
 //! gives no vote to others).
 
 use super::log::Log;
+use super::membership::{Configurations, is_seated, majority};
 use crate::io::{Event, Severity};
 use crate::mark;
-use crate::message::raft::{Body, HardState, LogEntry, META_HARD, META_SNAPSHOT, Persist, SavedRaft, Snapshot};
+use crate::message::raft::{
+    Body, HardState, LogEntry, META_HARD, META_SNAPSHOT, Persist, SavedRaft, Seat, Snapshot, encode_configuration,
+};
 use crate::types::*;
 use bytes::Bytes;
 use serde::Serialize;
@@ -36,8 +42,9 @@ const KEEP_BYTES_MAX: usize = 64 << 20;
 #[derive(Clone, Debug, Hash)]
 pub struct Settings {
     pub me: NodeId,
-    /// All agents of the pool, this one included.
-    pub voters: Vec<NodeId>,
+    pub disk: StoreId,
+    /// The agents that the pool was formed of; none if this agent joins one that exists.
+    pub founders: Vec<Seat>,
     pub election_timeout_min: Duration,
     pub election_timeout_max: Duration,
     pub compaction_step: u64,
@@ -52,10 +59,6 @@ impl Settings {
     /// A leader that has not heard of a majority for this long steps down.
     fn quorum_window(&self) -> Duration {
         (self.election_timeout_min * 2).min(self.election_timeout_max).max(self.election_timeout_min)
-    }
-
-    fn majority(&self) -> usize {
-        self.voters.len() / 2 + 1
     }
 }
 
@@ -73,11 +76,24 @@ struct Leading {
     /// The entry that began the term: until it is applied, inherited entries may be undecided.
     first_index: u64,
     peers: BTreeMap<NodeId, Progress>,
+    /// An agent that is to have a seat and catches up first.
+    learner: Option<(Seat, Progress)>,
     heartbeat_at: Time,
     round: u64,
     confirmed: u64,
     /// A round was asked for while one was under way.
     round_wanted: bool,
+}
+
+impl Leading {
+    fn progress(&mut self, id: NodeId) -> Option<&mut Progress> {
+        let learner = self.learner.as_mut().filter(|(seat, _)| seat.peer.id == id).map(|(_, progress)| progress);
+        self.peers.get_mut(&id).or(learner)
+    }
+
+    fn is_alone(&self) -> bool {
+        self.peers.is_empty() && self.learner.is_none()
+    }
 }
 
 /// What a leader knows of one follower.
@@ -88,6 +104,13 @@ pub struct Progress {
     pub heard_at: Time,
     round: u64,
     sending: Option<Sending>,
+}
+
+impl Progress {
+    /// Nothing is known of it; `last` is the end of the leader's log.
+    fn new(last: u64) -> Progress {
+        Progress { matched: 0, next: last + 1, heard_at: Time::ZERO, round: 0, sending: None }
+    }
 }
 
 /// A snapshot on its way to a follower.
@@ -102,6 +125,7 @@ struct Sending {
 struct Receiving {
     index: u64,
     term: Term,
+    seats: Vec<Seat>,
     total: u64,
     bytes: Vec<u8>,
 }
@@ -127,6 +151,7 @@ pub struct Raft {
     owed_vote: Option<NodeId>,
 
     log: Log,
+    configurations: Configurations,
     commit: u64,
     /// Entries up to here are in a started persist, and on the disk.
     started: u64,
@@ -150,7 +175,8 @@ pub struct Raft {
 
 impl Raft {
     pub fn boot(settings: Settings, saved: &SavedRaft, rng: Rng, now: Time) -> Raft {
-        assert!(settings.voters.contains(&settings.me) && !settings.voters.is_empty());
+        let seated = settings.founders.is_empty() || is_seated(&settings.founders, settings.me, settings.disk);
+        assert!(seated, "who founds an agency has a seat in it");
         let meta = |name: &str| saved.meta.iter().find(|(n, _)| n == name).map(|(_, bytes)| bytes);
         let hard: HardState =
             meta(META_HARD).map(|b| postcard::from_bytes(b).expect("readable hard state")).unwrap_or_default();
@@ -161,6 +187,7 @@ impl Raft {
         let stale_rows = entries.last().is_some_and(|(last, _)| *last < snapshot.index);
         let commit = snapshot.index;
         let log = Log::new(snapshot, entries);
+        let configurations = Configurations::new(&settings.founders, &log);
         let last = log.last_index();
         let mut raft = Raft {
             settings,
@@ -172,6 +199,7 @@ impl Raft {
             hard_durable: hard,
             owed_vote: None,
             log,
+            configurations,
             commit,
             started: last,
             durable: last,
@@ -190,7 +218,7 @@ impl Raft {
         };
         // An agent alone has nobody to wait for. In a pool that has just formed nobody can lead yet: a short wait will
         // do: just long enough that two agents seldom stand at the same time.
-        if raft.settings.voters.len() > 1 {
+        if raft.seats().len() > 1 {
             raft.reset_election_timer(now);
             if raft.hard.term == Term(0) {
                 let wait = raft.rng.between(Duration::ZERO, raft.settings.election_timeout_min / 4);
@@ -222,6 +250,32 @@ impl Raft {
         &self.log
     }
 
+    /// The configuration that holds.
+    pub fn seats(&self) -> &[Seat] {
+        self.configurations.latest()
+    }
+
+    /// Another number whenever the configuration is another one.
+    pub fn configuration_version(&self) -> u64 {
+        self.configurations.version()
+    }
+
+    fn is_seated(&self) -> bool {
+        is_seated(self.seats(), self.settings.me, self.settings.disk)
+    }
+
+    fn majority(&self) -> usize {
+        majority(self.seats())
+    }
+
+    /// Who catches up to have a seat.
+    pub fn learner(&self) -> Option<&Seat> {
+        match &self.role {
+            Role::Leader(leading) => leading.learner.as_ref().map(|(seat, _)| seat),
+            _ => None,
+        }
+    }
+
     /// The entry that began this leader's term.
     pub fn first_of_term(&self) -> Option<u64> {
         match &self.role {
@@ -239,11 +293,9 @@ impl Raft {
 
     pub fn deadline(&self) -> Time {
         match &self.role {
-            Role::Leader(leading) if self.settings.voters.len() == 1 => {
-                debug_assert!(leading.peers.is_empty());
-                Time::NEVER
-            }
+            Role::Leader(leading) if leading.is_alone() => Time::NEVER,
             Role::Leader(leading) => leading.heartbeat_at,
+            _ if !self.is_seated() => Time::NEVER,
             _ => self.election_at,
         }
     }
@@ -317,12 +369,13 @@ impl Raft {
     // ---- time -------------------------------------------------------------------------------------------------------
 
     pub fn tick(&mut self, now: Time) {
+        let (own, majority) = (usize::from(self.is_seated()), self.majority());
         match &mut self.role {
             Role::Leader(leading) => {
                 let window = self.settings.quorum_window();
                 let heard =
-                    1 + leading.peers.values().filter(|p| now.since(p.heard_at.max(leading.since)) <= window).count();
-                if heard < self.settings.majority() {
+                    own + leading.peers.values().filter(|p| now.since(p.heard_at.max(leading.since)) <= window).count();
+                if heard < majority {
                     mark!(QuorumLost);
                     self.become_follower(now, self.hard.term, None);
                 } else if now >= leading.heartbeat_at {
@@ -332,8 +385,8 @@ impl Raft {
                     self.broadcast(now);
                 }
             }
-            _ if now >= self.election_at => {
-                if self.settings.voters.len() == 1 {
+            _ if now >= self.election_at && own == 1 => {
+                if self.seats().len() == 1 {
                     self.campaign(now, false);
                 } else {
                     self.pre_campaign(now);
@@ -396,7 +449,7 @@ impl Raft {
 
     fn count_votes(&mut self, now: Time) {
         let Role::Candidate { pre, votes, .. } = &self.role else { return };
-        if votes.len() < self.settings.majority() {
+        if votes.len() < self.majority() {
             return;
         }
         if *pre {
@@ -409,12 +462,13 @@ impl Raft {
     fn become_leader(&mut self, now: Time) {
         assert!(self.hard_durable == self.hard && self.hard.vote == Some(self.settings.me), "I4: our own vote counts");
         let next = self.log.last_index() + 1;
-        let progress = Progress { matched: 0, next, heard_at: Time::ZERO, round: 0, sending: None };
+        let progress = Progress::new(next - 1);
         let peers = self.others().into_iter().map(|id| (id, progress.clone())).collect();
         self.role = Role::Leader(Leading {
             since: now,
             first_index: next,
             peers,
+            learner: None,
             heartbeat_at: now,
             round: 0,
             confirmed: 0,
@@ -422,7 +476,7 @@ impl Raft {
         });
         self.leader = Some(self.settings.me);
         self.events.push(Event::LeadsAgency { term: self.hard.term });
-        self.log.append(LogEntry { term: self.hard.term, data: Bytes::new() });
+        self.append(LogEntry { term: self.hard.term, data: Bytes::new() });
         self.broadcast(now);
     }
 
@@ -448,9 +502,19 @@ impl Raft {
 
     // ---- messages ---------------------------------------------------------------------------------------------------
 
-    /// A message of a voter; whoever is not in the pool must not come this far.
-    pub fn step(&mut self, now: Time, from: NodeId, term: Term, body: Body) {
-        assert!(self.settings.voters.contains(&from) && from != self.settings.me);
+    /// A message of an agent of this agency. Whoever has no seat may lead or ask for a vote, for this agent may not have
+    /// heard yet that it has one; its votes and acknowledgements count for nothing (R11).
+    pub fn step(&mut self, now: Time, from: NodeId, disk: StoreId, term: Term, body: Body) {
+        assert!(from != self.settings.me);
+        let learns = self.learner().is_some_and(|seat| seat.peer.id == from && seat.disk == disk);
+        let seated = is_seated(self.seats(), from, disk);
+        match body {
+            Body::VoteReply { .. } if !seated => return mark!(AgentNotInPool),
+            Body::AppendReply { .. } | Body::SnapshotReply { .. } if !seated && !learns => {
+                return mark!(AgentNotInPool);
+            }
+            _ => {}
+        }
         match body {
             Body::RequestVote { pre: true, last_index, last_term, .. } => {
                 let granted = term > self.hard.term && !self.is_content(now) && self.up_to_date(last_index, last_term);
@@ -515,14 +579,15 @@ impl Raft {
             Body::Snapshot { index_term, .. } if index_term > term => {
                 self.disbelieve(from, "sends a snapshot of the future");
             }
-            Body::Snapshot { index, index_term, total, offset, piece, round } => {
+            Body::Snapshot { index, index_term, seats, total, offset, piece, round } => {
                 self.hear_leader(now, from, round);
-                self.on_snapshot(from, index, index_term, total, offset, &piece);
+                let receiving = Receiving { index, term: index_term, seats, total, bytes: Vec::new() };
+                self.on_snapshot(from, receiving, offset, &piece);
             }
             Body::AppendReply { matched, conflict, round } => self.on_reply(now, from, matched, conflict, round),
             Body::SnapshotReply { index, offset, round } => self.on_snapshot_reply(now, from, index, offset, round),
             Body::TimeoutNow => {
-                if self.leader == Some(from) && !self.is_leader() {
+                if self.leader == Some(from) && !self.is_leader() && self.is_seated() {
                     mark!(LeadTakenOver);
                     self.campaign(now, true);
                 }
@@ -602,7 +667,7 @@ impl Raft {
             if index <= self.log.last_index() {
                 self.truncate_from(index);
             }
-            let appended = self.log.append(entry);
+            let appended = self.append(entry);
             assert_eq!(appended, index);
         }
         self.verified = self.verified.max(index);
@@ -614,6 +679,7 @@ impl Raft {
         assert!(index > self.commit, "I3: a committed entry is never taken back");
         mark!(TailTruncated);
         self.log.truncate_from(index);
+        self.configurations.truncated_from(index);
         if !planted!(truncation_forgotten) {
             self.truncate = Some(self.truncate.map_or(index, |earlier| earlier.min(index)));
         }
@@ -649,7 +715,7 @@ impl Raft {
         if matched > last || round > leading.round {
             return self.disbelieve(from, "acknowledges what was never sent");
         }
-        let peer = leading.peers.get_mut(&from).expect("a voter");
+        let peer = leading.progress(from).expect("a seat, or the learner");
         peer.heard_at = now;
         peer.round = peer.round.max(round);
         peer.matched = peer.matched.max(matched);
@@ -661,6 +727,7 @@ impl Raft {
             peer.next = hint.clamp(peer.matched + 1, peer.next);
         }
         let behind = peer.next <= last && peer.sending.is_none();
+        self.promote(now);
         self.advance_commit(now);
         self.advance_round(now);
         if behind || conflict.is_some() {
@@ -673,7 +740,7 @@ impl Raft {
         if round > leading.round {
             return self.disbelieve(from, "answers a round that has not begun");
         }
-        let peer = leading.peers.get_mut(&from).expect("a voter");
+        let peer = leading.progress(from).expect("a seat, or the learner");
         peer.heard_at = now;
         peer.round = peer.round.max(round);
         let mut more = false;
@@ -691,7 +758,8 @@ impl Raft {
         }
     }
 
-    fn on_snapshot(&mut self, from: NodeId, index: u64, term: Term, total: u64, offset: u64, piece: &[u8]) {
+    fn on_snapshot(&mut self, from: NodeId, begun: Receiving, offset: u64, piece: &[u8]) {
+        let (index, total) = (begun.index, begun.total);
         if index <= self.commit {
             self.verified = self.verified.max(index);
             self.acknowledge();
@@ -701,8 +769,8 @@ impl Raft {
             return;
         }
         let mut receiving = match self.receiving.take() {
-            Some(r) if r.index == index && r.term == term && r.total == total => r,
-            _ => Receiving { index, term, total, bytes: Vec::new() },
+            Some(r) if r.index == index && r.term == begun.term && r.total == total => r,
+            _ => begun,
         };
         if offset == receiving.bytes.len() as u64 && offset + piece.len() as u64 <= total {
             receiving.bytes.extend_from_slice(piece);
@@ -716,7 +784,8 @@ impl Raft {
             }
             return;
         }
-        self.install(Snapshot { index, term, state: receiving.bytes.into() });
+        let Receiving { index, term, seats, bytes, .. } = receiving;
+        self.install(Snapshot { index, term, seats, state: bytes.into() });
         self.acknowledge();
     }
 
@@ -725,9 +794,12 @@ impl Raft {
         let index = snapshot.index;
         if self.log.term_at(index) == Some(snapshot.term) {
             mark!(AgencySnapshotKeepsLog);
+            self.configurations.compacted(index);
             self.log.snapshot = snapshot;
         } else {
             mark!(AgencySnapshotInstalled);
+            let seats = if snapshot.seats.is_empty() { &self.settings.founders } else { &snapshot.seats };
+            self.configurations.reset(index, seats.clone());
             self.log.reset(snapshot);
             self.truncate = Some(0);
             self.durable = 0;
@@ -747,16 +819,110 @@ impl Raft {
     pub fn propose(&mut self, data: Bytes) -> Option<u64> {
         assert!(!data.is_empty());
         let term = self.hard.term;
-        self.is_leader().then(|| self.log.append(LogEntry { term, data }))
+        self.is_leader().then(|| self.append(LogEntry { term, data }))
+    }
+
+    /// A configuration holds as soon as it is in the log.
+    fn append(&mut self, entry: LogEntry) -> u64 {
+        let index = self.log.last_index() + 1;
+        let changed = self.configurations.appended(index, &entry);
+        let appended = self.log.append(entry);
+        assert_eq!(appended, index);
+        if changed {
+            self.follow_configuration();
+        }
+        index
+    }
+
+    // ---- membership -------------------------------------------------------------------------------------------------
+
+    /// A leader speaks to those who have a seat, and to its learner.
+    fn follow_configuration(&mut self) {
+        let (seats, last) = (self.seats().to_vec(), self.log.last_index());
+        let Role::Leader(leading) = &mut self.role else { return };
+        leading.peers.retain(|id, _| seats.iter().any(|seat| seat.peer.id == *id));
+        for seat in seats.iter().filter(|seat| seat.peer.id != self.settings.me) {
+            let learned = leading.learner.take_if(|(learner, _)| learner == seat).map(|(_, progress)| progress);
+            let progress = learned.unwrap_or_else(|| Progress::new(last));
+            leading.peers.entry(seat.peer.id).or_insert(progress);
+        }
+    }
+
+    /// The former change is committed, and so is an entry of this leader's own term (`membership` says why).
+    fn may_change(&self) -> bool {
+        let settled = self.first_of_term().is_some_and(|first| self.commit >= first);
+        settled && self.configurations.latest_index() <= self.commit
+    }
+
+    /// Lets an agent catch up, to have a seat once it has. Repeated until it has one. `Err` says why not now.
+    pub fn add(&mut self, now: Time, seat: Seat) -> Result<(), &'static str> {
+        if is_seated(self.seats(), seat.peer.id, seat.disk) {
+            return Ok(());
+        }
+        if self.seats().iter().any(|other| other.peer.id == seat.peer.id) {
+            return Err("an agent of this id has a seat, with another disk");
+        }
+        let (last, patience) = (self.log.last_index(), self.settings.quorum_window());
+        let Role::Leader(leading) = &mut self.role else { return Err("this agent does not lead") };
+        match &leading.learner {
+            Some((learner, _)) if *learner == seat => return Ok(()),
+            Some((_, progress)) if now.since(progress.heard_at) <= patience => {
+                return Err("another agent is catching up");
+            }
+            _ => {}
+        }
+        mark!(AgentLearns);
+        leading.learner = Some((seat.clone(), Progress { heard_at: now, ..Progress::new(last) }));
+        self.broadcast(now);
+        Ok(())
+    }
+
+    /// A learner that has everything committed, and was heard just now, gets its seat.
+    fn promote(&mut self, now: Time) {
+        let Role::Leader(leading) = &self.role else { return };
+        let Some((seat, progress)) = &leading.learner else { return };
+        let lives = now.since(progress.heard_at) <= self.settings.election_timeout_min;
+        if progress.matched < self.commit || !lives || !self.may_change() {
+            return;
+        }
+        mark!(AgentAdded);
+        let mut seats = self.seats().to_vec();
+        seats.push(seat.clone());
+        seats.sort();
+        self.propose(encode_configuration(&seats));
+    }
+
+    /// Takes an agent's seat away. `Err` says why not, or not now.
+    pub fn remove(&mut self, id: NodeId) -> Result<(), &'static str> {
+        if let Role::Leader(leading) = &mut self.role {
+            leading.learner.take_if(|(seat, _)| seat.peer.id == id);
+        }
+        let mut seats = self.seats().to_vec();
+        seats.retain(|seat| seat.peer.id != id);
+        if seats.len() == self.seats().len() {
+            return Ok(());
+        }
+        if seats.is_empty() {
+            return Err("it is the last agent");
+        }
+        if !self.may_change() {
+            return Err("another change is not committed yet");
+        }
+        mark!(AgentRemoved);
+        self.propose(encode_configuration(&seats));
+        Ok(())
     }
 
     /// Sends what was proposed; called once a step, so that proposals of one step travel together.
     pub fn replicate(&mut self, now: Time) {
         let last = self.log.last_index();
+        self.promote(now);
         let Role::Leader(leading) = &self.role else { return };
+        let learner = leading.learner.iter().map(|(seat, progress)| (&seat.peer.id, progress));
         let behind: Vec<NodeId> = leading
             .peers
             .iter()
+            .chain(learner)
             .filter(|(_, p)| p.next <= last && p.sending.is_none() && p.next <= p.matched + AHEAD_MAX)
             .map(|(id, _)| *id)
             .collect();
@@ -770,7 +936,8 @@ impl Raft {
         let heartbeat = self.settings.heartbeat();
         let Role::Leader(leading) = &mut self.role else { return };
         leading.heartbeat_at = now.plus(heartbeat);
-        for peer in self.others() {
+        let learner = leading.learner.as_ref().map(|(seat, _)| seat.peer.id);
+        for peer in self.others().into_iter().chain(learner) {
             self.send_append(peer);
         }
     }
@@ -778,7 +945,7 @@ impl Raft {
     fn send_append(&mut self, to: NodeId) {
         let Role::Leader(leading) = &mut self.role else { return };
         let round = leading.round;
-        let peer = leading.peers.get_mut(&to).expect("a voter");
+        let peer = leading.progress(to).expect("a seat, or the learner");
         let prev_index = peer.next - 1;
         let body = match (&peer.sending, self.log.term_at(prev_index)) {
             (None, Some(prev_term)) => {
@@ -798,6 +965,7 @@ impl Raft {
                 Body::Snapshot {
                     index: sending.snapshot.index,
                     index_term: sending.snapshot.term,
+                    seats: sending.snapshot.seats.clone(),
                     total: state.len() as u64,
                     offset: sending.offset,
                     piece,
@@ -808,19 +976,27 @@ impl Raft {
         self.send(to, body);
     }
 
-    fn advance_commit(&mut self, _now: Time) {
+    fn advance_commit(&mut self, now: Time) {
         let Role::Leader(leading) = &self.role else { return };
         if self.commit == self.log.last_index() {
             return;
         }
         let mut matched: Vec<u64> = leading.peers.values().map(|p| p.matched).collect();
-        matched.push(if planted!(leader_counts_itself_early) { self.log.last_index() } else { self.durable });
+        if self.is_seated() {
+            matched.push(if planted!(leader_counts_itself_early) { self.log.last_index() } else { self.durable });
+        }
         matched.sort_unstable();
-        let index = matched[matched.len() - self.settings.majority()];
+        let index = matched[matched.len() - self.majority()];
         // Only entries of our own term are committed by counting.
         let own = self.log.term_at(index) == Some(self.hard.term) || planted!(older_terms_committed);
         if index > self.commit && own {
             self.commit = index;
+            if !self.is_seated() && self.configurations.latest_index() <= self.commit {
+                mark!(RemovedLeaderSteps);
+                // Those who stay learn with this that it is committed.
+                self.broadcast(now);
+                self.resign(now);
+            }
         }
     }
 
@@ -829,6 +1005,7 @@ impl Raft {
     pub fn request_round(&mut self, now: Time) -> u64 {
         let Role::Leader(leading) = &mut self.role else { return 0 };
         if leading.peers.is_empty() {
+            // The only voice is this agent's own.
             leading.round += 1;
             leading.confirmed = leading.round;
             return leading.round;
@@ -853,10 +1030,12 @@ impl Raft {
     }
 
     fn advance_round(&mut self, now: Time) {
-        let majority = self.settings.majority();
+        let (majority, seated) = (self.majority(), self.is_seated());
         let Role::Leader(leading) = &mut self.role else { return };
         let mut rounds: Vec<u64> = leading.peers.values().map(|p| p.round).collect();
-        rounds.push(leading.round);
+        if seated {
+            rounds.push(leading.round);
+        }
         rounds.sort_unstable();
         leading.confirmed = leading.confirmed.max(rounds[rounds.len() - majority]);
         if leading.confirmed == leading.round && std::mem::take(&mut leading.round_wanted) {
@@ -888,7 +1067,9 @@ impl Raft {
     pub fn compact(&mut self, index: u64, state: Bytes) {
         assert!(index <= self.commit && index > self.log.snapshot.index);
         let term = self.log.term_at(index).expect("an applied entry after the snapshot is in the log");
-        self.log.snapshot = Snapshot { index, term, state };
+        let seats = self.configurations.at(index).to_vec();
+        self.configurations.compacted(index);
+        self.log.snapshot = Snapshot { index, term, seats, state };
         self.snapshot_dirty = true;
         let light = self.log.first_within(index, KEEP_BYTES_MAX) - 1;
         let compact_to = index.saturating_sub(self.settings.compaction_keep).max(light);
@@ -902,7 +1083,7 @@ impl Raft {
     // ---- small things -----------------------------------------------------------------------------------------------
 
     fn others(&self) -> Vec<NodeId> {
-        self.settings.voters.iter().copied().filter(|id| *id != self.settings.me).collect()
+        self.seats().iter().map(|seat| seat.peer.id).filter(|id| *id != self.settings.me).collect()
     }
 
     fn send(&mut self, to: NodeId, body: Body) {

@@ -302,7 +302,7 @@ impl State {
         for part in [&index.to_le_bytes()[..], &term.0.to_le_bytes(), data] {
             self.digest = fnv(self.digest, part);
         }
-        let outcome = if data.is_empty() {
+        let outcome = if data.is_empty() || crate::message::raft::configuration(data).is_some() {
             Outcome::Nothing
         } else {
             match postcard::from_bytes(data) {

@@ -11,6 +11,10 @@ use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
 use serde_json::json;
 use std::collections::BTreeMap;
 
+mod membership;
+
+/// The least of the disks of a world's founders.
+const AGENCY: StoreId = StoreId(1001);
 const BEAT: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
@@ -143,27 +147,7 @@ impl World {
     fn new(agents: usize, servers: usize, seed: u64) -> World {
         let mut rng = Rng::new(seed);
         let endpoints: Vec<Endpoint> = (0..agents as u64).map(|i| endpoint(5000 + i)).collect();
-        let machines = (0..agents).map(|i| {
-            let mut config = AgentConfig::new(endpoints[i].clone());
-            config.peers = endpoints.clone();
-            config.size = agents;
-            config.election_timeout_min = Duration::from_millis(200);
-            config.election_timeout_max = Duration::from_millis(600);
-            config.supervision_frequency = Duration::from_millis(200);
-            config.ok_threshold = Duration::from_millis(1000);
-            config.timing = Timing { lease: Duration::from_millis(800), drift_permille: 200 };
-            config.compaction_step = 20;
-            config.compaction_keep = 10;
-            Machine {
-                config,
-                id: NodeId { kind: NodeKind::Agent, uuid: i as u128 + 1 },
-                disk_id: StoreId(i as u128 + 1001),
-                disk: Disk::default(),
-                pending: Vec::new(),
-                agent: None,
-                rate: 900 + rng.below(201),
-            }
-        });
+        let machines = (0..agents).map(|i| World::machine(i, &endpoints, &mut rng));
         let machines: Vec<Machine> = machines.collect();
         let mut world = World {
             now: Time(1_000_000_000),
@@ -190,6 +174,29 @@ impl World {
             world.add_server();
         }
         world
+    }
+
+    fn machine(i: usize, founders: &[Endpoint], rng: &mut Rng) -> Machine {
+        let mut config = AgentConfig::new(endpoint(5000 + i as u64));
+        config.peers = founders.to_vec();
+        config.size = founders.len();
+        config.joins = i >= founders.len();
+        config.election_timeout_min = Duration::from_millis(200);
+        config.election_timeout_max = Duration::from_millis(600);
+        config.supervision_frequency = Duration::from_millis(200);
+        config.ok_threshold = Duration::from_millis(1000);
+        config.timing = Timing { lease: Duration::from_millis(800), drift_permille: 200 };
+        config.compaction_step = 20;
+        config.compaction_keep = 10;
+        Machine {
+            config,
+            id: NodeId { kind: NodeKind::Agent, uuid: i as u128 + 1 },
+            disk_id: StoreId(i as u128 + 1001),
+            disk: Disk::default(),
+            pending: Vec::new(),
+            agent: None,
+            rate: 900 + rng.below(201),
+        }
     }
 
     fn add_server(&mut self) -> usize {
@@ -1114,7 +1121,12 @@ fn numbers_that_counting_never_reaches_are_refused() {
     let consensus = |term, prev_index| {
         let (prev_term, entries, commit, round) = (Term(1), Vec::new(), 0, 0);
         let body = crate::message::raft::Body::Append { prev_index, prev_term, entries, commit, round };
-        let raft = crate::message::raft::Raft::Consensus(wire::Consensus { disk: StoreId(1), term: Term(term), body });
+        let raft = crate::message::raft::Raft::Consensus(wire::Consensus {
+            agency: StoreId(1),
+            disk: StoreId(1),
+            term: Term(term),
+            body,
+        });
         Envelope { from: from.clone(), to: None, message: Message::Raft(raft) }
     };
     for envelope in [register(7), consensus(7, 7)] {
@@ -1148,6 +1160,7 @@ fn a_confused_agent_is_not_believed() {
             Body::Snapshot {
                 index: 1 << 40,
                 index_term: Term(term.0 + 1),
+                seats: Vec::new(),
                 total: 0,
                 offset: 0,
                 piece: Bytes::new(),
@@ -1156,15 +1169,24 @@ fn a_confused_agent_is_not_believed() {
         ),
     ];
     for (to, body) in lies {
-        let message =
-            Message::Raft(Raft::Consensus(wire::Consensus { disk: world.machines[liar].disk_id, term, body }));
+        let message = Message::Raft(Raft::Consensus(wire::Consensus {
+            agency: AGENCY,
+            disk: world.machines[liar].disk_id,
+            term,
+            body,
+        }));
         world.step_agent(to, Input::Message(Envelope { from: from.clone(), to: None, message }));
     }
     // A committed entry of another term: from the leader itself, as far as the follower can tell.
     let index = world.machines[follower].agent.as_ref().unwrap().agency.consensus.as_ref().unwrap().commit();
     let from = Peer { id: world.machines[leader].id, endpoint: world.machines[leader].config.endpoint.clone() };
     let body = append(index, Term(term.0 - 1), Vec::new());
-    let message = Message::Raft(Raft::Consensus(wire::Consensus { disk: world.machines[leader].disk_id, term, body }));
+    let message = Message::Raft(Raft::Consensus(wire::Consensus {
+        agency: AGENCY,
+        disk: world.machines[leader].disk_id,
+        term,
+        body,
+    }));
     world.step_agent(follower, Input::Message(Envelope { from, to: None, message }));
     let complaints = |e: &Event| matches!(e, Event::Says(_, text) if text.contains("ignored"));
     assert_eq!(world.events.iter().filter(|(_, e)| complaints(e)).count(), 8);

@@ -30,9 +30,11 @@ pub struct Gossip {
     pub asks: bool,
 }
 
-/// A message of Raft. A sender whose disk is not in the pool is ignored.
+/// A message of Raft. Votes and acknowledgements of a disk that has no seat are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Consensus {
+    /// The agency that the sender belongs to: the least of its founders' disks.
+    pub agency: StoreId,
     pub disk: StoreId,
     /// The sender's term; of a pre-vote and of its favourable answer, the term that is asked about.
     pub term: Term,
@@ -67,10 +69,11 @@ pub enum Body {
         conflict: Option<u64>,
         round: u64,
     },
-    /// A piece of the snapshot of everything up to `index`.
+    /// A piece of the snapshot of everything up to `index`; `seats` is the configuration there.
     Snapshot {
         index: u64,
         index_term: Term,
+        seats: Vec<Seat>,
         total: u64,
         offset: u64,
         piece: Bytes,
@@ -108,8 +111,24 @@ impl Body {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LogEntry {
     pub term: Term,
-    /// Empty for the entry that begins a term.
+    /// Empty for the entry that begins a term; a configuration ([`encode_configuration`]) or a command otherwise.
     pub data: Bytes,
+}
+
+/// What a configuration begins with, and a command never does (no enum has so many variants).
+const CONFIGURATION: u8 = 0xff;
+
+/// The data of an entry that says who has a voice from there on.
+pub fn encode_configuration(seats: &[Seat]) -> Bytes {
+    let mut data = vec![CONFIGURATION];
+    data.extend(postcard::to_allocvec(seats).expect("seats can be encoded"));
+    data.into()
+}
+
+/// The seats, if the entry's data is a configuration.
+pub fn configuration(data: &[u8]) -> Option<Vec<Seat>> {
+    let seats = data.strip_prefix(&[CONFIGURATION])?;
+    Some(postcard::from_bytes(seats).expect("a readable configuration"))
 }
 
 /// What a term's promises rest on: the row [`META_HARD`].
@@ -124,6 +143,8 @@ pub struct HardState {
 pub struct Snapshot {
     pub index: u64,
     pub term: Term,
+    /// The configuration there.
+    pub seats: Vec<Seat>,
     pub state: Bytes,
 }
 

@@ -148,15 +148,30 @@ pub async fn answer(deployment: Arc<Deployment>, call: Call) -> Response {
             Response::json(200, &body)
         }
         ("GET" | "POST", "/hello") => match setup.welcome() {
-            None => {
-                Response::error(400, 400, "this deployment is on one machine (--starter.local=false makes another)")
-            }
+            None => one_machine(),
             Some(known) if call.method == "GET" => welcome(Ok(known)),
             Some(_) => match call.hello() {
                 Ok(hello) => welcome(members::let_in(&deployment, hello).await),
                 Err(refusal) => welcome(Err(refusal)),
             },
         },
+        ("POST", "/agents") => {
+            let asked: serde_json::Value = serde_json::from_slice(&call.body).unwrap_or_default();
+            match asked["agent"].as_bool() {
+                None => Response::error(400, 400, "'agent' (true or false) is missing"),
+                Some(_) if setup.deployment.is_none() => one_machine(),
+                Some(wanted) => done(members::set_agent(&deployment, asked["machine"].as_str(), wanted).await),
+            }
+        }
+        // The ArangoDB Starter's way to remove another machine.
+        ("POST", "/goodbye") => {
+            let asked: serde_json::Value = serde_json::from_slice(&call.body).unwrap_or_default();
+            match asked["SlaveID"].as_str() {
+                None => Response::error(400, 400, "'SlaveID' is missing"),
+                Some(_) if setup.deployment.is_none() => one_machine(),
+                Some(name) => done(members::remove(&deployment, name).await),
+            }
+        }
         ("GET", "/logs/agent") => logs(&deployment, Role::Agent),
         ("GET", "/logs/single") => logs(&deployment, Role::Server),
         ("POST", "/restart") => restart(&deployment, &call),
@@ -166,8 +181,8 @@ pub async fn answer(deployment: Arc<Deployment>, call: Call) -> Response {
         }
         (
             _,
-            "/id" | "/version" | "/process" | "/endpoints" | "/hello" | "/logs/agent" | "/logs/single" | "/restart"
-            | "/shutdown",
+            "/id" | "/version" | "/agents" | "/goodbye" | "/process" | "/endpoints" | "/hello" | "/logs/agent"
+            | "/logs/single" | "/restart" | "/shutdown",
         ) => Response::error(405, 405, "method not supported"),
         _ => Response::error(404, 404, "unknown path"),
     }
@@ -185,6 +200,17 @@ fn restart(deployment: &Deployment, call: &Call) -> Response {
             Response::json(200, &json!({"restarts": child.plan.name()}))
         }
         None => Response::error(404, 404, "no process of that endpoint runs here"),
+    }
+}
+
+fn one_machine() -> Response {
+    Response::error(400, 400, "this deployment is on one machine (one begun with --starter.local=false is not)")
+}
+
+fn done(result: Result<serde_json::Value, Refusal>) -> Response {
+    match result {
+        Ok(body) => Response::json(200, &body),
+        Err(refusal) => Response::error(refusal.status, refusal.status.into(), &refusal.message),
     }
 }
 

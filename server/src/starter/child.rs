@@ -45,6 +45,12 @@ impl Child {
         *self.pid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The node's id, once it has run.
+    pub fn id(&self) -> Option<String> {
+        let id = std::fs::read_to_string(self.plan.data().join(crate::process::ID_FILE)).ok()?;
+        Some(id.trim().to_owned())
+    }
+
     fn set_pid(&self, pid: Option<u32>) {
         *self.pid.lock().unwrap_or_else(PoisonError::into_inner) = pid;
     }
@@ -213,8 +219,8 @@ fn last_line(plan: &Plan) -> String {
 
 /// R4: tells the agency that the process with this nonce is dead, until an agent has taken it.
 async fn tell(deployment: Arc<Deployment>, child: Arc<Child>, nonce: String, died: Instant) {
-    let Ok(server) = std::fs::read_to_string(child.plan.data().join(crate::process::ID_FILE)) else { return };
-    let notice = json!({"server": server.trim(), "nonce": nonce});
+    let Some(server) = child.id() else { return };
+    let notice = json!({"server": server, "nonce": nonce});
     while died.elapsed() < NOTICE_TIMEOUT {
         let path = "/_api/tanist/death-notice";
         let agents = deployment.agents();

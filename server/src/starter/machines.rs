@@ -18,9 +18,29 @@ pub struct Machine {
     pub port: u16,
     pub agent: bool,
     pub server: bool,
+    /// Its agent was none of the first: it joins the agency instead of forming it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub joined: bool,
+    /// A dead machine whose place it takes, as long as that has nodes in the agency's records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Box<Machine>>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Machine {
+    fn new(hello: &Hello, agent: bool, server: bool) -> Machine {
+        let (id, address) = (hello.id.clone(), hello.address.clone());
+        Machine { id, address, port: hello.port, agent, server, joined: false, replaces: None }
+    }
+
+    /// Whether an operator means this one.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.name() == name || self.address == name
+    }
+
     /// The starter's own endpoint.
     pub fn starter(&self) -> Result<Endpoint, String> {
         self.at(0)
@@ -99,8 +119,7 @@ fn check(hello: &Hello, agency_size: usize) -> Result<(), Refusal> {
     if hello.agent == Some(false) && hello.server == Some(false) {
         return refuse(400, "a machine with neither agent nor server has nothing to do".to_owned());
     }
-    let machine =
-        Machine { id: hello.id.clone(), address: hello.address.clone(), port: hello.port, agent: true, server: true };
+    let machine = Machine::new(hello, true, true);
     let sound = hello.id.len() <= 64 && hello.address.len() <= 255 && machine.starter().and(machine.at(3)).is_ok();
     if !sound || hello.id.is_empty() || !hello.id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return refuse(400, format!("{}: that is no address", machine.name()));
@@ -157,7 +176,7 @@ impl Forming {
             let agent = hello.agent != Some(false) && agents < self.agency_size;
             agents += usize::from(agent);
             let server = hello.server != Some(false);
-            Machine { id: hello.id.clone(), address: hello.address.clone(), port: hello.port, agent, server }
+            Machine::new(hello, agent, server)
         });
         let machines = machines.collect();
         let formed = self.is_full();
@@ -184,7 +203,7 @@ pub fn admit(welcome: &Welcome, hello: &Hello) -> Result<Option<Admission>, Refu
     }
     let replaced = match &hello.replaces {
         None => None,
-        Some(old) => match welcome.machines.iter().find(|machine| machine.id == *old || machine.name() == *old) {
+        Some(old) => match welcome.machines.iter().find(|machine| machine.is_called(old)) {
             Some(old) => Some(old.clone()),
             None => return refuse(404, format!("there is no machine {old} in this deployment")),
         },
@@ -210,7 +229,8 @@ pub fn admit(welcome: &Welcome, hello: &Hello) -> Result<Option<Admission>, Refu
     if !agent && !server {
         return refuse(400, "a machine with neither agent nor server has nothing to do".to_owned());
     }
-    let machine = Machine { id: hello.id.clone(), address: hello.address.clone(), port: hello.port, agent, server };
+    let machine = Machine::new(hello, agent, server);
+    let machine = Machine { joined: agent, replaces: replaced.clone().map(Box::new), ..machine };
     Ok(Some(Admission { machine, replaced }))
 }
 

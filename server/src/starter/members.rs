@@ -2,22 +2,31 @@
 //!
 //! The record is in the agency, below [`KEY`], one entry a machine; it is changed by a transaction on what was read. Each
 //! starter remembers a copy in its `setup.json`, so that it can start without anybody. What the starters record here
-//! decides about nothing but processes: the pool of agents and the servers' roles are the engine's.
+//! decides about nothing but processes: who has a seat in the agency, and what a server is, the engine knows.
+//!
+//! What the record asks of a machine, its own starter does, and looks again until it is so: it starts an agent and has
+//! it let into the agency, stops one that is to go, and removes what a dead machine has left whose place it took.
 
 use super::Deployment;
+use super::child::{self, Child};
 use super::machines::{Hello, Machine, Refusal, Welcome, admit};
-use super::setup::{self, Mode};
+use super::setup::{self, Mode, Role};
 use crate::client::Answer;
 use crate::exit::Exit;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tanist_engine::types::Endpoint;
 
 /// Where the machines are recorded.
 const KEY: &str = "/tanist/machines";
 const INTERVAL: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a machine that is removed may take to stop, and its agent to lose its seat.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(45);
+const AGENTS: &str = "/_api/tanist/agents";
+const SINGLES: &str = "/arango/Plan/Singles";
 
 /// The record as it was read: what a change of it rests on.
 struct Record {
@@ -39,8 +48,15 @@ pub async fn keep_up(deployment: Arc<Deployment>) {
                 tracing::info!("the deployment's machines are recorded: {made:?}");
             }
             Ok(record) => {
-                adopt(&deployment, record.machines);
-                interval = INTERVAL;
+                adopt(&deployment, record.machines.clone());
+                interval = match reconcile(&deployment, &record).await {
+                    Ok(true) => INTERVAL,
+                    Ok(false) => INTERVAL / 10,
+                    Err(problem) => {
+                        tracing::warn!("{problem}");
+                        INTERVAL
+                    }
+                };
             }
             Err(problem) => tracing::debug!("the machines can't be read: {problem}"),
         }
@@ -54,6 +70,12 @@ fn entry(machine: &Machine) -> (String, Value) {
 
 async fn ask(deployment: &Deployment, path: &str, body: &Value) -> Result<Answer, String> {
     deployment.client.ask_agency(&deployment.agents(), "POST", path, Some(body), PATIENCE).await
+}
+
+/// The same with any method, and a failure for any answer but success.
+async fn call(deployment: &Deployment, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+    let answer = deployment.client.ask_agency(&deployment.agents(), method, path, body, PATIENCE).await?;
+    if answer.status < 300 { Ok(answer.json()) } else { Err(answer.problem()) }
 }
 
 async fn read(deployment: &Deployment) -> Result<Record, String> {
@@ -135,4 +157,227 @@ pub async fn let_in(deployment: &Deployment, hello: Hello) -> Result<Welcome, Re
     welcome.machines.sort_by_key(Machine::name);
     adopt(deployment, welcome.machines.clone());
     Ok(welcome)
+}
+
+// ---- what the record asks of this machine -------------------------------------------------------------------------------
+
+/// True once this machine is as the record wants it.
+async fn reconcile(deployment: &Arc<Deployment>, record: &Record) -> Result<bool, String> {
+    let setup = deployment.setup();
+    let Some(own) = setup.own() else { return Ok(true) };
+    let child = deployment.children().into_iter().find(|child| child.plan.role == Role::Agent);
+    match (own.endpoint(Role::Agent), child) {
+        (Some(endpoint), None) => {
+            let plan = setup::plan_one(&setup, &deployment.directory, &deployment.passed, Role::Agent, endpoint);
+            println!("This machine gets an agent");
+            let child = Arc::new(Child::new(plan));
+            deployment.children.lock().unwrap_or_else(PoisonError::into_inner).push(child.clone());
+            tokio::spawn(child::keep(deployment.clone(), child, deployment.failed.clone()));
+            return Ok(false);
+        }
+        (None, Some(child)) => {
+            println!("This machine's agent is no longer needed");
+            child.stop();
+            child.stopped().await;
+            deployment.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|c| c.plan.role != Role::Agent);
+            // What it knows is of no use to the next one.
+            let _ = std::fs::remove_dir_all(child.plan.data());
+            return Ok(false);
+        }
+        _ => {}
+    }
+    let agent = match own.endpoint(Role::Agent) {
+        Some(endpoint) if own.joined => match let_agent_in(deployment, &endpoint).await? {
+            Some(id) => Some(id),
+            None => return Ok(false),
+        },
+        _ => None,
+    };
+    if let Some(old) = &own.replaces {
+        let server = deployment.children().into_iter().find(|child| child.plan.role == Role::Server);
+        let server = server.and_then(|child| child.id());
+        if !clear(deployment, old, agent.as_deref(), server.as_deref()).await? {
+            return Ok(false);
+        }
+        let done = Machine { replaces: None, ..own.clone() };
+        let (id, new) = entry(&done);
+        write(deployment, json!({format!("{KEY}/{id}"): {"op": "set", "new": new}}), &record.value).await?;
+        println!("This machine has taken the place of {}", old.name());
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// Asks the agency to let this machine's agent in; its id once it has a seat.
+async fn let_agent_in(deployment: &Deployment, endpoint: &Endpoint) -> Result<Option<String>, String> {
+    let Ok(answer) = deployment.client.get(endpoint, "/_api/agency/config", PATIENCE).await else { return Ok(None) };
+    let configuration = answer.json()["configuration"].take();
+    let (Some(id), Some(disk)) = (configuration["id"].as_str(), configuration["disk"].as_str()) else {
+        return Ok(None);
+    };
+    let listed = call(deployment, "GET", AGENTS, None).await?;
+    if seats(&listed).any(|(seated, _)| seated == id) {
+        return Ok(Some(id.to_owned()));
+    }
+    let seat = json!({"id": id, "disk": disk, "endpoint": endpoint.to_string()});
+    call(deployment, "POST", AGENTS, Some(&seat)).await.map_err(|why| format!("the agent is not let in yet: {why}"))?;
+    Ok(None)
+}
+
+/// Id and endpoint of all who have a seat.
+fn seats(listed: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let agents = listed["agents"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let seated = agents.iter().filter(|agent| agent["state"] == "member");
+    seated.filter_map(|agent| Some((agent["id"].as_str()?, agent["endpoint"].as_str()?)))
+}
+
+/// Removes the nodes of a machine that is gone from the agency, but not these two; true once there is none left.
+async fn clear(
+    deployment: &Deployment,
+    old: &Machine,
+    agent: Option<&str>,
+    server: Option<&str>,
+) -> Result<bool, String> {
+    let mut clean = true;
+    if let Some(endpoint) = old.endpoint(Role::Agent) {
+        let listed = call(deployment, "GET", AGENTS, None).await?;
+        for (id, at) in seats(&listed) {
+            if at == &*endpoint.0 && Some(id) != agent {
+                clean = false;
+                call(deployment, "DELETE", AGENTS, Some(&json!({"id": id}))).await?;
+            }
+        }
+    }
+    if let Some(endpoint) = old.endpoint(Role::Server) {
+        for id in servers_at(deployment, &endpoint).await?.iter().filter(|id| Some(id.as_str()) != server) {
+            clean = false;
+            unlist(deployment, id).await?;
+        }
+    }
+    Ok(clean)
+}
+
+/// The servers that the agency has at an address.
+async fn servers_at(deployment: &Deployment, endpoint: &Endpoint) -> Result<Vec<String>, String> {
+    let status = call(deployment, "GET", "/_api/tanist/status", None).await?;
+    let servers = status["servers"].as_array().cloned().unwrap_or_default();
+    let there = servers.iter().filter(|server| server["endpoint"] == *endpoint.0);
+    Ok(there.filter_map(|server| server["id"].as_str().map(str::to_owned)).collect())
+}
+
+/// Takes a server out of the plan, unless it leads.
+async fn unlist(deployment: &Deployment, id: &str) -> Result<(), String> {
+    let change = json!({format!("{SINGLES}/{id}"): {"op": "delete"}});
+    let condition = json!({"/arango/Plan/AsyncReplication/Leader": {"oldNot": id}});
+    let answer = ask(deployment, "/_api/agency/write", &json!([[change, condition]])).await?;
+    match answer.status {
+        200 => Ok(()),
+        412 => Err(format!("{id} still leads: hand over first (tanist switchover)")),
+        _ => Err(answer.problem()),
+    }
+}
+
+// ---- what an operator asks ----------------------------------------------------------------------------------------------
+
+/// The machine that is meant (this one, if none is named), and the record.
+async fn find(deployment: &Deployment, name: Option<&str>) -> Result<(Record, Machine), Refusal> {
+    let unavailable = |problem| Refusal { status: 503, message: format!("the agency can't be asked: {problem}") };
+    let record = read(deployment).await.map_err(unavailable)?;
+    let own = deployment.setup().id;
+    let found = record.machines.iter().find(|machine| match name {
+        Some(name) => machine.is_called(name),
+        None => machine.id == own,
+    });
+    match found.cloned() {
+        Some(machine) => Ok((record, machine)),
+        None => {
+            let message = format!("there is no machine {} in this deployment", name.unwrap_or_default());
+            Err(Refusal { status: 404, message })
+        }
+    }
+}
+
+fn refuse<T>(message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { status: 409, message: message.into() })
+}
+
+async fn change(deployment: &Deployment, change: Value, record: &Record) -> Result<(), Refusal> {
+    match write(deployment, change, &record.value).await {
+        Ok(true) => Ok(()),
+        Ok(false) => refuse("somebody else has changed the deployment's machines at the same moment: try again"),
+        Err(problem) => Err(Refusal { status: 503, message: problem }),
+    }
+}
+
+/// Gives a machine an agent, or takes it away. Answers with the agent's endpoint when that is decided; the machine's
+/// own starter does it.
+pub async fn set_agent(deployment: &Deployment, name: Option<&str>, wanted: bool) -> Result<Value, Refusal> {
+    let (record, machine) = find(deployment, name).await?;
+    let agents = record.machines.iter().filter(|machine| machine.agent).count();
+    match (machine.agent, wanted) {
+        (true, false) if agents == 1 => return refuse("it is the last agent"),
+        (true, false) if !machine.server => {
+            return refuse("a machine with neither agent nor server has nothing to do (tanist remove removes it)");
+        }
+        _ => {}
+    }
+    let changed = Machine { agent: wanted, joined: wanted && (machine.joined || !machine.agent), ..machine.clone() };
+    if machine.agent && !wanted {
+        take_seats(deployment, &machine).await?;
+    }
+    if changed != machine {
+        let (id, new) = entry(&changed);
+        change(deployment, json!({format!("{KEY}/{id}"): {"op": "set", "new": new}}), &record).await?;
+    }
+    let endpoint = Machine { agent: true, ..machine }.endpoint(Role::Agent);
+    Ok(json!({"endpoint": endpoint.map(|endpoint| endpoint.to_string())}))
+}
+
+/// Until a machine's agent has no seat.
+async fn take_seats(deployment: &Deployment, machine: &Machine) -> Result<(), Refusal> {
+    let agent_only = Machine { server: false, ..machine.clone() };
+    let began = Instant::now();
+    loop {
+        match clear(deployment, &agent_only, None, None).await {
+            Ok(true) => return Ok(()),
+            Err(problem) if began.elapsed() > REMOVAL_TIMEOUT => return refuse(problem),
+            _ if began.elapsed() > REMOVAL_TIMEOUT => return refuse("the agent keeps its seat"),
+            _ => tokio::time::sleep(INTERVAL / 20).await,
+        }
+    }
+}
+
+/// Removes a machine: its starter stops, its agent loses its seat, its server is taken out of the plan. Whoever leads
+/// must have handed over.
+pub async fn remove(deployment: &Deployment, name: &str) -> Result<Value, Refusal> {
+    let unavailable = |problem| Refusal { status: 503, message: format!("the agency can't be asked: {problem}") };
+    let (record, machine) = find(deployment, Some(name)).await?;
+    if machine.id == deployment.setup().id {
+        return refuse("a machine does not remove itself: ask another one's starter (--endpoint)");
+    }
+    if machine.agent && record.machines.iter().filter(|machine| machine.agent).count() == 1 {
+        return refuse("it has the last agent");
+    }
+    if let Some(endpoint) = machine.endpoint(Role::Server) {
+        let status = call(deployment, "GET", "/_api/tanist/status", None).await.map_err(unavailable)?;
+        if status["leadership"]["endpoint"] == *endpoint.0 {
+            return refuse("its server leads: hand over first (tanist switchover)");
+        }
+    }
+    change(deployment, json!({format!("{KEY}/{}", machine.id): {"op": "delete"}}), &record).await?;
+    // Its starter sees that, and stops; what does not answer is stopped already.
+    let began = Instant::now();
+    if let Ok(starter) = machine.starter() {
+        let _ = deployment.client.post(&starter, "/shutdown", &Value::Null, PATIENCE).await;
+        while deployment.client.get(&starter, "/id", PATIENCE).await.is_ok() && began.elapsed() < REMOVAL_TIMEOUT {
+            tokio::time::sleep(INTERVAL / 20).await;
+        }
+    }
+    while !clear(deployment, &machine, None, None).await.or_else(refuse)? {
+        if began.elapsed() > 2 * REMOVAL_TIMEOUT {
+            return refuse("its nodes are still known to the agency");
+        }
+        tokio::time::sleep(INTERVAL / 20).await;
+    }
+    Ok(json!({"removed": machine.id}))
 }

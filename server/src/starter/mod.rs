@@ -7,6 +7,7 @@
 //! it alone knows for certain that a child is dead, because it has reaped it (R4). It never says so of a process that
 //! it did not start itself.
 
+pub mod agents;
 mod api;
 mod child;
 mod join;
@@ -21,7 +22,7 @@ use crate::storage::{self, OpenFailure};
 use crate::{http, log};
 use child::Child;
 use clap::Parser;
-use setup::{Mode, Role, Setup};
+use setup::{Mode, Passed, Role, Setup};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,7 @@ use tracing::level_filters::LevelFilter;
 struct Deployment {
     setup: Mutex<Setup>,
     directory: PathBuf,
+    passed: Passed,
     client: Client,
     auth: Auth,
     children: Mutex<Vec<Arc<Child>>>,
@@ -123,6 +125,7 @@ pub fn start(arguments: &[String]) -> Result<(), Exit> {
             children: Mutex::new(plans.into_iter().map(|plan| Arc::new(Child::new(plan))).collect()),
             setup: Mutex::new(setup),
             directory: asked.directory,
+            passed: asked.passed,
             client,
             auth,
             leader: Mutex::new(None),

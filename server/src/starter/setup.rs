@@ -121,8 +121,15 @@ impl Setup {
             port: self.port + number as u16 * PEER_PORT_STEP,
             agent: number < self.agency_size,
             server: true,
+            joined: false,
+            replaces: None,
         };
         (0..peers).map(peer).collect()
+    }
+
+    /// This machine's place among several.
+    pub fn own(&self) -> Option<&Machine> {
+        self.machines.iter().find(|machine| machine.id == self.id)
     }
 
     pub fn endpoints(&self, role: Role) -> Vec<Endpoint> {
@@ -145,6 +152,9 @@ impl Setup {
                 words.extend(
                     agents.iter().filter(|other| *other != me).map(|other| format!("--agency.endpoint={other}")),
                 );
+                if self.own().is_some_and(|own| own.joined) {
+                    words.push("--agency.join=true".to_owned());
+                }
                 words
             }
             Role::Server => {

@@ -182,7 +182,8 @@ mod tests {
 
     fn reply(from: u128, term: u64, round: u64) -> Envelope {
         let body = Body::AppendReply { matched: 3, conflict: None, round };
-        let message = Message::Raft(Raft::Consensus(Consensus { disk: StoreId(1), term: Term(term), body }));
+        let message =
+            Message::Raft(Raft::Consensus(Consensus { agency: StoreId(1), disk: StoreId(1), term: Term(term), body }));
         envelope(id(NodeKind::Agent, from), id(NodeKind::Agent, 0), message)
     }
 
@@ -235,8 +236,9 @@ mod tests {
     fn told_snapshot(grants: &mut Grants) {
         applied(grants, 1);
         let (index, index_term, piece) = (2, Term(1), Default::default());
-        let body = Body::Snapshot { index, index_term, total: 0, offset: 0, piece, round: 1 };
-        let message = Message::Raft(Raft::Consensus(Consensus { disk: StoreId(1), term: Term(1), body }));
+        let body = Body::Snapshot { index, index_term, seats: Vec::new(), total: 0, offset: 0, piece, round: 1 };
+        let message =
+            Message::Raft(Raft::Consensus(Consensus { agency: StoreId(1), disk: StoreId(1), term: Term(1), body }));
         grants.received(&ctx(3, 0), &envelope(id(NodeKind::Agent, 1), id(NodeKind::Agent, 0), message));
         grants.noted(&ctx(3, 0), &Event::Applied { index: 2, term: Term(1), digest: 0 });
     }

@@ -12,6 +12,18 @@ const fn voter(uuid: u128) -> NodeId {
     NodeId { kind: NodeKind::Agent, uuid }
 }
 
+fn disk(agent: NodeId) -> StoreId {
+    StoreId(agent.uuid + 100)
+}
+
+fn seats(agents: &[NodeId]) -> Vec<Seat> {
+    let seat = |id: &NodeId| {
+        let endpoint = Endpoint::parse(&format!("tcp://a{}:1", id.uuid)).unwrap();
+        Seat { peer: crate::message::Peer { id: *id, endpoint }, disk: disk(*id) }
+    };
+    agents.iter().map(seat).collect()
+}
+
 fn ms(t: u64) -> Time {
     Time(t * 1_000_000)
 }
@@ -23,7 +35,8 @@ fn entry(term: u64) -> LogEntry {
 fn settings() -> Settings {
     Settings {
         me: ME,
-        voters: vec![ME, LEADER, OTHER],
+        disk: disk(ME),
+        founders: seats(&[ME, LEADER, OTHER]),
         election_timeout_min: Duration::from_millis(TIMEOUT_MS),
         election_timeout_max: Duration::from_millis(2 * TIMEOUT_MS),
         compaction_step: 10,
@@ -34,7 +47,8 @@ fn settings() -> Settings {
 /// An agent with this hard term, and a log of entries of these terms after the snapshot at `snapshot`.
 fn follower_after(snapshot: (u64, u64), term: u64, terms: &[u64]) -> Raft {
     let (index, snapshot_term) = snapshot;
-    let snapshot = Snapshot { index, term: Term(snapshot_term), state: Bytes::from_static(b"old") };
+    let snapshot =
+        Snapshot { index, term: Term(snapshot_term), seats: settings().founders, state: Bytes::from_static(b"old") };
     let hard = HardState { term: Term(term), vote: None };
     let meta = vec![(META_HARD.to_owned(), encode(&hard)), (META_SNAPSHOT.to_owned(), encode(&snapshot))];
     let entries = (index + 1..).zip(terms).map(|(index, term)| (index, encode(&entry(*term)))).collect();
@@ -50,7 +64,7 @@ fn sent(raft: &mut Raft) -> Vec<Body> {
 }
 
 fn hears(raft: &mut Raft, now: u64, term: u64, body: Body) -> Vec<Body> {
-    raft.step(ms(now), LEADER, Term(term), body);
+    raft.step(ms(now), LEADER, disk(LEADER), Term(term), body);
     sent(raft)
 }
 
@@ -111,7 +125,7 @@ fn one_vote_a_term() {
     assert_eq!(hears(&mut raft, 0, 6, ask(true, 0, 0)), vote(true, false), "not for a term that has begun");
     assert_eq!(hears(&mut raft, 0, 5, ask(false, 0, 0)), vote(false, false), "a term that is over");
     assert!(hears(&mut raft, 0, 6, ask(false, 0, 0)).is_empty());
-    raft.step(ms(0), OTHER, Term(6), ask(false, 9, 6));
+    raft.step(ms(0), OTHER, disk(OTHER), Term(6), ask(false, 9, 6));
     assert_eq!(sent(&mut raft), vote(false, false), "the vote is given");
     assert_eq!(persist(&mut raft, 0).1, vote(false, true));
     assert_eq!(hears(&mut raft, 0, 6, ask(false, 0, 0)), vote(false, true), "durable already");
@@ -132,22 +146,22 @@ fn no_vote_while_the_leader_is_heard() {
     };
     let just_before = TIMEOUT_MS - 1;
     let mut raft = content();
-    raft.step(ms(just_before), OTHER, Term(6), ask(true, 9, 9));
+    raft.step(ms(just_before), OTHER, disk(OTHER), Term(6), ask(true, 9, 9));
     assert_eq!(sent(&mut raft), vote(true, false));
-    raft.step(ms(just_before), OTHER, Term(6), ask(false, 9, 9));
+    raft.step(ms(just_before), OTHER, disk(OTHER), Term(6), ask(false, 9, 9));
     assert!(sent(&mut raft).is_empty() && raft.term() == Term(5), "not even its term counts");
-    raft.step(ms(TIMEOUT_MS), OTHER, Term(6), ask(true, 9, 9));
+    raft.step(ms(TIMEOUT_MS), OTHER, disk(OTHER), Term(6), ask(true, 9, 9));
     assert_eq!(sent(&mut raft), vote(true, true));
-    raft.step(ms(TIMEOUT_MS), OTHER, Term(6), ask(false, 9, 9));
+    raft.step(ms(TIMEOUT_MS), OTHER, disk(OTHER), Term(6), ask(false, 9, 9));
     assert_eq!(persist(&mut raft, TIMEOUT_MS).1, vote(false, true));
     let mut raft = content();
     let transfer = Body::RequestVote { pre: false, transfer: true, last_index: 9, last_term: Term(9) };
-    raft.step(ms(1), OTHER, Term(6), transfer);
+    raft.step(ms(1), OTHER, disk(OTHER), Term(6), transfer);
     assert_eq!(persist(&mut raft, 1).1, vote(false, true));
     let mut raft = leader(&[]);
-    raft.step(ms(500), OTHER, Term(7), ask(true, 9, 9));
+    raft.step(ms(500), OTHER, disk(OTHER), Term(7), ask(true, 9, 9));
     assert_eq!(sent(&mut raft), vote(true, false), "a leader is content with itself");
-    raft.step(ms(500), OTHER, Term(7), ask(false, 9, 9));
+    raft.step(ms(500), OTHER, disk(OTHER), Term(7), ask(false, 9, 9));
     assert!(raft.is_leader());
 }
 
@@ -171,7 +185,7 @@ fn votes_are_asked_for_when_term_and_log_are_durable() {
 fn only_the_leader_may_ask_for_an_election_at_once() {
     let mut raft = follower(5, &[]);
     hears(&mut raft, 0, 5, append(0, 0, &[], 0));
-    raft.step(ms(1), OTHER, Term(5), Body::TimeoutNow);
+    raft.step(ms(1), OTHER, disk(OTHER), Term(5), Body::TimeoutNow);
     assert_eq!(raft.term(), Term(5));
     hears(&mut raft, 1, 5, Body::TimeoutNow);
     assert_eq!(raft.term(), Term(6));
@@ -231,7 +245,7 @@ fn a_tail_of_an_earlier_term_is_replaced() {
     let mut raft = follower(6, &[1]);
     hears(&mut raft, 0, 6, append(1, 1, &[6, 6], 1));
     raft.flush().expect("entries 2 and 3");
-    raft.step(ms(0), LEADER, Term(6), append(1, 1, &[], 1));
+    raft.step(ms(0), LEADER, disk(LEADER), Term(6), append(1, 1, &[], 1));
     raft.truncate_from(2);
     raft.persisted(ms(0));
     assert_eq!(raft.durable, 1);
@@ -243,6 +257,7 @@ fn what_breaks_a_promise_is_not_believed() {
     let snapshot = |index_term| Body::Snapshot {
         index: 9,
         index_term: Term(index_term),
+        seats: Vec::new(),
         total: 1,
         offset: 0,
         piece: Bytes::from_static(b"s"),
@@ -288,7 +303,7 @@ fn a_sender_of_the_past_hears_which_term_it_is() {
 
 fn piece(index: u64, offset: u64, bytes: &'static str) -> Body {
     let piece = Bytes::from_static(bytes.as_bytes());
-    Body::Snapshot { index, index_term: Term(4), total: 4, offset, piece, round: 1 }
+    Body::Snapshot { index, index_term: Term(4), seats: Vec::new(), total: 4, offset, piece, round: 1 }
 }
 
 fn wanted(index: u64, offset: u64) -> Vec<Body> {
@@ -318,14 +333,23 @@ fn a_snapshot_is_put_together_from_its_pieces() {
         let mut raft = follower(5, &[]);
         hears(&mut raft, 0, 5, piece(9, 0, "ab"));
         let piece = Bytes::from_static(b"cd");
-        let other = Body::Snapshot { index: 9, index_term: Term(index_term), total, offset: 2, piece, round: 1 };
+        let other = Body::Snapshot {
+            index: 9,
+            index_term: Term(index_term),
+            seats: Vec::new(),
+            total,
+            offset: 2,
+            piece,
+            round: 1,
+        };
         assert_eq!(hears(&mut raft, 0, 5, other), wanted(9, 0));
     }
     // Nothing is said before the term is durable, and nobody is asked for more memory than an agent may need.
     assert!(hears(&mut follower(5, &[]), 0, 6, piece(9, 0, "ab")).is_empty());
     for (total, wanted) in [(SNAPSHOT_BYTES_MAX, wanted(9, 0)), (SNAPSHOT_BYTES_MAX + 1, vec![])] {
         let piece = Bytes::new();
-        let huge = Body::Snapshot { index: 9, index_term: Term(4), total, offset: 0, piece, round: 1 };
+        let huge =
+            Body::Snapshot { index: 9, index_term: Term(4), seats: Vec::new(), total, offset: 0, piece, round: 1 };
         assert_eq!(hears(&mut follower(5, &[]), 0, 5, huge), wanted);
     }
 }
@@ -352,12 +376,12 @@ fn what_the_log_has_beyond_a_snapshot_stays() {
 fn a_follower_that_is_too_far_behind_gets_the_snapshot_in_pieces() {
     let mut raft = leader(&[4, 4, 4]);
     hears(&mut raft, 500, 6, Body::AppendReply { matched: 4, conflict: None, round: 0 });
-    raft.step(ms(500), OTHER, Term(6), Body::AppendReply { matched: 0, conflict: Some(4), round: 0 });
+    raft.step(ms(500), OTHER, disk(OTHER), Term(6), Body::AppendReply { matched: 0, conflict: Some(4), round: 0 });
     let state = Bytes::from(vec![7; PIECE_BYTES + PIECE_BYTES / 2]);
     raft.compact(4, state.clone());
     raft.take_outbox();
     let ask = |raft: &mut Raft, body| {
-        raft.step(ms(500), OTHER, Term(6), body);
+        raft.step(ms(500), OTHER, disk(OTHER), Term(6), body);
         raft.take_outbox().into_iter().filter(|(to, ..)| *to == OTHER).map(|(_, _, body)| body).collect::<Vec<_>>()
     };
     let offset = |sent: &[Body]| match sent {
@@ -453,10 +477,11 @@ fn rounds_are_confirmed_by_a_majority() {
 
 #[test]
 fn three_of_five_are_a_majority() {
-    let voters = (1..=5).map(voter).collect();
-    let mut raft = Raft::boot(Settings { voters, ..settings() }, &SavedRaft::default(), Rng::new(1), ms(0));
+    let founders = seats(&[1, 2, 3, 4, 5].map(voter));
+    let mut raft = Raft::boot(Settings { founders, ..settings() }, &SavedRaft::default(), Rng::new(1), ms(0));
     raft.tick(ms(500));
-    let says = |raft: &mut Raft, from, body: &Body| raft.step(ms(500), voter(from), Term(1), body.clone());
+    let says =
+        |raft: &mut Raft, from, body: &Body| raft.step(ms(500), voter(from), disk(voter(from)), Term(1), body.clone());
     let granted = |pre| Body::VoteReply { pre, granted: true };
     says(&mut raft, 2, &granted(true));
     assert_eq!(raft.term(), Term(0));
@@ -488,7 +513,7 @@ fn a_leader_beats_and_steps_down_without_a_majority() {
     raft.tick(ms(501 + 2 * TIMEOUT_MS));
     assert!(!raft.is_leader());
     // An agent alone has nobody to beat for.
-    let alone = Settings { voters: vec![ME], ..settings() };
+    let alone = Settings { founders: seats(&[ME]), ..settings() };
     let mut raft = Raft::boot(alone, &SavedRaft::default(), Rng::new(1), ms(0));
     raft.tick(ms(0));
     persist(&mut raft, 0);
