@@ -347,7 +347,8 @@ mod tests {
 
     fn says(from: usize, to: usize, term: u64, body: Body) -> Envelope {
         let peer = Peer { id: id(from), endpoint: Endpoint::parse("tcp://a:1").unwrap() };
-        let message = Message::Raft(Raft::Consensus(Consensus { disk: StoreId(1), term: Term(term), body }));
+        let message =
+            Message::Raft(Raft::Consensus(Consensus { agency: StoreId(1), disk: StoreId(1), term: Term(term), body }));
         Envelope { from: peer, to: Some(id(to)), message }
     }
 
@@ -424,7 +425,7 @@ mod tests {
         agency.persisted(&ctx(2), &vote(1, None)).unwrap();
         agency.persisted(&ctx(2), &append(&[(1, 0, "old"), (2, 0, "old")])).unwrap();
         assert_eq!(agency.sent(&ctx(2), &says(2, 0, 1, ack(2))).unwrap_err().0, "I4", "another entry is durable");
-        let snapshot = Snapshot { index: 9, term: Term(1), state: Bytes::new() };
+        let snapshot = Snapshot { index: 9, term: Term(1), ..Snapshot::default() };
         agency.persisted(&ctx(2), &row(META_SNAPSHOT, &snapshot)).unwrap();
         agency.sent(&ctx(2), &says(2, 0, 1, ack(9))).unwrap();
         let forget = |compact_to| Persist { compact_to: Some(compact_to), ..Persist::default() };
