@@ -224,7 +224,7 @@ impl Agency {
             // Lost like any other message, if it is for somebody whose address is not known (any more).
             let Some(to) = self.pool.peer(to) else { continue };
             let consensus = wire::Consensus { agency: self.pool.agency(), disk: self.disk, term, body };
-            cx.send(to, Message::Raft(wire::Raft::Consensus(consensus)));
+            cx.send(to, Message::Raft(wire::Raft::Consensus(Box::new(consensus))));
         }
     }
 
@@ -280,7 +280,7 @@ impl Agency {
         }
         match message {
             Message::Raft(wire::Raft::Gossip(gossip)) => self.pool.on_gossip(cx, from, gossip),
-            Message::Raft(wire::Raft::Consensus(consensus)) => self.on_raft(cx, from, consensus),
+            Message::Raft(wire::Raft::Consensus(consensus)) => self.on_raft(cx, from, *consensus),
             Message::Call { call, request } => {
                 self.on_request(cx, Target::Server { peer: from, call }, request, true);
             }

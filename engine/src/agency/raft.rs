@@ -77,7 +77,7 @@ struct Leading {
     first_index: u64,
     peers: BTreeMap<NodeId, Progress>,
     /// An agent that is to have a seat and catches up first.
-    learner: Option<(Seat, Progress)>,
+    learner: Option<Box<(Seat, Progress)>>,
     heartbeat_at: Time,
     round: u64,
     confirmed: u64,
@@ -87,7 +87,7 @@ struct Leading {
 
 impl Leading {
     fn progress(&mut self, id: NodeId) -> Option<&mut Progress> {
-        let learner = self.learner.as_mut().filter(|(seat, _)| seat.peer.id == id).map(|(_, progress)| progress);
+        let learner = self.learner.as_mut().filter(|learner| learner.0.peer.id == id).map(|learner| &mut learner.1);
         self.peers.get_mut(&id).or(learner)
     }
 
@@ -271,7 +271,7 @@ impl Raft {
     /// Who catches up to have a seat.
     pub fn learner(&self) -> Option<&Seat> {
         match &self.role {
-            Role::Leader(leading) => leading.learner.as_ref().map(|(seat, _)| seat),
+            Role::Leader(leading) => leading.learner.as_ref().map(|learner| &learner.0),
             _ => None,
         }
     }
@@ -842,7 +842,7 @@ impl Raft {
         let Role::Leader(leading) = &mut self.role else { return };
         leading.peers.retain(|id, _| seats.iter().any(|seat| seat.peer.id == *id));
         for seat in seats.iter().filter(|seat| seat.peer.id != self.settings.me) {
-            let learned = leading.learner.take_if(|(learner, _)| learner == seat).map(|(_, progress)| progress);
+            let learned = leading.learner.take_if(|learner| learner.0 == *seat).map(|learner| learner.1);
             let progress = learned.unwrap_or_else(|| Progress::new(last));
             leading.peers.entry(seat.peer.id).or_insert(progress);
         }
@@ -864,7 +864,7 @@ impl Raft {
         }
         let (last, patience) = (self.log.last_index(), self.settings.quorum_window());
         let Role::Leader(leading) = &mut self.role else { return Err("this agent does not lead") };
-        match &leading.learner {
+        match leading.learner.as_deref() {
             Some((learner, _)) if *learner == seat => return Ok(()),
             Some((_, progress)) if now.since(progress.heard_at) <= patience => {
                 return Err("another agent is catching up");
@@ -872,7 +872,7 @@ impl Raft {
             _ => {}
         }
         mark!(AgentLearns);
-        leading.learner = Some((seat.clone(), Progress { heard_at: now, ..Progress::new(last) }));
+        leading.learner = Some(Box::new((seat, Progress { heard_at: now, ..Progress::new(last) })));
         self.broadcast(now);
         Ok(())
     }
@@ -880,7 +880,7 @@ impl Raft {
     /// A learner that has everything committed, and was heard just now, gets its seat.
     fn promote(&mut self, now: Time) {
         let Role::Leader(leading) = &self.role else { return };
-        let Some((seat, progress)) = &leading.learner else { return };
+        let Some((seat, progress)) = leading.learner.as_deref() else { return };
         let lives = now.since(progress.heard_at) <= self.settings.election_timeout_min;
         if progress.matched < self.commit || !lives || !self.may_change() {
             return;
@@ -895,7 +895,7 @@ impl Raft {
     /// Takes an agent's seat away. `Err` says why not, or not now.
     pub fn remove(&mut self, id: NodeId) -> Result<(), &'static str> {
         if let Role::Leader(leading) = &mut self.role {
-            leading.learner.take_if(|(seat, _)| seat.peer.id == id);
+            leading.learner.take_if(|learner| learner.0.peer.id == id);
         }
         let mut seats = self.seats().to_vec();
         seats.retain(|seat| seat.peer.id != id);
@@ -918,7 +918,7 @@ impl Raft {
         let last = self.log.last_index();
         self.promote(now);
         let Role::Leader(leading) = &self.role else { return };
-        let learner = leading.learner.iter().map(|(seat, progress)| (&seat.peer.id, progress));
+        let learner = leading.learner.iter().map(|learner| (&learner.0.peer.id, &learner.1));
         let behind: Vec<NodeId> = leading
             .peers
             .iter()
@@ -936,7 +936,7 @@ impl Raft {
         let heartbeat = self.settings.heartbeat();
         let Role::Leader(leading) = &mut self.role else { return };
         leading.heartbeat_at = now.plus(heartbeat);
-        let learner = leading.learner.as_ref().map(|(seat, _)| seat.peer.id);
+        let learner = leading.learner.as_ref().map(|learner| learner.0.peer.id);
         for peer in self.others().into_iter().chain(learner) {
             self.send_append(peer);
         }

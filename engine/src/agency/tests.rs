@@ -1121,12 +1121,12 @@ fn numbers_that_counting_never_reaches_are_refused() {
     let consensus = |term, prev_index| {
         let (prev_term, entries, commit, round) = (Term(1), Vec::new(), 0, 0);
         let body = crate::message::raft::Body::Append { prev_index, prev_term, entries, commit, round };
-        let raft = crate::message::raft::Raft::Consensus(wire::Consensus {
+        let raft = crate::message::raft::Raft::Consensus(Box::new(wire::Consensus {
             agency: StoreId(1),
             disk: StoreId(1),
             term: Term(term),
             body,
-        });
+        }));
         Envelope { from: from.clone(), to: None, message: Message::Raft(raft) }
     };
     for envelope in [register(7), consensus(7, 7)] {
@@ -1169,24 +1169,24 @@ fn a_confused_agent_is_not_believed() {
         ),
     ];
     for (to, body) in lies {
-        let message = Message::Raft(Raft::Consensus(wire::Consensus {
+        let message = Message::Raft(Raft::Consensus(Box::new(wire::Consensus {
             agency: AGENCY,
             disk: world.machines[liar].disk_id,
             term,
             body,
-        }));
+        })));
         world.step_agent(to, Input::Message(Envelope { from: from.clone(), to: None, message }));
     }
     // A committed entry of another term: from the leader itself, as far as the follower can tell.
     let index = world.machines[follower].agent.as_ref().unwrap().agency.consensus.as_ref().unwrap().commit();
     let from = Peer { id: world.machines[leader].id, endpoint: world.machines[leader].config.endpoint.clone() };
     let body = append(index, Term(term.0 - 1), Vec::new());
-    let message = Message::Raft(Raft::Consensus(wire::Consensus {
+    let message = Message::Raft(Raft::Consensus(Box::new(wire::Consensus {
         agency: AGENCY,
         disk: world.machines[leader].disk_id,
         term,
         body,
-    }));
+    })));
     world.step_agent(follower, Input::Message(Envelope { from, to: None, message }));
     let complaints = |e: &Event| matches!(e, Event::Says(_, text) if text.contains("ignored"));
     assert_eq!(world.events.iter().filter(|(_, e)| complaints(e)).count(), 8);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Raft {
     Gossip(Gossip),
-    Consensus(Consensus),
+    Consensus(Box<Consensus>),
 }
 
 /// A place in the pool. The disk belongs to the identity: an agent whose directory was wiped is another one (R11).

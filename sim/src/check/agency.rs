@@ -347,8 +347,12 @@ mod tests {
 
     fn says(from: usize, to: usize, term: u64, body: Body) -> Envelope {
         let peer = Peer { id: id(from), endpoint: Endpoint::parse("tcp://a:1").unwrap() };
-        let message =
-            Message::Raft(Raft::Consensus(Consensus { agency: StoreId(1), disk: StoreId(1), term: Term(term), body }));
+        let message = Message::Raft(Raft::Consensus(Box::new(Consensus {
+            agency: StoreId(1),
+            disk: StoreId(1),
+            term: Term(term),
+            body,
+        })));
         Envelope { from: peer, to: Some(id(to)), message }
     }
 

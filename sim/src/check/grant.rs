@@ -103,6 +103,12 @@ impl Grants {
         let answer = envelope.to.and_then(|to| answer(envelope, to));
         let sent = answer.and_then(|answer| Some((answer.2, *self.answers.get(&answer)?)));
         let (desk, from) = (self.desk(ctx), envelope.from.id);
+        if let Message::Raft(Raft::Consensus(consensus)) = &envelope.message
+            && let Body::Snapshot { index, .. } = consensus.body
+        {
+            desk.offered = index;
+            return;
+        }
         match (&envelope.message, sent) {
             (Message::Beat(beat), _) if beat.renew.is_some() => {
                 let renewals = desk.renewals.entry((from, beat.boot)).or_default();
@@ -110,9 +116,6 @@ impl Grants {
                 if renewals.len() > RENEWALS_MAX {
                     renewals.pop_first();
                 }
-            }
-            (Message::Raft(Raft::Consensus(Consensus { body: Body::Snapshot { index, .. }, .. })), _) => {
-                desk.offered = *index;
             }
             (_, Some((term, event))) if desk.leads == Some(term) => {
                 let latest = desk.answered.entry(from).or_default();
@@ -182,8 +185,12 @@ mod tests {
 
     fn reply(from: u128, term: u64, round: u64) -> Envelope {
         let body = Body::AppendReply { matched: 3, conflict: None, round };
-        let message =
-            Message::Raft(Raft::Consensus(Consensus { agency: StoreId(1), disk: StoreId(1), term: Term(term), body }));
+        let message = Message::Raft(Raft::Consensus(Box::new(Consensus {
+            agency: StoreId(1),
+            disk: StoreId(1),
+            term: Term(term),
+            body,
+        })));
         envelope(id(NodeKind::Agent, from), id(NodeKind::Agent, 0), message)
     }
 
@@ -237,8 +244,12 @@ mod tests {
         applied(grants, 1);
         let (index, index_term, piece) = (2, Term(1), Default::default());
         let body = Body::Snapshot { index, index_term, seats: Vec::new(), total: 0, offset: 0, piece, round: 1 };
-        let message =
-            Message::Raft(Raft::Consensus(Consensus { agency: StoreId(1), disk: StoreId(1), term: Term(1), body }));
+        let message = Message::Raft(Raft::Consensus(Box::new(Consensus {
+            agency: StoreId(1),
+            disk: StoreId(1),
+            term: Term(1),
+            body,
+        })));
         grants.received(&ctx(3, 0), &envelope(id(NodeKind::Agent, 1), id(NodeKind::Agent, 0), message));
         grants.noted(&ctx(3, 0), &Event::Applied { index: 2, term: Term(1), digest: 0 });
     }
