@@ -163,7 +163,7 @@ impl Scenario {
         s.net_straggler_ms = pick(&[50, 500, 3000]);
         s.net_ordered = pick(&[0, 1]);
         s.disk_sync_us = pick(&[200, 1500, 1500, 8000, 30_000]);
-        s.read_pause_permille = pick(&[0, 20, 100]);
+        s.read_pause_permille = pick(&[0, 30, 150]);
         s.think_ms = pick(&[15, 40, 40, 150]);
         s.keys = pick(&[2, 6, 6, 30]);
         s.mix_write = pick(&[20, 50, 80]);
@@ -179,7 +179,8 @@ impl Scenario {
         s.mix_user = pick(&[0, 0, 6, 15]);
         s.mix_database = pick(&[0, 0, 3, 8]);
         s.mix_transact = pick(&[0, 10, 25]);
-        s.log_slack = pick(&[0, 8, 64]);
+        s.log_slack = pick(&[0, 0, 8, 64]);
+        s.read_pause_ms = pick(&[1500, 6000]);
         let mut aim = root.fork(3);
         s.seed_aim = aim.next_u64() >> 16;
         // A run without faults stays one.

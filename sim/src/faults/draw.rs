@@ -90,7 +90,7 @@ const ROWS: &[Row] = &[
     row(Whose::Anyone, 5, |rng, _, _| Kind::SyncFails { permille: pick(rng, &[20, 200, 1000]) }),
     row(Whose::Anyone, 5, |rng, _, _| Kind::Full { room_bytes: pick(rng, &[0, 1000, 20_000]) }),
     // A longer lease would take more time to heal than the run is given.
-    row(Whose::Agency, 8, |rng, s, _| Kind::Timing { lease_ms: pick(rng, &[s.lease_ms / 3, s.lease_ms / 2, s.lease_ms]) }),
+    row(Whose::Agency, 5, |rng, s, _| Kind::Timing { lease_ms: pick(rng, &[s.lease_ms / 3, s.lease_ms / 2, s.lease_ms]) }),
 ];
 
 fn target(rng: &mut Rng, s: &Scenario, whose: Whose) -> Target {

@@ -41,7 +41,7 @@ impl World {
                 timeline.message(self.at, node, target, copies, kind(&envelope.message, &text), &text);
             }
         }
-        let echo = self.echo(&envelope.message);
+        let echo = self.echo(node, target, &envelope.message, &bytes);
         for at in copies.into_iter().flatten().chain(echo) {
             self.later(at, Happening::Deliver { node: target, bytes: bytes.clone() });
         }
