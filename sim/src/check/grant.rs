@@ -7,7 +7,7 @@
 use super::{Ctx, Verdict, broken};
 use std::collections::BTreeMap;
 use tanist_engine::io::Event;
-use tanist_engine::message::raft::{Body, Consensus, Raft};
+use tanist_engine::message::raft::{Body, Raft};
 use tanist_engine::message::{Envelope, Message};
 use tanist_engine::types::{Boot, Epoch, NodeId, Term};
 
@@ -168,6 +168,7 @@ impl Grants {
 mod tests {
     use super::*;
     use crate::clock::At;
+    use tanist_engine::message::raft::Consensus;
     use tanist_engine::message::*;
     use tanist_engine::types::*;
 
