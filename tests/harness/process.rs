@@ -131,6 +131,16 @@ impl Drop for Process {
     }
 }
 
+/// Builds the program as its users do, for an example that measures it; where it is.
+pub fn build_release() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    let built =
+        Command::new("cargo").args(["build", "--release", "--package", "tanist-server"]).current_dir(root).status();
+    assert!(built.expect("cargo runs").success(), "the program can't be built");
+    let examples = std::env::current_exe().expect("this program has a path");
+    examples.parent().and_then(Path::parent).expect("a target folder").join("tanist")
+}
+
 /// Starts a command whose process the kernel kills when this thread ends.
 #[track_caller]
 pub fn spawn(command: &mut Command, name: &str) -> Child {
