@@ -9,6 +9,8 @@ pub mod deployment;
 pub mod driver;
 #[path = "harness/http.rs"]
 pub mod http;
+#[path = "harness/net.rs"]
+pub mod net;
 #[path = "harness/process.rs"]
 pub mod process;
 #[path = "harness/starter.rs"]

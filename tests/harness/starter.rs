@@ -21,12 +21,7 @@ impl Starter {
     #[track_caller]
     pub fn new(program: &Path, more: &[&str]) -> Starter {
         let directory = tempfile::Builder::new().prefix("tanist-test-").tempdir().expect("a directory can be made");
-        Starter::at(program, directory, free_ports(30), more)
-    }
-
-    /// In a directory and at a port (and the 29 after it) that were chosen before; the data are in its `data`.
-    #[track_caller]
-    pub fn at(program: &Path, directory: tempfile::TempDir, port: u16, more: &[&str]) -> Starter {
+        let port = free_ports(30);
         let mut arguments = vec![
             "start".to_owned(),
             format!("--starter.port={port}"),

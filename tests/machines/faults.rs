@@ -1,9 +1,9 @@
 //! Cuts, one-way cuts, loss and delay between machines: a server without lease refuses, the others go on.
 
 use crate::machine::{Machines, REFUSED};
-use crate::net::Link;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use tanist_tests::net::Link;
 use tanist_tests::wait::{stays, wait_until};
 
 /// The others elect another one within the lease and what an election of the agency takes; the old one refuses before

@@ -1,11 +1,11 @@
 //! Machines that run `tanist start --starter.join`, each in its own namespace.
 
 use crate::PROGRAM;
-use crate::net::{Link, Net, address};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tanist_tests::http::Client;
+use tanist_tests::net::{Link, Net, address};
 use tanist_tests::process::{Process, run};
 use tanist_tests::wait::{wait, wait_until};
 

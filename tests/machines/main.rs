@@ -5,6 +5,5 @@ mod changing;
 mod faults;
 mod forming;
 mod machine;
-mod net;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tanist-for-tests");

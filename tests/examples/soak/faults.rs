@@ -80,7 +80,7 @@ impl Fault {
     }
 
     /// Does it, lets it last, and takes it away.
-    pub fn strike(&self, ground: &mut Ground, rng: &mut Rng, lease: Duration) {
+    pub fn strike(&self, ground: &Ground, rng: &mut Rng, lease: Duration) {
         let leader = ground.leader().expect("a soak strikes a sound deployment");
         let followers: Vec<usize> = (0..ground.servers().len()).filter(|server| *server != leader).collect();
         let server = match self.whom {

@@ -1,29 +1,45 @@
-//! Where a soak takes place: one starter on this machine, each server's data on a small disk of its own if that can be
-//! had.
+//! Where a soak takes place: three machines of its own, which can be cut off from one another, if this process may make
+//! them; one starter on this machine otherwise. Each server's data are on a small disk of its own if that can be had.
 
 use crate::Options;
 use crate::faults::Kind;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use tanist_tests::http::Client;
-use tanist_tests::process::{build_release, free_ports};
-use tanist_tests::starter::Starter;
+use tanist_tests::net::{self, Link, Net};
+use tanist_tests::process::{Process, build_release, free_ports, run};
+use tanist_tests::wait::{wait, wait_until};
 
 /// Room on the disk of a server.
-const DISK_BYTES: u64 = 2 << 30;
+const DISK_BYTES: u64 = 4 << 30;
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Servers; and there is an agent beside each of them.
+const COUNT: usize = 3;
+
+/// Where a server and an agent are, and who started them: `host:port` each.
+struct Place {
+    starter: String,
+    server: String,
+    agent: String,
+    /// The server's directory.
+    directory: PathBuf,
+}
 
 pub struct Ground {
-    starter: Starter,
+    starters: Vec<Process>,
+    places: Vec<Place>,
     addresses: Vec<String>,
     lease: Duration,
-    /// Mounted at the servers' directories; empty where that can't be done. Last, to be unmounted when all is over.
+    net: Option<Net>,
+    /// Mounted at the servers' directories; empty where that can't be done.
     disks: Vec<Disk>,
+    // Last, so that it is removed when all is over.
+    _directory: tempfile::TempDir,
 }
 
 /// A file system of its own, in a file.
@@ -75,46 +91,84 @@ impl Drop for Disk {
 }
 
 impl Ground {
+    /// Starts a deployment, and waits until it is sound.
     pub fn prepare(options: &Options) -> Ground {
         let program = build_release();
-        let port = free_ports(30);
         let directory = tempfile::Builder::new().prefix("tanist-soak-").tempdir().expect("a directory can be made");
-        let mut disks = Vec::new();
-        for server in [port + 1, port + 11, port + 21] {
-            let image = directory.path().join(format!("disk{server}"));
-            disks.extend(Disk::mount(&image, &directory.path().join("data").join(format!("single{server}"))));
+        let net = if options.one_machine { Err("as asked".to_owned()) } else { Net::new(COUNT) };
+        if let Err(why) = &net {
+            println!("on one machine, without cuts: {why}");
         }
-        let mut more = Vec::new();
+        let net = net.ok();
+        let data = |machine: usize| directory.path().join(format!("data{machine}"));
+        let base = free_ports(30);
+        let place = |index: usize| {
+            let machine = index + 1;
+            let (host, port, data) = match net {
+                Some(_) => (net::address(machine), 8528, data(machine)),
+                None => ("127.0.0.1".to_owned(), base + 10 * index as u16, data(1)),
+            };
+            let starter = if net.is_some() { port } else { base };
+            Place {
+                starter: format!("{host}:{starter}"),
+                server: format!("{host}:{}", port + 1),
+                agent: format!("{host}:{}", port + 3),
+                directory: data.join(format!("single{}", port + 1)),
+            }
+        };
+        let places: Vec<Place> = (0..COUNT).map(place).collect();
+        let image = |index: usize| directory.path().join(format!("disk{index}"));
+        let disks: Vec<Disk> =
+            places.iter().enumerate().map_while(|(index, at)| Disk::mount(&image(index), &at.directory)).collect();
+
+        let mut passed = vec!["start".to_owned()];
         if let Some(lease) = options.lease {
-            more.push(format!("--args.agents.agency.supervision-grace-period={lease}"));
+            passed.push(format!("--args.agents.agency.supervision-grace-period={lease}"));
         }
         if options.sync_followers > 0 {
-            more.push(format!("--args.dbservers.replication.sync-followers={}", options.sync_followers));
+            passed.push(format!("--args.dbservers.replication.sync-followers={}", options.sync_followers));
         }
-        let more: Vec<&str> = more.iter().map(String::as_str).collect();
-        let starter = Starter::at(&program, directory, port, &more);
-        starter.wait_followers();
-        let config = starter.client(port + 3).get("/_api/agency/config").expect("an answer").json();
+        let mut starters = Vec::new();
+        for machine in 1..=if net.is_some() { COUNT } else { 1 } {
+            let mut arguments = passed.clone();
+            arguments.push(format!("--starter.data-dir={}", data(machine).display()));
+            if net.is_some() {
+                let all: Vec<String> = (1..=COUNT).map(net::address).collect();
+                arguments.push(format!("--starter.join={}", all.join(",")));
+                arguments.push("--insecure".to_owned());
+            } else {
+                arguments.push(format!("--starter.port={base}"));
+            }
+            let log = directory.path().join(format!("log{machine}"));
+            let mut starter = Process::new(&format!("starter {machine}"), &program, arguments, log);
+            match &net {
+                Some(net) => net.on(machine, || starter.start()),
+                None => starter.start(),
+            }
+            starters.push(starter);
+        }
+        let addresses = places.iter().map(|place| place.server.clone()).collect();
+        let mut ground =
+            Ground { starters, places, addresses, lease: Duration::ZERO, net, disks, _directory: directory };
+        wait_until("the deployment is sound", || ground.is_sound(0));
+        let config = Client::new(&ground.places[0].agent).get("/_api/agency/config").expect("an answer").json();
         let lease = config["configuration"]["supervision grace period"].as_f64().expect("a lease");
-        Ground {
-            addresses: starter.servers().iter().map(|port| format!("127.0.0.1:{port}")).collect(),
-            starter,
-            lease: Duration::from_secs_f64(lease),
-            disks,
-        }
+        ground.lease = Duration::from_secs_f64(lease);
+        ground
     }
 
     pub fn describe(&self) -> String {
+        let machines = if self.net.is_some() { "three machines" } else { "one machine" };
         let disks =
-            if self.disks.is_empty() { "no disks of their own: none is filled" } else { "each on a small disk" };
-        format!("3 agents and 3 servers of one starter, {disks}")
+            if self.can(Kind::FullDisk) { "each server on a small disk" } else { "no disks that can be filled" };
+        format!("{COUNT} agents and {COUNT} servers on {machines}, {disks}")
     }
 
     /// Whether such a fault can be made here.
     pub fn can(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Cut => false,
-            Kind::FullDisk => !self.disks.is_empty(),
+            Kind::Cut => self.net.is_some(),
+            Kind::FullDisk => self.disks.len() == COUNT,
             _ => true,
         }
     }
@@ -129,7 +183,7 @@ impl Ground {
     }
 
     pub fn agents(&self) -> usize {
-        3
+        COUNT
     }
 
     pub fn client(&self, server: usize) -> Client {
@@ -145,37 +199,48 @@ impl Ground {
 
     /// The server that serves now, if one does.
     pub fn leader(&self) -> Option<usize> {
-        (0..self.addresses.len()).find(|server| {
+        (0..COUNT).find(|server| {
             let answer = self.client(*server).with_timeout(PATIENCE).get("/_admin/server/availability");
             answer.is_ok_and(|answer| answer.status == 200)
         })
     }
 
-    /// The epoch that the leader serves in; 0 if nobody leads.
-    pub fn epoch(&self) -> u64 {
-        let status =
-            self.leader().and_then(|leader| self.client(leader).with_timeout(PATIENCE).get("/_api/tanist/status").ok());
-        status.and_then(|status| status.json()["epoch"].as_u64()).unwrap_or(0)
+    /// What the leader says of itself and of its followers; `Null` if nobody leads.
+    fn status(&self) -> Value {
+        let ask = |leader| self.client(leader).with_timeout(PATIENCE).get("/_api/tanist/status").ok();
+        self.leader().and_then(ask).map_or(Value::Null, |answer| answer.json())
     }
 
-    /// A leader serves, and all others follow it closely. (Under load nobody is ever quite as far as the leader.)
-    pub fn is_sound(&self) -> bool {
-        const LAG_MAX: u64 = 5000;
-        let Some(leader) = self.leader() else { return false };
-        let Ok(answer) = self.client(leader).with_timeout(PATIENCE).get("/_api/tanist/status") else { return false };
-        let followers = answer.json()["followers"].as_array().cloned().unwrap_or_default();
-        followers.len() + 1 == self.addresses.len()
-            && followers.iter().all(|follower| follower["lag"].as_u64().is_some_and(|lag| lag <= LAG_MAX))
+    /// The epoch that the leader serves in; 0 if nobody leads.
+    pub fn epoch(&self) -> u64 {
+        self.status()["epoch"].as_u64().unwrap_or(0)
+    }
+
+    /// A leader serves, and each other server lacks at most so many entries. (Under load nobody is quite as far as it.)
+    pub fn is_sound(&self, lag_max: u64) -> bool {
+        let followers = self.status()["followers"].as_array().cloned().unwrap_or_default();
+        followers.len() + 1 == COUNT
+            && followers.iter().all(|follower| follower["lag"].as_u64().is_some_and(|lag| lag <= lag_max))
     }
 
     // ---- what is done to it -----------------------------------------------------------------------------------------
 
     pub fn server_pid(&self, server: usize) -> u32 {
-        self.starter.pid(self.starter.servers()[server])
+        self.pid(&self.places[server].starter, &self.places[server].server)
     }
 
     pub fn agent_pid(&self, agent: usize) -> u32 {
-        self.starter.pid(self.starter.port + 3 + 10 * agent as u16)
+        self.pid(&self.places[agent].starter, &self.places[agent].agent)
+    }
+
+    /// The number of the process at an address, as its starter knows it.
+    fn pid(&self, starter: &str, address: &str) -> u32 {
+        let (_, port) = address.rsplit_once(':').expect("host:port");
+        wait("the starter knows the process", || {
+            let processes = Client::new(starter).with_timeout(PATIENCE).get("/process").ok()?.json();
+            let mut servers = processes["servers"].as_array()?.iter();
+            servers.find(|server| server["port"].to_string() == port)?["pid"].as_u64()
+        }) as u32
     }
 
     pub fn signal(&self, pid: u32, signal: Signal) {
@@ -184,7 +249,9 @@ impl Ground {
     }
 
     pub fn switchover(&self) {
-        let (code, text) = self.starter.command(&["switchover"]);
+        let program = &self.starters[0].program;
+        let endpoint = format!("--endpoint=tcp://{}", self.places[0].starter);
+        let (code, text) = run(Command::new(program).arg("switchover").arg(endpoint));
         assert_eq!(code, 0, "{text}");
     }
 
@@ -196,9 +263,17 @@ impl Ground {
         self.disks[server].empty();
     }
 
-    pub fn cut(&mut self, _server: usize, _hears: bool, _is_heard: bool) {
-        unreachable!("one machine has no network to cut");
+    /// Between a server's machine and the other two; clients go on reaching all.
+    pub fn cut(&self, server: usize, incoming: bool, outgoing: bool) {
+        let net = self.net.as_ref().expect("only where there are machines");
+        let me = server + 1;
+        for other in (1..=COUNT).filter(|other| *other != me) {
+            net.set(other, me, Link { cut: incoming, ..Link::default() });
+            net.set(me, other, Link { cut: outgoing, ..Link::default() });
+        }
     }
 
-    pub fn heal(&mut self, _server: usize) {}
+    pub fn heal(&self, server: usize) {
+        self.cut(server, false, false);
+    }
 }
