@@ -8,12 +8,12 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tanist_tests::http::Client;
+use tanist_tests::process::build_release;
 use tanist_tests::starter::Starter;
 use tanist_tests::wait::wait_until;
 
@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 fn main() {
     let rounds = std::env::args().nth(1).map_or(20, |text| text.parse().expect("a number of rounds"));
-    let program = build();
+    let program = build_release();
     let size = std::fs::metadata(&program).expect("the program is there").len();
     println!("binary: {:.1} MiB", size as f64 / f64::from(1 << 20));
 
@@ -43,16 +43,6 @@ fn main() {
     series("SIGSTOP", rounds, &program, |started, leader| {
         started.signal(leader, Signal::STOP);
     });
-}
-
-/// Builds the program as its users do.
-fn build() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
-    let built =
-        Command::new("cargo").args(["build", "--release", "--package", "tanist-server"]).current_dir(root).status();
-    assert!(built.expect("cargo runs").success(), "the program can't be built");
-    let examples = std::env::current_exe().expect("this program has a path");
-    examples.parent().and_then(Path::parent).expect("a target folder").join("tanist")
 }
 
 fn memory(pid: u32) -> String {

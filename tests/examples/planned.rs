@@ -6,10 +6,10 @@
 
 use rustix::process::Signal;
 use serde_json::json;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tanist_tests::driver::Drivers;
+use tanist_tests::process::build_release;
 use tanist_tests::starter::Starter;
 
 const CONNECTIONS: u32 = 4;
@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_secs(1);
 fn main() {
     let number = |at: usize, usual: u32| std::env::args().nth(at).map_or(usual, |text| text.parse().expect("a number"));
     let (rounds, rate) = (number(1, 20), number(2, 1000));
-    let program = build();
+    let program = build_release();
     println!(
         "{:<12} {:>6} {:>10} {:>10} {:>9} {:>7} {:>5}",
         "move", "rounds", "median", "worst", "writes/s", "failed", "lost"
@@ -35,16 +35,6 @@ fn main() {
         let (code, text) = started.command(&["upgrade"]);
         assert_eq!(code, 0, "{text}");
     });
-}
-
-/// Builds the program as its users do.
-fn build() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
-    let built =
-        Command::new("cargo").args(["build", "--release", "--package", "tanist-server"]).current_dir(root).status();
-    assert!(built.expect("cargo runs").success(), "the program can't be built");
-    let examples = std::env::current_exe().expect("this program has a path");
-    examples.parent().and_then(Path::parent).expect("a target folder").join("tanist")
 }
 
 fn series(name: &str, rounds: u32, rate: u32, program: &Path, act: impl Fn(&Starter, u16)) {

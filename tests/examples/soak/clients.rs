@@ -259,5 +259,5 @@ impl Writer<'_> {
 /// In which epoch an answer was given; 0 if it does not say.
 fn epoch(answer: &Answer) -> u64 {
     let token = answer.header("x-tanist-tick").unwrap_or_default();
-    token.split(['/', '-', '.']).next().and_then(|text| text.parse().ok()).unwrap_or(0)
+    token.split('-').next().and_then(|text| text.parse().ok()).unwrap_or(0)
 }

@@ -239,7 +239,7 @@ impl Ground {
         wait("the starter knows the process", || {
             let processes = Client::new(starter).with_timeout(PATIENCE).get("/process").ok()?.json();
             let mut servers = processes["servers"].as_array()?.iter();
-            servers.find(|server| server["port"].to_string() == port)?["pid"].as_u64()
+            servers.find(|server| server["port"].as_u64() == port.parse().ok())?["pid"].as_u64()
         }) as u32
     }
 
