@@ -498,7 +498,10 @@ impl Replication {
 
     /// The agency takes the cost of an epoch's end for known.
     pub fn accounted(&mut self, ended: Epoch, server: usize, ticks: u64) -> Verdict {
-        let account = Account { ended, server, ticks, seen: self.stores[server].seen };
+        // A rollback makes its epoch known to the store, too.
+        let store = &self.stores[server];
+        let seen = store.undone.iter().map(|(epoch, _)| *epoch).max().unwrap_or_default().max(store.seen);
+        let account = Account { ended, server, ticks, seen };
         // An agent that starts again goes through old entries once more.
         let known = |known: &Account| (known.ended, known.server, known.ticks) == (ended, server, ticks);
         if !self.accounts.iter().any(known) {
