@@ -1,9 +1,9 @@
 //! A network of several machines on this one: a network namespace for each, joined by a switch in the test.
 //!
-//! Every namespace has one TUN device, and the switch has its other end: it passes each packet on, late, or not at all, by
-//! what the test says of the link from one machine to the other. So a cut in one direction, loss and delay need neither
-//! a firewall nor a traffic shaper, only the right to make namespaces. Nothing is left behind: namespaces and devices
-//! end with the processes and descriptors that hold them.
+//! Every namespace has one TUN device, and the switch has its other end: it passes each packet on, late, or not at all,
+//! by what the test says of the link from one machine to the other. So a cut in one direction, loss and delay need
+//! neither a firewall nor a traffic shaper, only the right to make namespaces. Nothing is left behind: namespaces and
+//! devices end with the processes and descriptors that hold them.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};

@@ -2,7 +2,8 @@
 //!
 //! An [`Agent`] glues the parts together: [`pool`] finds the other agents once and for ever, [`consensus`] orders
 //! entries, [`state`] is what the entries make, [`office`] is what the leading agent knows and does besides, [`api`] is
-//! the HTTP surface. Nothing here decides by itself; the order of work in `Agency::settle` is the whole story of a step.
+//! the HTTP surface. Nothing here decides by itself; the order of work in `Agency::settle` is the whole story of a
+//! step.
 
 mod account;
 mod api;

@@ -5,9 +5,9 @@
 //! *formed*. So no two pools can share an agent, and the first pool needs all its agents (R11). A seat includes the id
 //! of the agent's disk: an agent that comes back with an empty directory is nobody the others know.
 //!
-//! From then on the log says who has a seat (`membership`), and this is the address book: an agent's address is not part of
-//! its identity. An agent that joins an agency that exists forms nothing: it belongs to the first that speaks to it,
-//! and is told everything by that one's leader.
+//! From then on the log says who has a seat (`membership`), and this is the address book: an agent's address is not
+//! part of its identity. An agent that joins an agency that exists forms nothing: it belongs to the first that speaks
+//! to it, and is told everything by that one's leader.
 
 use crate::io::{Cx, Event, Op, OpId, Severity};
 use crate::mark;

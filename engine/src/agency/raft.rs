@@ -502,8 +502,8 @@ impl Raft {
 
     // ---- messages ---------------------------------------------------------------------------------------------------
 
-    /// A message of an agent of this agency. Whoever has no seat may lead or ask for a vote, for this agent may not have
-    /// heard yet that it has one; its votes and acknowledgements count for nothing (R11).
+    /// A message of an agent of this agency. Whoever has no seat may lead or ask for a vote, for this agent may not
+    /// have heard yet that it has one; its votes and acknowledgements count for nothing (R11).
     pub fn step(&mut self, now: Time, from: NodeId, disk: StoreId, term: Term, body: Body) {
         assert!(from != self.settings.me);
         let learns = self.learner().is_some_and(|seat| seat.peer.id == from && seat.disk == disk);

@@ -1,8 +1,8 @@
 //! Who belongs to a deployment of several machines, once it is there.
 //!
-//! The record is in the agency, below [`KEY`], one entry a machine; it is changed by a transaction on what was read. Each
-//! starter remembers a copy in its `setup.json`, so that it can start without anybody. What the starters record here
-//! decides about nothing but processes: who has a seat in the agency, and what a server is, the engine knows.
+//! The record is in the agency, below [`KEY`], one entry a machine; it is changed by a transaction on what was read.
+//! Each starter remembers a copy in its `setup.json`, so that it can start without anybody. What the starters record
+//! here decides about nothing but processes: who has a seat in the agency, and what a server is, the engine knows.
 //!
 //! What the record asks of a machine, its own starter does, and looks again until it is so: it starts an agent and has
 //! it let into the agency, stops one that is to go, and removes what a dead machine has left whose place it took.
@@ -159,7 +159,7 @@ pub async fn let_in(deployment: &Deployment, hello: Hello) -> Result<Welcome, Re
     Ok(welcome)
 }
 
-// ---- what the record asks of this machine -------------------------------------------------------------------------------
+// ---- what the record asks of this machine ---------------------------------------------------------------------------
 
 /// True once this machine is as the record wants it.
 async fn reconcile(deployment: &Arc<Deployment>, record: &Record) -> Result<bool, String> {
@@ -277,7 +277,7 @@ async fn unlist(deployment: &Deployment, id: &str) -> Result<(), String> {
     }
 }
 
-// ---- what an operator asks ----------------------------------------------------------------------------------------------
+// ---- what an operator asks ------------------------------------------------------------------------------------------
 
 /// The machine that is meant (this one, if none is named), and the record.
 async fn find(deployment: &Deployment, name: Option<&str>) -> Result<(Record, Machine), Refusal> {
