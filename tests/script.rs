@@ -425,6 +425,7 @@ impl Cluster {
                     let _ = writeln!(self.out, "{:>6} {name}: {line}", self.now_ms);
                 }
             }
+            Output::Ask { .. } => panic!("scripts have no etcd"),
             Output::Stopped => {
                 let _ = writeln!(self.out, "{:>6} {name}: stopped", self.now_ms);
                 if let Some(member) = self.members.get_mut(name) {

@@ -12,6 +12,7 @@
 //! 7. `Note` never feeds back into a decision.
 
 use crate::demand::{FreshUntil, Freshness, Token};
+use crate::etcd;
 use crate::http::{Request, Response};
 use crate::message::raft::{Persist, SavedRaft};
 use crate::message::*;
@@ -26,6 +27,10 @@ use crate::db::store::StoreError;
 /// The shell's number for a client request; each gets exactly one `Reply`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
+
+/// The engine's number for a question to an etcd; a process never uses one twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub u64);
 
 /// The engine's number for an operation on the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +49,12 @@ pub enum Input {
         op: OpId,
         result: OpResult,
     },
+    /// What an etcd answered; `None` if it is unknown whether it has done, or will yet do, what was asked. It may come
+    /// late or never.
+    Answered {
+        id: AskId,
+        answer: Option<etcd::Answer>,
+    },
     /// The operator wants the process to leave: finish, hand over, then `Output::Stopped`.
     Stop,
 }
@@ -61,6 +72,11 @@ pub enum Output {
     Start {
         op: OpId,
         what: Op,
+    },
+    /// A question to an etcd.
+    Ask {
+        id: AskId,
+        ask: etcd::Ask,
     },
     Note(Event),
     /// The graceful stop is complete: nothing will be served or written any more.

@@ -3,7 +3,7 @@
 //! No I/O, no clock, no threads, no async, no entropy of its own. Two shells run it: `tanist-sim` and `tanist-server`.
 //!
 //! # Parts, in import order
-//! `types <- http <- message <- io <- {agency, failover, replication, gate} <- node` and
+//! `types <- {http, etcd} <- message <- io <- {agency, failover, replication, gate} <- node` and
 //! `types <- http <- {errors, auth} <- demand <- db/store <- db <- db/api <- exec`. The control plane treats log
 //! entries as bytes.
 //!
@@ -38,6 +38,7 @@ pub mod auth;
 pub mod db;
 pub mod demand;
 pub mod errors;
+pub mod etcd;
 pub mod exec;
 pub mod failover;
 pub mod gate;

@@ -49,6 +49,12 @@ catalogue! {
     ttl_by_own_clock, "I3", "each agent judges what has expired by its own clock";
     read_without_round, "I3", "an agency read is answered without a round of the agency";
 
+    // The agency on an etcd.
+    etcd_append_unfenced, "I3", "an entry is written to etcd whoever leads";
+    etcd_unknown_is_failure, "I3", "an entry of which nobody knows whether it was written counts as not written";
+    etcd_round_before_renewal, "I5", "a question to etcd that is under way already confirms a renewal";
+    etcd_snapshot_unfenced, "I3", "which snapshot counts is written to etcd whatever was written there before";
+
     // Leases.
     lease_from_reply, "I5", "a lease is counted from the reply instead of from when the renewal was sent";
     lease_without_margin, "I5", "a server uses its lease for D instead of D·(1 − ε)";

@@ -354,6 +354,8 @@ pub struct AgentConfig {
     pub compaction_step: u64,
     /// Log entries kept behind a snapshot for agents that lag and for `poll`.
     pub compaction_keep: u64,
+    /// Instead of Raft among agents: the beginning of this agency's keys in an etcd.
+    pub etcd: Option<String>,
     pub auth: Auth,
 }
 
@@ -430,6 +432,7 @@ impl AgentConfig {
             timing: Timing::default(),
             compaction_step: 1000,
             compaction_keep: 50_000,
+            etcd: None,
             auth: Auth::default(),
         }
     }

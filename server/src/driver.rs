@@ -6,6 +6,7 @@
 //! out, so that whoever learns of a release finds the gate closed already (R12).
 
 use crate::clock::Clock;
+use crate::etcd::Etcd;
 use crate::log;
 use crate::net::{Network, Tcp};
 use crate::peer::{Peers, Permit};
@@ -14,8 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tanist_engine::etcd;
 use tanist_engine::http::{Request, Response};
-use tanist_engine::io::{Input, Op, OpId, OpResult, Output, RequestId, View};
+use tanist_engine::io::{AskId, Input, Op, OpId, OpResult, Output, RequestId, View};
 use tanist_engine::message::Envelope;
 use tanist_engine::node::Node;
 use tanist_engine::types::Now;
@@ -32,6 +34,8 @@ pub enum Event {
         since: Instant,
     },
     Done(OpId, OpResult),
+    /// What etcd said; `None`: nobody knows.
+    Answered(AskId, Option<etcd::Answer>),
     Stop,
 }
 
@@ -59,6 +63,8 @@ pub struct Driver<N = Tcp> {
     pub writer: Sender<(OpId, Op)>,
     pub readers: Sender<(OpId, Op)>,
     pub peers: Peers<N>,
+    /// An agent's, if an etcd orders the agency's entries.
+    pub etcd: Option<Etcd<N>>,
     pub views: Arc<Views>,
     /// How long the latest request waited for the loop, in microseconds.
     pub queue_time_us: Arc<AtomicU64>,
@@ -115,6 +121,7 @@ impl<N: Network> Driver<N> {
         let input = match event {
             Event::Peer(envelope, _permit) => Input::Message(envelope),
             Event::Done(op, result) => Input::Done { op, result },
+            Event::Answered(id, answer) => Input::Answered { id, answer },
             Event::Stop => Input::Stop,
             Event::Request { request, reply, since } => {
                 self.queue_time_us.store(since.elapsed().as_micros() as u64, Ordering::Relaxed);
@@ -160,6 +167,7 @@ impl<N: Network> Driver<N> {
                     let queue = if what.writes() { &self.writer } else { &self.readers };
                     queue.send((op, what)).expect("the storage threads outlive the loop");
                 }
+                Output::Ask { id, ask } => self.etcd.as_ref().expect("an agent on an etcd asks it").ask(id, ask),
                 Output::Note(event) => log::event(&event),
                 Output::Stopped => stopped = true,
             }

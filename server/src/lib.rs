@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod driver;
+pub mod etcd;
 pub mod exit;
 pub mod http;
 pub mod known;

@@ -4,6 +4,7 @@
 //! in capitals with `_`), or in a file of ArangoDB's form (`-c FILE`); the first of these that has it counts. Options
 //! of ArangoDB that mean nothing here are accepted and named; what neither knows is refused.
 
+use crate::etcd::Address;
 use crate::exit::{Code, Exit};
 use crate::known;
 use crate::log;
@@ -88,7 +89,7 @@ pub struct AgencyOptions {
     #[arg(long = "agency.join", value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", default_value = "false")]
     pub join: bool,
-    /// Another agent; may be repeated.
+    /// Another agent; may be repeated. Or the etcd that orders the agency's entries: etcd://HOST:PORT,HOST:PORT/NAME.
     #[arg(long = "agency.endpoint", value_name = "ENDPOINT")]
     pub peers: Vec<String>,
     /// Where others reach this agent.
@@ -190,6 +191,8 @@ pub struct Node {
     pub body_bytes: usize,
     pub connections: usize,
     pub check: Extent,
+    /// Of the etcd that orders the agency's entries, if there is one.
+    pub etcd: Vec<Endpoint>,
     /// What the operator should know, once.
     pub remarks: Vec<String>,
 }
@@ -497,8 +500,9 @@ pub fn resolve(kind: Kind, arguments: &[String]) -> Result<Node, Exit> {
         None => first.clone(),
     };
     let agency = endpoints("cluster.agency-endpoint", &options.cluster.agency_endpoint)?;
+    let etcd = etcd_address(&options.agency)?;
     let alone = match kind {
-        Kind::Agent => options.agency.size == 1,
+        Kind::Agent => options.agency.size == 1 && etcd.is_none(),
         Kind::Server => agency.is_empty(),
     };
     let host = me.authority().rsplit_once(':').map_or("", |(host, _)| host);
@@ -525,7 +529,11 @@ pub fn resolve(kind: Kind, arguments: &[String]) -> Result<Node, Exit> {
     }
     let body_bytes = usize::try_from(options.server.max_body_bytes).unwrap_or(usize::MAX);
     let config = match kind {
-        Kind::Agent => Config::Agent(agent_config(&options.agency, me, endpoints, auth)?),
+        Kind::Agent => {
+            let mut config = agent_config(&options.agency, me, endpoints, auth)?;
+            config.etcd = etcd.as_ref().map(|etcd| etcd.prefix.clone());
+            Config::Agent(config)
+        }
         Kind::Server => {
             let advertised = options.cluster.my_advertised_endpoint.as_deref().filter(|text| !text.is_empty());
             let advertised = advertised.map(|text| endpoint("cluster.my-advertised-endpoint", text)).transpose()?;
@@ -536,7 +544,35 @@ pub fn resolve(kind: Kind, arguments: &[String]) -> Result<Node, Exit> {
     let log = log::Target::parse(&options.storage.log_file);
     let (map_bytes, keep_alive) = (options.storage.map_size, options.server.keep_alive_timeout);
     let (connections, check) = (options.server.max_connections as usize, options.storage.check_at_start);
-    Ok(Node { config, directory, listen, map_bytes, log, level, keep_alive, body_bytes, connections, check, remarks })
+    let etcd = etcd.map(|etcd| etcd.endpoints).unwrap_or_default();
+    Ok(Node {
+        config,
+        directory,
+        listen,
+        map_bytes,
+        log,
+        level,
+        keep_alive,
+        body_bytes,
+        connections,
+        check,
+        etcd,
+        remarks,
+    })
+}
+
+/// The etcd that `--agency.endpoint` names, if it does not name agents.
+fn etcd_address(options: &AgencyOptions) -> Result<Option<Address>, Exit> {
+    let etcds: Vec<_> = options.peers.iter().filter_map(|text| Address::parse(text)).collect();
+    match etcds.len() {
+        0 => Ok(None),
+        1 if options.peers.len() == 1 => {
+            etcds.into_iter().next().transpose().map_err(|e| Exit::options(format!("--agency.endpoint: {e}")))
+        }
+        _ => Err(Exit::options(
+            "--agency.endpoint: either other agents, or one address of an etcd with all its endpoints",
+        )),
+    }
 }
 
 pub fn is_loopback(endpoint: &Endpoint) -> bool {
@@ -596,7 +632,8 @@ fn agent_config(
     if options.supervision_frequency.is_zero() {
         return Err(Exit::options("--agency.supervision-frequency must be above 0"));
     }
-    let mut peers = endpoints("agency.endpoint", &options.peers)?;
+    let on_etcd = etcd_address(options)?.is_some();
+    let mut peers = if on_etcd { Vec::new() } else { endpoints("agency.endpoint", &options.peers)? };
     peers.retain(|peer| *peer != me);
     Ok(AgentConfig {
         peers,

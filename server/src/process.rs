@@ -1,6 +1,8 @@
 //! One node, from start to stop: takes the port and the directory, starts the threads, waits for the end.
 
+use crate::client::Client;
 use crate::driver::{Driver, Event, State, Views};
+use crate::etcd::Etcd;
 use crate::exit::{Code, Exit};
 use crate::http::{Patience, Port};
 use crate::net::Tcp;
@@ -16,6 +18,7 @@ use std::thread;
 use std::time::Duration;
 use tanist_engine::auth;
 use tanist_engine::exec::{self, OpenError};
+use tanist_engine::io::Saved;
 use tanist_engine::node::Node;
 use tanist_engine::types::{Config, Limits};
 use tokio::net::TcpListener;
@@ -45,6 +48,16 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
     let mut store = HeedStore::open(&node.directory, node.map_bytes, node.check).map_err(open_failure)?;
     let seed = || u64::from_le_bytes(options::entropy());
     let saved = exec::open(&mut store, &node.config, clock::now(), seed()).map_err(|e| open_error(&node, e))?;
+    if let Saved::Agent(saved) = &saved
+        && matches!(&node.config, Config::Agent(config) if config.etcd.is_some())
+        && !saved.raft.meta.is_empty()
+    {
+        let message = format!(
+            "data directory {}: its agent keeps the agency itself, with others; an agent on an etcd begins in a new one",
+            node.directory.display()
+        );
+        return Err(Exit::new(Code::OtherKind, message));
+    }
     let engine = Node::boot(node.config.clone(), saved, seed(), clock::now());
     let id = engine.id().to_string();
     if expected.as_ref().is_some_and(|expected| *expected != id) {
@@ -85,6 +98,13 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         writer: writes,
         readers: reads,
         peers: Peers::new(Tcp, token, runtime.handle().clone()),
+        etcd: match &node.config {
+            Config::Agent(config) if config.etcd.is_some() => {
+                let (patience, runtime) = (config.election_timeout_min / 2, runtime.handle().clone());
+                Some(Etcd::new(Client::default(), node.etcd.clone(), patience, inbox.clone(), runtime))
+            }
+            _ => None,
+        },
         views: views.clone(),
         queue_time_us: queue_time_us.clone(),
         clock: clock::now,

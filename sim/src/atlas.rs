@@ -4,7 +4,7 @@
 //! A fault breaks nothing unless its row says so. What a row names is excused only from the moment that the fault has
 //! struck, only there, and the verdict tells of it.
 
-use crate::faults::{Fault, Kind, Target};
+use crate::faults::{Fault, Kind, Target, Whom};
 use crate::scenario::Scenario;
 use std::collections::BTreeSet;
 use tanist_engine::types::NodeKind;
@@ -52,6 +52,7 @@ pub const ATLAS: &[Row] = &[
         "I12, for what only this disk held", "on all servers, or on a majority of the agents over the whole run"),
     row("restore", "a directory is put back as it was some time ago; an operator lets the server in again",
         "I12, for what only this disk held", "on agents: one that forgets its votes and entries breaks Raft"),
+    row("expire", "all leases that etcd has given end before their time", NOTHING, "on anything but etcd"),
     row("handover", "an operator asks for another leader", NOTHING, "on an agent"),
     row("timing", "an operator has leases of another length granted from then on", NOTHING,
         "longer than at first, or shorter than the agency allows"),
@@ -77,6 +78,7 @@ impl Target {
         match self {
             Target::Leaders | Target::All => true,
             Target::Leader | Target::Follower | Target::Servers | Target::Server(_) => kind == NodeKind::Server,
+            Target::Etcd => false,
             Target::AgencyLeader | Target::Agents | Target::Agent(_) => kind == NodeKind::Agent,
         }
     }
@@ -113,10 +115,18 @@ fn alone(fault: &Fault, s: &Scenario) -> Result<(), String> {
     match fault.target {
         Target::Agent(n) if n as u64 >= s.agents => return Err(format!("there is no a{n}")),
         Target::Server(n) if n as u64 >= s.servers => return Err(format!("there is no s{n}")),
+        Target::Etcd if s.etcd == 0 => return Err("there is no etcd".into()),
         _ if fault.at_ms > s.faults_ms => return Err(format!("later than faults_ms {}", s.faults_ms)),
         _ => {}
     }
+    let of_etcd =
+        matches!(fault.kind, Kind::Cut { .. } | Kind::Flap { .. } | Kind::Storm { .. } | Kind::Pause | Kind::Expire);
     match fault.kind {
+        _ if fault.target == Target::Etcd && !of_etcd => Err("nothing that happens to etcd as a whole".into()),
+        Kind::Expire if fault.target != Target::Etcd => Err("only etcd gives leases of that kind".into()),
+        Kind::Cut { whom: Whom::Etcd, .. } | Kind::Flap { whom: Whom::Etcd, .. } if s.etcd == 0 => {
+            Err("there is no etcd".into())
+        }
         Kind::Handover if fault.target.may_be(NodeKind::Agent) => {
             Err("only a server can be handed the leadership".into())
         }

@@ -225,6 +225,7 @@ pub fn agent_config(s: &Scenario, endpoint: &Endpoint, agents: Vec<Endpoint>) ->
         timing: Timing { lease: ms(s.lease_ms), drift_permille: s.drift_permille as u32 },
         compaction_step: s.compaction_step,
         compaction_keep: s.compaction_keep,
+        etcd: (s.etcd == 1).then(|| "/tanist/sim/".to_owned()),
         ..AgentConfig::new(endpoint.clone())
     })
 }

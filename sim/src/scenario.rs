@@ -116,6 +116,8 @@ keys! {
     mix_user = 0, 0, 1000;
     mix_database = 0, 0, 1000;
     mix_transact = 0, 0, 1000;
+    /// 1: an etcd orders the agency's entries, in the place of Raft among the agents.
+    etcd = 0, 0, 1;
     /// 1: after the faults a core is healed while the rest stays broken; it must live alone before the rest is healed.
     core = 0, 0, 1;
     seed_nodes = 1, 0, u64::MAX;
@@ -185,6 +187,11 @@ impl Scenario {
         s.seed_aim = aim.next_u64() >> 16;
         // A run without faults stays one.
         s.aim_permille = if s.faults.is_empty() { 0 } else { [0, 0, 30, 150][aim.below(4) as usize] };
+        let mut etcd = root.fork(4);
+        s.etcd = u64::from(etcd.chance(1, 5));
+        if s.etcd == 1 && !s.faults.is_empty() {
+            faults::draw_etcd(&mut etcd, &mut s);
+        }
         s
     }
 
@@ -246,6 +253,9 @@ impl Scenario {
         let others = self.mix_collection + self.mix_agency + self.mix_user + self.mix_database + self.mix_transact;
         if documents + others == 0 {
             return Err("all weights of the workload are 0".into());
+        }
+        if self.etcd == 1 && self.core == 1 {
+            return Err("a core is a majority of agents, and with an etcd there is none".into());
         }
         // Two clocks at the two ends: (1 + r) / (1 - r) must stay below 1 / (1 - ε).
         let (fast, slow) = (1_000_000 + self.clock_ppm_max, 1_000_000 - self.clock_ppm_max);

@@ -19,6 +19,8 @@ pub struct Setup {
     pub servers: usize,
     pub lease_s: f64,
     pub secret: Option<String>,
+    /// The etcd that orders the agency's entries.
+    pub etcd: Option<String>,
     pub server_arguments: Vec<String>,
 }
 
@@ -30,6 +32,7 @@ impl Setup {
             servers: 3,
             lease_s: 2.0,
             secret: None,
+            etcd: None,
             server_arguments: Vec::new(),
         }
     }
@@ -51,6 +54,11 @@ impl Setup {
 
     pub fn secret(mut self, secret: &str) -> Setup {
         self.secret = Some(secret.to_owned());
+        self
+    }
+
+    pub fn etcd(mut self, address: &str) -> Setup {
+        self.etcd = Some(address.to_owned());
         self
     }
 
@@ -131,9 +139,18 @@ impl Deployment {
         let mut arguments = vec!["agent".to_owned()];
         arguments.extend(self.common_arguments(port, &name));
         arguments.push("--agency.activate=true".to_owned());
-        arguments.push(format!("--agency.size={}", self.agent_ports.len()));
         arguments.push(format!("--agency.my-address=tcp://127.0.0.1:{port}"));
-        for peer in self.agent_ports.iter().filter(|peer| **peer != port) {
+        let agents = match &self.setup.etcd {
+            Some(etcd) => {
+                arguments.push(format!("--agency.endpoint={etcd}"));
+                &[][..]
+            }
+            None => {
+                arguments.push(format!("--agency.size={}", self.agent_ports.len()));
+                &self.agent_ports[..]
+            }
+        };
+        for peer in agents.iter().filter(|peer| **peer != port) {
             arguments.push(format!("--agency.endpoint=tcp://127.0.0.1:{peer}"));
         }
         arguments.push(format!("--agency.supervision-grace-period={}", self.setup.lease_s));

@@ -88,6 +88,7 @@ impl Machine {
             writer: writes,
             readers: reads,
             peers: Peers::new(self.net.clone(), token, Handle::current()),
+            etcd: None,
             views,
             queue_time_us,
             clock: now,

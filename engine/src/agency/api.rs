@@ -18,6 +18,8 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
 const BODY_BYTES_MAX: usize = 16 << 20;
+/// What an entry of the log may have besides its transaction.
+const ENTRY_BYTES_BESIDE: usize = 1024;
 /// Requests that wait at one time.
 const JOBS_MAX: usize = 4096;
 /// Agents that may have a seat at one time; while one takes another's place there is one more than usual.
@@ -44,6 +46,11 @@ fn answer(cx: &mut Cx, target: Target, response: Response) {
 
 pub fn no_leader() -> Response {
     message(503, "No leader")
+}
+
+/// Of an agency on an etcd.
+fn no_seats() -> Response {
+    Response::error(409, 409, "the agency is on an etcd: its agents have no seats, they may come and go")
 }
 
 fn message(status: u16, text: &str) -> Response {
@@ -395,6 +402,11 @@ impl Agency {
             self.ask(cx, target, Ask::Read(items));
             return Ok(None);
         }
+        let entry_bytes_max = self.consensus.as_ref().map_or(0, Consensus::entry_bytes_max);
+        let too_large = |item: &Value| item.to_string().len() + ENTRY_BYTES_BESIDE > entry_bytes_max;
+        if entry_bytes_max < BODY_BYTES_MAX && items.iter().any(too_large) {
+            return Err(message(413, "a transaction is too large for the etcd that keeps it"));
+        }
         let wall_ms = self.stamp(cx.now);
         let mut steps = VecDeque::new();
         let mut indexes = Vec::new();
@@ -573,7 +585,7 @@ impl Agency {
         if self.pool.seats().len() >= AGENTS_MAX && !self.pool.seats().iter().any(|s| s.peer.id == seat.peer.id) {
             return Response::error(409, 409, &format!("an agency has at most {AGENTS_MAX} agents"));
         }
-        let Some(Consensus::Raft(raft)) = &mut self.consensus else { return no_leader() };
+        let Some(Consensus::Raft(raft)) = &mut self.consensus else { return no_seats() };
         self.pool.introduce(&seat.peer);
         match raft.add(cx.now.time, seat.clone()) {
             Ok(()) => self.agents_response(),
@@ -582,7 +594,7 @@ impl Agency {
     }
 
     fn remove_agent(&mut self, id: NodeId) -> Response {
-        let Some(Consensus::Raft(raft)) = &mut self.consensus else { return no_leader() };
+        let Some(Consensus::Raft(raft)) = &mut self.consensus else { return no_seats() };
         match raft.remove(id) {
             Ok(()) => self.agents_response(),
             Err(why) => Response::error(409, 409, why),

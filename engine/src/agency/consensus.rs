@@ -6,6 +6,7 @@
 //! - A leader's entry is committed only while nobody has led in a later term.
 //! - A round that is confirmed proves that this agent still led after the round was asked for.
 
+use super::etcd::{self, Etcd};
 use super::log::Log;
 use super::raft::{Progress, Raft};
 use crate::io::Event;
@@ -15,44 +16,57 @@ use bytes::Bytes;
 
 #[derive(Clone, Hash)]
 pub enum Consensus {
+    /// Among the agents themselves.
     Raft(Box<Raft>),
+    /// Somebody else's: an etcd that is there anyway.
+    Etcd(Box<Etcd>),
+}
+
+/// `each!(self, it => it.something())`: the same of both kinds.
+macro_rules! each {
+    ($consensus:expr, $it:ident => $body:expr) => {
+        match $consensus {
+            Consensus::Raft($it) => $body,
+            Consensus::Etcd($it) => $body,
+        }
+    };
 }
 
 impl Consensus {
     // ---- who leads --------------------------------------------------------------------------------------------------
 
     pub fn is_leader(&self) -> bool {
-        let Consensus::Raft(raft) = self;
-        raft.is_leader()
+        each!(self, it => it.is_leader())
     }
 
     /// The latest that this agent knows of; its own, if it leads.
     pub fn term(&self) -> Term {
-        let Consensus::Raft(raft) = self;
-        raft.term()
+        each!(self, it => it.term())
     }
 
     pub fn leader(&self) -> Option<NodeId> {
-        let Consensus::Raft(raft) = self;
-        raft.leader()
+        match self {
+            Consensus::Raft(raft) => raft.leader(),
+            Consensus::Etcd(etcd) => etcd.leader().map(|leader| leader.id),
+        }
     }
 
     /// The entry that began this leader's term.
     pub fn first_of_term(&self) -> Option<u64> {
-        let Consensus::Raft(raft) = self;
-        raft.first_of_term()
+        each!(self, it => it.first_of_term())
     }
 
     /// What this leader knows of those who follow its log.
     pub fn peers(&self) -> Vec<(NodeId, Progress)> {
-        let Consensus::Raft(raft) = self;
-        raft.peers()
+        match self {
+            Consensus::Raft(raft) => raft.peers(),
+            Consensus::Etcd(_) => Vec::new(),
+        }
     }
 
     /// Stops leading, and lets somebody else begin as soon as may be.
     pub fn resign(&mut self, now: Time) {
-        let Consensus::Raft(raft) = self;
-        raft.resign(now);
+        each!(self, it => it.resign(now));
     }
 
     // ---- rounds -----------------------------------------------------------------------------------------------------
@@ -60,78 +74,77 @@ impl Consensus {
     /// The number of a round that begins now or later: once [`Consensus::confirmed`] reaches it, this agent is known to
     /// have led after this call.
     pub fn request_round(&mut self, now: Time) -> u64 {
-        let Consensus::Raft(raft) = self;
-        raft.request_round(now)
+        match self {
+            Consensus::Raft(raft) => raft.request_round(now),
+            Consensus::Etcd(etcd) => etcd.request_round(),
+        }
     }
 
     /// The latest round that is confirmed.
     pub fn confirmed(&self) -> u64 {
-        let Consensus::Raft(raft) = self;
-        raft.confirmed()
+        each!(self, it => it.confirmed())
     }
 
     // ---- the log ----------------------------------------------------------------------------------------------------
 
     pub fn log(&self) -> &Log {
-        let Consensus::Raft(raft) = self;
-        raft.log()
+        each!(self, it => it.log())
     }
 
     pub fn commit(&self) -> u64 {
-        let Consensus::Raft(raft) = self;
-        raft.commit()
+        each!(self, it => it.commit())
+    }
+
+    /// The longest entry that can be proposed.
+    pub fn entry_bytes_max(&self) -> usize {
+        match self {
+            Consensus::Raft(_) => usize::MAX,
+            Consensus::Etcd(_) => etcd::ENTRY_BYTES_MAX,
+        }
     }
 
     /// Appends an entry; `None` if this agent does not lead.
     pub fn propose(&mut self, data: Bytes) -> Option<u64> {
-        let Consensus::Raft(raft) = self;
-        raft.propose(data)
+        each!(self, it => it.propose(data))
     }
 
     /// Whether the state machine, which has applied everything up to `applied`, should make a snapshot.
     pub fn wants_snapshot(&self, applied: u64) -> bool {
-        let Consensus::Raft(raft) = self;
-        raft.wants_snapshot(applied)
+        each!(self, it => it.wants_snapshot(applied))
     }
 
     /// Everything up to `index`, which is applied, is `state`.
     pub fn compact(&mut self, index: u64, state: Bytes) {
-        let Consensus::Raft(raft) = self;
-        raft.compact(index, state);
+        each!(self, it => it.compact(index, state));
     }
 
     // ---- time, disk, messages ---------------------------------------------------------------------------------------
 
     pub fn tick(&mut self, now: Time) {
-        let Consensus::Raft(raft) = self;
-        raft.tick(now);
+        each!(self, it => it.tick(now));
     }
 
     pub fn deadline(&self) -> Time {
-        let Consensus::Raft(raft) = self;
-        raft.deadline()
+        each!(self, it => it.deadline())
     }
 
     /// Sends what was proposed; called once a step, so that proposals of one step travel together.
     pub fn replicate(&mut self, now: Time) {
-        let Consensus::Raft(raft) = self;
-        raft.replicate(now);
+        match self {
+            Consensus::Raft(raft) => raft.replicate(now),
+            Consensus::Etcd(etcd) => etcd.advance(now),
+        }
     }
 
     /// What must be made durable next; `None` while a persist is in flight or nothing is to be done.
     pub fn flush(&mut self) -> Option<Persist> {
-        let Consensus::Raft(raft) = self;
-        raft.flush()
-    }
-
-    /// The persist in flight is durable.
-    pub fn persisted(&mut self, now: Time) {
-        let Consensus::Raft(raft) = self;
-        raft.persisted(now);
+        match self {
+            Consensus::Raft(raft) => raft.flush(),
+            Consensus::Etcd(_) => None,
+        }
     }
 
     pub fn take_events(&mut self) -> Vec<Event> {
-        let Consensus::Raft(raft) = self;
-        std::mem::take(&mut raft.events)
+        each!(self, it => std::mem::take(&mut it.events))
     }
 }

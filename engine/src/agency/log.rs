@@ -3,8 +3,10 @@
 //! Entries behind the snapshot are kept for agents that lag a little (`compaction_keep`, and within a bound in bytes);
 //! the snapshot is for those that lag more. Nothing here knows what is durable; that is `raft`'s concern.
 
-use crate::message::raft::{LogEntry, Snapshot};
+use crate::mark;
+use crate::message::raft::{LogEntry, Seat, Snapshot};
 use crate::types::*;
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 #[derive(Clone, Debug, Hash)]
@@ -73,6 +75,7 @@ impl Log {
         out
     }
 
+    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -110,6 +113,28 @@ impl Log {
         self.bytes -= removed.map(|entry| entry.data.len()).sum::<usize>();
     }
 
+    /// Whether a snapshot is due once everything up to `applied` is applied: after so many entries, or when they hold
+    /// more than twice of what may be kept.
+    pub fn wants_snapshot(&self, applied: u64, step: u64, keep_bytes: usize) -> bool {
+        let heavy = self.bytes > 2 * keep_bytes && applied > self.snapshot.index;
+        heavy || applied >= self.snapshot.index + step
+    }
+
+    /// Takes a snapshot of entries that are here, and keeps so many of them, within so many bytes, behind it. Returns
+    /// up to where the rest was forgotten.
+    pub fn compact(&mut self, index: u64, seats: Vec<Seat>, state: Bytes, keep: u64, keep_bytes: usize) -> Option<u64> {
+        assert!(index > self.snapshot.index);
+        let term = self.term_at(index).expect("an applied entry after the snapshot is in the log");
+        self.snapshot = Snapshot { index, term, seats, state };
+        let light = self.first_within(index, keep_bytes) - 1;
+        let to = index.saturating_sub(keep).max(light);
+        (to >= self.first).then(|| {
+            mark!(AgencyLogCompacted);
+            self.compact_to(to);
+            to
+        })
+    }
+
     /// Forgets entries up to and including `index`, which the snapshot must cover.
     pub fn compact_to(&mut self, index: u64) {
         assert!(index <= self.snapshot.index);
@@ -143,7 +168,6 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     /// Entries of these terms after a snapshot of everything up to `index`; each holds ten bytes.
     fn log(index: u64, terms: &[u64]) -> Log {

@@ -8,6 +8,7 @@
 mod account;
 mod api;
 mod consensus;
+mod etcd;
 mod lease;
 mod log;
 mod membership;
@@ -29,6 +30,7 @@ use crate::types::*;
 use api::{Jobs, Target};
 use bytes::Bytes;
 use consensus::Consensus;
+use etcd::Etcd;
 use office::Office;
 use pool::Pool;
 use raft::Raft;
@@ -138,6 +140,11 @@ impl Agency {
             Input::Message(envelope) => self.on_message(cx, envelope),
             Input::Request { id, request } => self.on_request(cx, Target::Client(id), request, false),
             Input::Done { op, result } => self.on_done(cx, op, result),
+            Input::Answered { id, answer } => {
+                if let Some(Consensus::Etcd(etcd)) = &mut self.consensus {
+                    etcd.answered(cx.now.time, id, answer);
+                }
+            }
             Input::Stop => self.stop(cx),
         }
         self.settle(cx);
@@ -191,6 +198,20 @@ impl Agency {
         if self.consensus.is_some() || !self.pool.is_formed() {
             return;
         }
+        let rng = cx.rng.fork(1);
+        if let Some(prefix) = &self.config.etcd {
+            let settings = etcd::Settings {
+                me: cx.me.clone(),
+                prefix: prefix.clone(),
+                heartbeat: self.config.election_timeout_min / 2,
+                window: self.config.election_timeout_max,
+                patience: self.config.election_timeout_min / 2,
+                compaction_step: self.config.compaction_step.max(1),
+                compaction_keep: self.config.compaction_keep,
+            };
+            self.consensus = Some(Consensus::Etcd(Box::new(Etcd::boot(settings, rng, cx.now.time))));
+            return;
+        }
         let settings = raft::Settings {
             me: cx.me.id,
             disk: self.disk,
@@ -201,7 +222,7 @@ impl Agency {
             compaction_keep: self.config.compaction_keep,
         };
         let saved = std::mem::take(&mut self.saved);
-        let raft = Raft::boot(settings, &saved, cx.rng.fork(1), cx.now.time);
+        let raft = Raft::boot(settings, &saved, rng, cx.now.time);
         self.consensus = Some(Consensus::Raft(Box::new(raft)));
         self.adopt_configuration();
     }
@@ -220,12 +241,18 @@ impl Agency {
         for event in consensus.take_events() {
             cx.note(event);
         }
-        let Consensus::Raft(raft) = consensus;
-        for (to, term, body) in raft.take_outbox() {
-            // Lost like any other message, if it is for somebody whose address is not known (any more).
-            let Some(to) = self.pool.peer(to) else { continue };
-            let consensus = wire::Consensus { agency: self.pool.agency(), disk: self.disk, term, body };
-            cx.send(to, Message::Raft(wire::Raft::Consensus(Box::new(consensus))));
+        match consensus {
+            Consensus::Raft(raft) => {
+                for (to, term, body) in raft.take_outbox() {
+                    // Lost like any other message, if it is for somebody whose address is not known (any more).
+                    let Some(to) = self.pool.peer(to) else { continue };
+                    let consensus = wire::Consensus { agency: self.pool.agency(), disk: self.disk, term, body };
+                    cx.send(to, Message::Raft(wire::Raft::Consensus(Box::new(consensus))));
+                }
+            }
+            Consensus::Etcd(etcd) => {
+                cx.out.extend(etcd.take_outbox().into_iter().map(|(id, ask)| Output::Ask { id, ask }));
+            }
         }
     }
 
@@ -265,7 +292,8 @@ impl Agency {
         if self.persisting.as_ref().is_some_and(|(mine, _)| *mine == op) {
             if ok {
                 self.persisting = None;
-                self.consensus.as_mut().expect("its write").persisted(cx.now.time);
+                let Some(Consensus::Raft(raft)) = &mut self.consensus else { panic!("only Raft writes") };
+                raft.persisted(cx.now.time);
             } else if self.stopping {
                 self.persisting = None;
             } else {
@@ -442,6 +470,9 @@ impl Agency {
     }
 
     fn leader_peer(&self) -> Option<Peer> {
-        self.pool.peer(self.consensus.as_ref()?.leader()?).cloned()
+        match self.consensus.as_ref()? {
+            Consensus::Raft(raft) => self.pool.peer(raft.leader()?).cloned(),
+            Consensus::Etcd(etcd) => etcd.leader().cloned(),
+        }
     }
 }

@@ -74,7 +74,10 @@ impl Pool {
             (false, true) => Phase::Meeting,
         };
         let mine = Seat { peer: me.clone(), disk };
-        let mut seats = if phase == Phase::Meeting { vec![mine.clone()] } else { row.founders.clone() };
+        // On an etcd no agent needs another.
+        let phase = if config.etcd.is_some() { Phase::Formed } else { phase };
+        let alone = phase == Phase::Meeting || config.etcd.is_some();
+        let mut seats = if alone { vec![mine.clone()] } else { row.founders.clone() };
         if let Some(own) = seats.iter_mut().find(|seat| seat.peer.id == me.id && seat.disk == disk) {
             own.peer.endpoint = me.endpoint.clone();
         }
@@ -88,7 +91,7 @@ impl Pool {
             disk,
             addresses: config.peers.iter().filter(|e| **e != me.endpoint).cloned().collect(),
             founders: if phase == Phase::Formed { row.founders } else { Vec::new() },
-            agency: row.agency,
+            agency: if config.etcd.is_some() { Some(disk) } else { row.agency },
             book,
             seats,
             phase,

@@ -1059,25 +1059,16 @@ impl Raft {
 
     /// Whether the state machine, which has applied everything up to `applied`, should make a snapshot.
     pub fn wants_snapshot(&self, applied: u64) -> bool {
-        let snapshot = self.log.snapshot.index;
-        let heavy = self.log.bytes() > 2 * KEEP_BYTES_MAX && applied > snapshot;
-        heavy || applied >= snapshot + self.settings.compaction_step
+        self.log.wants_snapshot(applied, self.settings.compaction_step, KEEP_BYTES_MAX)
     }
 
     pub fn compact(&mut self, index: u64, state: Bytes) {
-        assert!(index <= self.commit && index > self.log.snapshot.index);
-        let term = self.log.term_at(index).expect("an applied entry after the snapshot is in the log");
+        assert!(index <= self.commit);
         let seats = self.configurations.at(index).to_vec();
         self.configurations.compacted(index);
-        self.log.snapshot = Snapshot { index, term, seats, state };
         self.snapshot_dirty = true;
-        let light = self.log.first_within(index, KEEP_BYTES_MAX) - 1;
-        let compact_to = index.saturating_sub(self.settings.compaction_keep).max(light);
-        if compact_to >= self.log.first_index() {
-            mark!(AgencyLogCompacted);
-            self.log.compact_to(compact_to);
-            self.compact = Some(compact_to);
-        }
+        let forgotten = self.log.compact(index, seats, state, self.settings.compaction_keep, KEEP_BYTES_MAX);
+        self.compact = forgotten.or(self.compact);
     }
 
     // ---- small things -----------------------------------------------------------------------------------------------

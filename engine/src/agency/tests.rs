@@ -296,6 +296,7 @@ impl World {
                 }
                 Output::Start { what, .. } => panic!("an agent only persists, not {what:?}"),
                 Output::Note(event) => self.note(i, event),
+                Output::Ask { .. } => panic!("Raft asks no etcd"),
                 Output::Stopped => self.machines[i].agent = None,
             }
         }

@@ -229,6 +229,7 @@ impl Server {
             Input::Request { id, request } => self.request(&mut cx, id, request),
             Input::Done { op, result } => self.done(&mut cx, op, result),
             Input::Stop => self.leave(&mut cx),
+            Input::Answered { .. } => unreachable!("a server asks no etcd"),
         }
         self.timers(&mut cx);
         self.look_at_freshness();

@@ -1,6 +1,7 @@
 //! What the starter was asked for, and what it remembers in `setup.json`.
 
 use super::machines::{Hello, Machine, Welcome};
+use crate::etcd::Address;
 use crate::exit::{Code, Exit};
 use crate::options::{self, parse_any};
 use clap::Parser;
@@ -51,6 +52,9 @@ struct Flags {
     /// that faces them].
     #[arg(long = "starter.address", value_name = "ADDRESS")]
     address: Option<String>,
+    /// An etcd that keeps the agency's log, in the place of the agents: etcd://HOST:PORT,HOST:PORT/NAME.
+    #[arg(long = "agency.endpoint", value_name = "ETCD")]
+    etcd: Option<String>,
     /// Agents: 1, 3 or 5 [default: 3].
     #[arg(long = "cluster.agency-size", value_name = "NUMBER")]
     agency_size: Option<usize>,
@@ -95,6 +99,9 @@ pub struct Setup {
     pub port: u16,
     pub address: String,
     pub agency_size: usize,
+    /// The address of the etcd that keeps the agency's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwt_secret: Option<PathBuf>,
     /// The deployment of several machines that this one belongs to; everything is here without one.
@@ -149,9 +156,12 @@ impl Setup {
             Role::Agent => {
                 let mut words =
                     vec![format!("--agency.size={}", self.agency_size), format!("--agency.my-address={me}")];
-                words.extend(
-                    agents.iter().filter(|other| *other != me).map(|other| format!("--agency.endpoint={other}")),
-                );
+                match &self.etcd {
+                    Some(etcd) => words.push(format!("--agency.endpoint={etcd}")),
+                    None => words.extend(
+                        agents.iter().filter(|other| *other != me).map(|other| format!("--agency.endpoint={other}")),
+                    ),
+                }
                 if self.own().is_some_and(|own| own.joined) {
                     words.push("--agency.join=true".to_owned());
                 }
@@ -431,6 +441,11 @@ fn settle(flags: &Flags, directory: &Path) -> Result<(Setup, bool), Exit> {
     if flags.agency_size.is_some_and(|size| ![1, 3, 5].contains(&size)) {
         return Err(Exit::options("--cluster.agency-size: 1, 3 or 5 are possible"));
     }
+    if let Some(etcd) = &flags.etcd {
+        let address =
+            Address::parse(etcd).unwrap_or_else(|| Err(format!("{etcd} is not of the form etcd://HOST:PORT")));
+        address.map_err(|e| Exit::options(format!("--agency.endpoint: {e}")))?;
+    }
     let secret = match &flags.jwt_secret {
         Some(path) => Some(std::path::absolute(path).map_err(|e| Exit::options(format!("--auth.jwt-secret: {e}")))?),
         None => None,
@@ -462,6 +477,7 @@ fn settle(flags: &Flags, directory: &Path) -> Result<(Setup, bool), Exit> {
             port: flags.port.unwrap_or(PORT),
             address,
             agency_size: if mode == Mode::Single { 0 } else { flags.agency_size.unwrap_or(3) },
+            etcd: flags.etcd.clone(),
             jwt_secret: secret,
             deployment: None,
             machines: Vec::new(),
@@ -489,6 +505,9 @@ fn settle(flags: &Flags, directory: &Path) -> Result<(Setup, bool), Exit> {
     }
     if setup.mode == Mode::ActiveFailover && flags.agency_size.is_some_and(|size| size != setup.agency_size) {
         return differs("cluster.agency-size");
+    }
+    if flags.etcd.is_some() && flags.etcd != setup.etcd {
+        return differs("agency.endpoint");
     }
     if flags.port.is_some_and(|port| port != setup.port) {
         return differs("starter.port");

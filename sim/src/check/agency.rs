@@ -52,6 +52,8 @@ struct Process {
 
 #[derive(Clone, Hash)]
 pub struct Agency {
+    /// Agents vote and keep the log themselves; with an etcd, [`super::witness`] knows who may lead and what is written.
+    raft: bool,
     ids: Vec<Option<NodeId>>,
     disks: Vec<Disk>,
     processes: Vec<Process>,
@@ -72,8 +74,9 @@ pub struct Agency {
 }
 
 impl Agency {
-    pub fn new(agents: usize) -> Agency {
+    pub fn new(agents: usize, raft: bool) -> Agency {
         Agency {
+            raft,
             ids: vec![None; agents],
             disks: vec![Disk::default(); agents],
             processes: vec![Process::default(); agents],
@@ -143,6 +146,9 @@ impl Agency {
             broken!("I1", "a{first} and a{} both lead term {}", ctx.node, term.0);
         }
         self.process(ctx).leads = Some(term);
+        if !self.raft {
+            return Ok(());
+        }
         let told = self.told.get(&(ctx.node, term)).map_or(0, BTreeSet::len);
         if 1 + told < self.majority() {
             broken!("I1", "a{} leads term {} with {told} votes of others in that term", ctx.node, term.0);
@@ -177,6 +183,9 @@ impl Agency {
             return Ok(());
         }
         self.applied.insert(index, Applied { digest, by: ctx.node, term });
+        if !self.raft {
+            return Ok(());
+        }
         let holders = self.disks.iter().filter(|disk| disk.holds(index, term)).count();
         if holders < self.majority() {
             broken!("I4", "a{} applied {index}, which is durable on {holders} agents", ctx.node);
@@ -368,7 +377,7 @@ mod tests {
 
     /// Three agents; 0 leads term 1 with the votes of 0 and 1.
     fn led() -> Agency {
-        let mut agency = Agency::new(3);
+        let mut agency = Agency::new(3, true);
         for voter in [0, 1] {
             agency.persisted(&ctx(voter), &vote(1, Some(0))).unwrap();
         }
@@ -444,7 +453,7 @@ mod tests {
 
     #[test]
     fn logs_that_agree_after_differing_are_found_and_a_repaired_log_is_fine() {
-        let mut agency = Agency::new(2);
+        let mut agency = Agency::new(2, true);
         agency.persisted(&ctx(0), &append(&[(1, 1, "x"), (2, 1, "y")])).unwrap();
         agency.persisted(&ctx(1), &append(&[(1, 1, "z")])).unwrap();
         assert_eq!(agency.persisted(&ctx(1), &append(&[(2, 1, "y")])).unwrap_err().0, "I2");

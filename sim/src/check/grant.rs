@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use tanist_engine::io::Event;
 use tanist_engine::message::raft::{Body, Raft};
 use tanist_engine::message::{Envelope, Message};
-use tanist_engine::types::{Boot, Epoch, NodeId, Term};
+use tanist_engine::types::{Boot, Epoch, NodeId, NodeKind, Term};
 
 /// Renewals of one process that may still be answered.
 const RENEWALS_MAX: usize = 256;
@@ -46,6 +46,8 @@ type Answer = (NodeId, NodeId, Term, [u64; 3]);
 
 #[derive(Clone, Hash)]
 pub struct Grants {
+    /// Of how many others an answer is needed.
+    others: usize,
     desks: Vec<Desk>,
     /// In which event each answer was sent (last).
     answers: BTreeMap<Answer, u64>,
@@ -63,8 +65,9 @@ fn answer(envelope: &Envelope, to: NodeId) -> Option<Answer> {
 }
 
 impl Grants {
-    pub fn new(agents: usize) -> Grants {
-        Grants { desks: vec![Desk::default(); agents], answers: BTreeMap::new() }
+    /// With Raft a majority must have answered; with an etcd it alone, and `others` is 1.
+    pub fn new(agents: usize, others: usize) -> Grants {
+        Grants { others, desks: vec![Desk::default(); agents], answers: BTreeMap::new() }
     }
 
     fn desk(&mut self, ctx: &Ctx) -> &mut Desk {
@@ -125,12 +128,22 @@ impl Grants {
         }
     }
 
+    /// An etcd's answer shows in which term the seat is taken, as of the event `done_in`: what a majority's answers are
+    /// to a leader by Raft.
+    pub fn seat_shown(&mut self, ctx: &Ctx, term: Option<u64>, done_in: u64) {
+        let desk = self.desk(ctx);
+        if term.is_some() && desk.leads.map(|leads| leads.0) == term {
+            let latest = desk.answered.entry(NodeId { kind: NodeKind::Agent, uuid: 0 }).or_default();
+            *latest = done_in.max(*latest);
+        }
+    }
+
     /// An agent answers a read that arrived in the event `arrived`: what it read must be the latest, so it must have
     /// led since then (I3).
     pub fn read(&mut self, ctx: &Ctx, arrived: u64) -> Verdict {
-        let (agents, desk) = (self.desks.len(), self.desk(ctx));
+        let (others, desk) = (self.others, self.desk(ctx));
         let since = desk.answered.values().filter(|sent| **sent > arrived).count();
-        if desk.leads.is_none() || 1 + since < agents / 2 + 1 {
+        if desk.leads.is_none() || since < others {
             broken!("I3", "a{} answers a read though only {since} others have answered it since", ctx.node);
         }
         Ok(())
@@ -144,7 +157,7 @@ impl Grants {
         }
         let Message::BeatReply(reply) = &envelope.message else { return Ok(()) };
         let Some(grant) = reply.grant else { return Ok(()) };
-        let (agents, desk, epoch) = (self.desks.len(), self.desk(ctx), grant.epoch.0);
+        let (others, desk, epoch) = (self.others, self.desk(ctx), grant.epoch.0);
         let Some(term) = desk.leads else { broken!("I5", "a{} grants epoch {epoch} without leading", ctx.node) };
         if !desk.settled {
             let term = term.0;
@@ -157,7 +170,7 @@ impl Grants {
             broken!("I5", "a{} grants epoch {epoch} to {to}, which did not ask (beat {})", ctx.node, reply.seq);
         };
         let since = desk.answered.values().filter(|sent| *sent > arrived).count();
-        if 1 + since < agents / 2 + 1 {
+        if since < others {
             broken!("I5", "a{} grants epoch {epoch} though only {since} others have answered it since", ctx.node);
         }
         Ok(())
@@ -207,7 +220,7 @@ mod tests {
 
     /// Agent 0 of three leads term 2; `tell` says what else happens before it grants epoch 5 to boot 1.
     fn granted(tell: impl FnOnce(&mut Grants), boot: u64) -> Verdict {
-        let mut grants = Grants::new(3);
+        let mut grants = Grants::new(3, 1);
         grants.noted(&ctx(1, 0), &Event::LeadsAgency { term: Term(2) });
         tell(&mut grants);
         grants.sent(&ctx(99, 0), &grant(boot, 5))
@@ -293,13 +306,13 @@ mod tests {
     #[test]
     fn a_read_needs_answers_of_a_majority_since_it_arrived() {
         let read = |sent| {
-            let mut grants = Grants::new(3);
+            let mut grants = Grants::new(3, 1);
             grants.noted(&ctx(1, 0), &Event::LeadsAgency { term: Term(2) });
             answered(&mut grants, sent, 20, 2);
             grants.read(&ctx(21, 0), 10)
         };
         read(11).unwrap();
         assert_eq!(read(9).unwrap_err().0, "I3");
-        assert_eq!(Grants::new(1).read(&ctx(21, 0), 10).unwrap_err().0, "I3", "it does not lead");
+        assert_eq!(Grants::new(1, 0).read(&ctx(21, 0), 10).unwrap_err().0, "I3", "it does not lead");
     }
 }

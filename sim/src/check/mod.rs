@@ -6,7 +6,7 @@
 //!
 //! | invariant      | where                |
 //! |----------------|----------------------|
-//! | I1 I2 I3 I4    | [`agency`], [`registers`] (I4 of followers: [`replication`]) |
+//! | I1 I2 I3 I4    | [`agency`], [`registers`] (I4 of followers: [`replication`]); on an etcd: [`witness`] |
 //! | I5 I6          | [`lease`], and [`grant`] at the agency |
 //! | I7 I8 I9 I10   | [`replication`], on the stores themselves: [`stores`] |
 //! | I11 I12 I13 I14| [`history`]          |
@@ -21,6 +21,7 @@ pub mod liveness;
 pub mod registers;
 pub mod replication;
 pub mod stores;
+pub mod witness;
 
 use crate::clock::At;
 use std::fmt;

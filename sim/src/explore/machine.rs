@@ -255,6 +255,7 @@ impl Machine {
                     }
                     deeds.push(Deed::Notes(event));
                 }
+                Output::Ask { .. } => deeds.push(Deed::Breaks("there is no etcd to ask".into())),
                 Output::Stopped => stopped = true,
             }
         }

@@ -149,6 +149,44 @@ pub fn draw(rng: &mut Rng, s: &Scenario) -> Vec<Fault> {
             faults.push(Fault { at_ms, kind: (row.kind)(sub, s, for_ms), target, for_ms });
         }
     }
+    possible(faults, s)
+}
+
+/// Faults of an etcd that is there beside them: it can't be reached, from one agent or by anybody, one way or both; it
+/// has no quorum; it is slow, and loses answers to what it has done; its leases end before their time.
+pub fn draw_etcd(rng: &mut Rng, s: &mut Scenario) {
+    let mean_ms = pick(rng, &[500, 1000, 2000, 4000]);
+    let mut faults = std::mem::take(&mut s.faults);
+    let mut at_ms = 0;
+    loop {
+        at_ms += 1 + rng.below(2 * mean_ms);
+        if at_ms >= s.faults_ms {
+            break;
+        }
+        let whom = Whom::Etcd;
+        let (target, kind) = match rng.below(8) {
+            0 => (Target::Etcd, Kind::Cut { way: way(rng), whom: Whom::Everyone }),
+            1 => (Target::Agent(rng.below(s.agents) as usize), Kind::Cut { way: way(rng), whom }),
+            2 => (Target::AgencyLeader, Kind::Cut { way: way(rng), whom }),
+            3 => (Target::AgencyLeader, Kind::Flap { way: way(rng), whom, period_ms: 1 + rng.below(s.lease_ms) }),
+            4 => (Target::Etcd, Kind::Pause),
+            5 => (Target::Etcd, Kind::Expire),
+            _ => {
+                let (loss_permille, duplicate_permille) = (rng.below(400), rng.below(300));
+                let most_us = pick(rng, &[20_000, 400_000]);
+                let delay_us = 1000 + rng.below(most_us);
+                (Target::Etcd, Kind::Storm { loss_permille, duplicate_permille, delay_us })
+            }
+        };
+        let for_ms = pick(rng, &[s.lease_ms / 4, s.lease_ms, s.lease_ms * 4]);
+        let for_ms = for_ms / 2 + rng.below(for_ms.max(1));
+        faults.push(Fault { at_ms, kind, target, for_ms });
+    }
+    s.faults = possible(faults, s);
+}
+
+/// In order of time, without what the atlas refuses, and not too many.
+fn possible(mut faults: Vec<Fault>, s: &Scenario) -> Vec<Fault> {
     faults.sort_by_key(|fault| fault.at_ms);
     faults.truncate(FAULTS_MAX);
     // What the atlas refuses beside those that are there already does not happen.

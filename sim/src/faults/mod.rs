@@ -6,7 +6,7 @@
 
 mod draw;
 
-pub use draw::draw;
+pub use draw::{draw, draw_etcd};
 
 use crate::scenario::Scenario;
 use std::fmt;
@@ -35,6 +35,8 @@ pub enum Target {
     All,
     Agent(usize),
     Server(usize),
+    /// The etcd that orders the agency's entries.
+    Etcd,
 }
 
 /// Which way a cut works, seen from the target.
@@ -53,6 +55,7 @@ pub enum Whom {
     Peers,
     Agents,
     Servers,
+    Etcd,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +130,8 @@ pub enum Kind {
     Timing {
         lease_ms: u64,
     },
+    /// All leases that etcd has given end before their time.
+    Expire,
     /// So many of a thousand syncs fail: the process ends, as the server does, and is started again.
     SyncFails {
         permille: u64,
@@ -175,6 +180,7 @@ impl Kind {
             Kind::Wall { .. } => "wall",
             Kind::Handover => "handover",
             Kind::Timing { .. } => "timing",
+            Kind::Expire => "expire",
             Kind::SyncFails { .. } => "sync-fails",
             Kind::Full { .. } => "full",
             Kind::Rot { .. } => "rot",
@@ -188,7 +194,14 @@ impl Kind {
         let number = |name, value: u64| (name, value.to_string());
         match self {
             Kind::Kill { notices: 0, .. } => vec![],
-            Kind::Stop | Kind::Pause | Kind::Suspend | Kind::Ring | Kind::Handover | Kind::Wipe | Kind::Restore => {
+            Kind::Stop
+            | Kind::Pause
+            | Kind::Suspend
+            | Kind::Ring
+            | Kind::Handover
+            | Kind::Expire
+            | Kind::Wipe
+            | Kind::Restore => {
                 vec![]
             }
             Kind::Kill { notice_ms, notices } => vec![number("notice_ms", *notice_ms), number("notices", *notices)],
@@ -251,6 +264,7 @@ impl Kind {
             "wall" => Kind::Wall { ms: words.number("ms", None)? },
             "handover" => Kind::Handover,
             "timing" => Kind::Timing { lease_ms: words.number("lease_ms", None)? },
+            "expire" => Kind::Expire,
             "sync-fails" => Kind::SyncFails { permille: words.at_least_1("permille")? },
             "full" => Kind::Full { room_bytes: words.number("room_bytes", Some(0))? },
             "rot" => Kind::Rot { table: words.table()?, rows: words.at_least_1("rows")? },
@@ -278,6 +292,7 @@ impl fmt::Display for Whom {
             Whom::Peers => "peers",
             Whom::Agents => "agents",
             Whom::Servers => "servers",
+            Whom::Etcd => "etcd",
         })
     }
 }
@@ -294,6 +309,7 @@ impl fmt::Display for Target {
             Target::All => f.write_str("all"),
             Target::Agent(n) => write!(f, "a{n}"),
             Target::Server(n) => write!(f, "s{n}"),
+            Target::Etcd => f.write_str("etcd"),
         }
     }
 }
@@ -309,6 +325,7 @@ impl Target {
             "agents" => Target::Agents,
             "servers" => Target::Servers,
             "all" => Target::All,
+            "etcd" => Target::Etcd,
             _ if text.starts_with('a') => Target::Agent(number(&text[1..])?),
             _ if text.starts_with('s') => Target::Server(number(&text[1..])?),
             _ => return Err(format!("unknown target '{text}'")),
@@ -371,7 +388,8 @@ impl<'a> Words<'a> {
             Some("peers") => Whom::Peers,
             Some("agents") => Whom::Agents,
             Some("servers") => Whom::Servers,
-            Some(other) => return Err(format!("from={other} is none of everyone, peers, agents, servers")),
+            Some("etcd") => Whom::Etcd,
+            Some(other) => return Err(format!("from={other} is none of everyone, peers, agents, servers, etcd")),
         })
     }
 }

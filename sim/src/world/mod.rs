@@ -6,6 +6,7 @@ mod core;
 mod damage;
 mod disk;
 mod ending;
+mod etcd;
 mod http;
 mod messages;
 mod strikes;
@@ -21,6 +22,7 @@ use crate::check::liveness::{self, Progress};
 use crate::check::registers;
 use crate::check::replication::Replication;
 use crate::check::stores;
+use crate::check::witness::Witness;
 use crate::check::{Ctx, Verdict, Violation};
 use crate::clock::{At, Clock};
 use crate::faults::{Fault, Kind, Target, Way, Whom};
@@ -32,6 +34,7 @@ use crate::trace::{Columns, Trace};
 use crate::workload::{ANSWER_TIMEOUT, Destination, Ending, Next, Workload};
 use bytes::Bytes;
 use damage::Backup;
+use etcd::Question;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -39,7 +42,7 @@ use std::time::Duration;
 use strikes::Struck;
 use tanist_engine::gate::{self, Admission};
 use tanist_engine::http::{Method, Request, Response, header};
-use tanist_engine::io::{Event, Input, Mode, Op, OpResult, Output};
+use tanist_engine::io::{AskId, Event, Input, Mode, Op, OpResult, Output};
 use tanist_engine::message::raft::Raft;
 use tanist_engine::message::{Envelope, Message};
 use tanist_engine::types::*;
@@ -127,6 +130,22 @@ pub enum Happening {
         node: usize,
         body: String,
     },
+    /// A question reaches etcd.
+    Asked {
+        question: Box<Question>,
+    },
+    /// What etcd answers, and in which event it had done it, reaches who asked.
+    Told {
+        node: usize,
+        incarnation: u64,
+        id: AskId,
+        answer: Option<Box<tanist_engine::etcd::Answer>>,
+        done_in: u64,
+    },
+    /// A lease of etcd's ends, unless it has been kept alive.
+    LeaseEnds {
+        lease: u64,
+    },
     /// An operator looks after a server whose directory is an old copy.
     LetIn {
         node: usize,
@@ -145,6 +164,7 @@ impl Happening {
             | Happening::Synced { node, .. }
             | Happening::Read { node, .. }
             | Happening::Free { node, .. }
+            | Happening::Told { node, .. }
             | Happening::Stop { node, .. } => Place::Node(*node),
             Happening::Answer { client, .. } | Happening::Wake { client } | Happening::Timeout { client, .. } => {
                 Place::Client(*client)
@@ -195,6 +215,7 @@ pub struct World {
     machines: Vec<Machine>,
     agents: usize,
     net: Net,
+    etcd: Option<etcd::Host>,
     workload: Workload,
     disk_rng: Rng,
     clock_rng: Rng,
@@ -216,6 +237,7 @@ pub struct World {
     core: Option<Core>,
     agency: Agency,
     grants: Grants,
+    witness: Witness,
     lease: Lease,
     replication: Replication,
     history: History,
@@ -261,6 +283,7 @@ impl World {
             event: 0,
             agents,
             net: Net::new(s.seed_net, weather),
+            etcd: (s.etcd == 1).then(|| etcd::Host::new(s)),
             workload: Workload::new(s),
             disk_rng: Rng::new(s.seed_disk),
             node_rng: Rng::new(s.seed_nodes),
@@ -279,8 +302,9 @@ impl World {
             backups: BTreeMap::new(),
             former: BTreeMap::new(),
             core: None,
-            agency: Agency::new(agents),
-            grants: Grants::new(agents),
+            agency: Agency::new(agents, s.etcd == 0),
+            grants: Grants::new(agents, if s.etcd == 0 { agents / 2 } else { 1 }),
+            witness: Witness::default(),
             lease: Lease::new(servers),
             replication: Replication::new(servers),
             history: History::default(),
@@ -528,6 +552,11 @@ impl World {
                     self.step(node, Input::Stop);
                 }
             }
+            Happening::Asked { question } => self.asked(*question),
+            Happening::Told { node, incarnation, id, answer, done_in } => {
+                self.told(node, incarnation, id, answer.map(|answer| *answer), done_in);
+            }
+            Happening::LeaseEnds { lease } => self.lease_ends(lease),
             Happening::Answer { client, attempt, ending } => self.client_ended(client, attempt, ending),
             Happening::Timeout { client, attempt } => {
                 if self.workload.attempt_of(client) == Some(attempt) {
@@ -734,6 +763,7 @@ impl World {
                     self.after(wait, Happening::Read { node, incarnation, reading });
                 }
             }
+            Output::Ask { id, ask } => self.ask_etcd(node, id, ask),
             Output::Note(event) => self.note(node, &event),
             Output::Stopped => {
                 self.say(node, "has left");
@@ -752,7 +782,10 @@ impl World {
         self.aim(node, event);
         let ctx = self.ctx(node);
         if node < self.agents {
-            let verdict = self.agency.noted(&ctx, event);
+            let mut verdict = self.agency.noted(&ctx, event);
+            if self.etcd.is_some() {
+                verdict = verdict.and_then(|()| self.witness.noted(&ctx, event));
+            }
             self.hold(verdict);
             self.grants.noted(&ctx, event);
             if let Event::Deposed { epoch, .. } = event {

@@ -45,21 +45,28 @@ impl World {
             Target::All => (0..self.machines.len()).collect(),
             Target::Agent(agent) => vec![agent],
             Target::Server(server) => vec![self.agents + server],
+            Target::Etcd => vec![self.etcd_place()],
         }
+    }
+
+    fn place_name(&self, place: usize) -> String {
+        self.machines.get(place).map_or("etcd".to_owned(), |machine| machine.name.clone())
     }
 
     pub(super) fn strike(&mut self, number: usize) {
         let fault: Fault = self.scenario.faults[number].clone();
         let mut rng = fault.rng(&self.scenario);
         let nodes = self.resolve(fault.target, &mut rng);
-        let names: Vec<String> = nodes.iter().map(|n| self.machines[*n].name.clone()).collect();
+        let names: Vec<String> = nodes.iter().map(|n| self.place_name(*n)).collect();
         self.tell("fault", format_args!("{fault} strikes {}", names.join(" ")));
         if let Some(timeline) = &mut self.trace.timeline {
             let until = self.at.plus(Duration::from_millis(fault.for_ms));
-            timeline.fault(self.at, until, &nodes, fault.to_string());
+            let lanes: Vec<usize> = nodes.iter().copied().filter(|node| *node < self.machines.len()).collect();
+            timeline.fault(self.at, until, &lanes, fault.to_string());
         }
         for node in &nodes {
-            if let Some((invariant, why)) = atlas::excuse(&fault.kind, &self.scenario, self.machines[*node].kind) {
+            let Some(machine) = self.machines.get(*node) else { continue };
+            if let Some((invariant, why)) = atlas::excuse(&fault.kind, &self.scenario, machine.kind) {
                 self.excuse(invariant, why);
             }
         }
@@ -85,6 +92,9 @@ impl World {
 
     /// A fault that does the same to each node that it meets.
     fn strike_node(&mut self, node: usize, number: usize, kind: &Kind) {
+        if node == self.etcd_place() {
+            return self.strike_etcd(number, kind);
+        }
         let machine = &mut self.machines[node];
         match *kind {
             Kind::Kill { notice_ms, notices } => self.kill(node, number, notice_ms, notices),
@@ -115,6 +125,7 @@ impl World {
             | Kind::Bandwidth { .. }
             | Kind::Storm { .. }
             | Kind::Timing { .. }
+            | Kind::Expire
             | Kind::Handover => unreachable!("these strike a group as a whole"),
         }
     }
@@ -247,16 +258,18 @@ impl World {
     }
 
     pub(super) fn cut(&mut self, number: usize, nodes: &[usize], way: Way, whom: Whom, for_ms: u64) {
-        let all: Places = (1 << (self.machines.len() + self.scenario.clients as usize)) - 1;
+        let etcd = net::only(self.etcd_place());
+        let all = etcd | (etcd - 1);
         let agents: Places = (1 << self.agents) - 1;
-        let peers: Places = (1 << self.machines.len()) - 1;
+        let peers: Places = ((1 << self.machines.len()) - 1) | etcd;
         let inside = mask(nodes);
         let others = !inside
             & match whom {
                 Whom::Everyone => all,
                 Whom::Peers => peers,
                 Whom::Agents => agents,
-                Whom::Servers => peers & !agents,
+                Whom::Servers => peers & !agents & !etcd,
+                Whom::Etcd => etcd,
             };
         let until = if number == REST { At::NEVER } else { self.at.plus(Duration::from_millis(for_ms)) };
         if way != Way::In {
@@ -325,8 +338,9 @@ impl World {
         let Some(struck) = self.struck.remove(&number) else { return };
         self.net.heal(number);
         self.restore(number);
+        self.etcd_goes_on(Some(number));
         for node in struck.nodes {
-            let machine = &mut self.machines[node];
+            let Some(machine) = self.machines.get_mut(node) else { continue };
             match self.scenario.faults[number].kind {
                 Kind::Kill { .. } | Kind::CrashLoop { .. } | Kind::Stop | Kind::Rolling { .. } => {
                     self.start_again(node, number);
@@ -381,6 +395,7 @@ impl World {
         let open: Vec<usize> = self.struck.keys().copied().collect();
         open.into_iter().for_each(|number| self.heal(number));
         self.net.heal_all();
+        self.etcd_goes_on(None);
         for node in 0..self.machines.len() {
             self.resume(node);
             self.machines[node].disk_extra = Duration::ZERO;
