@@ -1,7 +1,7 @@
 //! A line to an etcd: carries out the engine's questions over etcd's JSON gateway (`/v3/…`, etcd 3.4 and later).
 //!
-//! Holds no rules. Each question goes to one endpoint, once; who does not answer soon is not asked next. Whatever is not
-//! a clear answer is told to the engine as unknown, and what to do then is the engine's business.
+//! Holds no rules. Each question goes to one endpoint, once; who does not answer soon is not asked next. Whatever is
+//! not a clear answer is told to the engine as unknown, and what to do then is the engine's business.
 
 use crate::client::{Answer as Reply, Client};
 use crate::driver::Event;
@@ -132,7 +132,7 @@ impl<N: Network> Shared<N> {
     }
 }
 
-// ---- etcd's JSON: bytes in base64, numbers as text, what is zero or empty left out -------------------------------------
+// ---- etcd's JSON: bytes in base64, numbers as text, what is zero or empty left out ----------------------------------
 
 fn bytes(bytes: &[u8]) -> Value {
     json!(BASE64.encode(bytes))

@@ -83,7 +83,7 @@ fn the_model_answers_as_the_real_etcd_does() {
     let (mut model, mut rng) = (Model::default(), Rng::new(7));
     let (mut leases, mut revision) = (BTreeMap::new(), 1);
     let mut kinds = [0; 4];
-    for number in 0..1500 {
+    for number in 0..2500 {
         let ask = draw(&mut rng, leases.len() as u64, revision);
         let (path, body) = question(&real(&ask, &leases));
         // etcd's errors end with trailers, which the tests' client does not read past: each has its own connection.

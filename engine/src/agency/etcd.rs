@@ -1,7 +1,7 @@
 //! An etcd in the place of Raft: it orders the entries, and says who leads the agency.
 //!
-//! All of it rests on one guarantee of etcd: ranges and transactions are linearizable, each has its effect at one moment
-//! between question and answer. None of etcd's clocks is trusted. An etcd lease only frees the seat of an agent that
+//! All of it rests on one guarantee of etcd: ranges and transactions are linearizable, each has its effect at one
+//! moment between question and answer. None of etcd's clocks is trusted. An etcd lease only frees the seat of an agent that
 //! has died; when it ends too early or too late, nothing but liveness suffers.
 //!
 //! | key               | what                                                                          |
@@ -19,9 +19,9 @@
 //! first reads all there is: it is committed, and complete.
 //!
 //! **Unknown outcomes.** What was not answered is asked again, word for word. An append also compares that its place is
-//! empty: so it happens once, and if it has happened the refusal shows what stands there. Nothing else is written to that
-//! place meanwhile. The switch to another snapshot compares what was written there before: a late repetition of an older
-//! one does nothing.
+//! empty: so it happens once, and if it has happened the refusal shows what stands there. Nothing else is written to
+//! that place meanwhile. The switch to another snapshot compares what was written there before: a late repetition of an
+//! older one does nothing.
 //!
 //! **Rounds, and the lease (I5).** A round reads `leader` after the renewal has arrived. If it still is this agent's,
 //! the renewal came before any later leader's key was created, and so before that leader's transaction was answered. A

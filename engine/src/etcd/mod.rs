@@ -49,7 +49,8 @@ impl Span {
     }
 }
 
-/// If all comparisons hold, all of `then` is done, in one revision; else nothing, and the spans of `otherwise` are read.
+/// If all comparisons hold, all of `then` is done, in one revision; else nothing, and the spans of `otherwise` are
+/// read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Transaction {
     pub compare: Vec<Compare>,

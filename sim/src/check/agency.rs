@@ -52,7 +52,8 @@ struct Process {
 
 #[derive(Clone, Hash)]
 pub struct Agency {
-    /// Agents vote and keep the log themselves; with an etcd, [`super::witness`] knows who may lead and what is written.
+    /// Agents vote and keep the log themselves; with an etcd, [`super::witness`] knows who may lead and what is
+    /// written.
     raft: bool,
     ids: Vec<Option<NodeId>>,
     disks: Vec<Disk>,
