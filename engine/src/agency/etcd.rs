@@ -1,8 +1,8 @@
 //! An etcd in the place of Raft: it orders the entries, and says who leads the agency.
 //!
 //! All of it rests on one guarantee of etcd: ranges and transactions are linearizable, each has its effect at one
-//! moment between question and answer. None of etcd's clocks is trusted. An etcd lease only frees the seat of an agent that
-//! has died; when it ends too early or too late, nothing but liveness suffers.
+//! moment between question and answer. None of etcd's clocks is trusted. An etcd lease only frees the seat of an agent
+//! that has died; when it ends too early or too late, nothing but liveness suffers.
 //!
 //! | key               | what                                                                          |
 //! |-------------------|-------------------------------------------------------------------------------|
