@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use tanist_tests::deployment::{Deployment, last_tick};
 use tanist_tests::wait::{stays, wait, wait_until};
 
-const C: &str = "UnitTestActiveFailover";
+pub const C: &str = "UnitTestActiveFailover";
 const DOCUMENTS: u64 = 10_000;
 
-fn all(count: u64) -> Vec<u64> {
+pub fn all(count: u64) -> Vec<u64> {
     (0..count).collect()
 }
 
 /// A deployment with the collection filled on every server.
 #[track_caller]
-fn filled(deployment: Deployment, documents: u64) -> Deployment {
+pub fn filled(deployment: Deployment, documents: u64) -> Deployment {
     deployment.create_collection(C);
     deployment.insert(deployment.wait_leader(), C, 0..documents);
     deployment.wait_in_sync();

@@ -1,6 +1,7 @@
 //! Deployments of real processes, with the faults that an operator meets: the cases of ArangoDB's own tests for Active
 //! Failover among them, each on real ports, real files and real signals.
 
+mod account;
 mod admission;
 mod bad_input;
 mod chaos;

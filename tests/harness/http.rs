@@ -104,7 +104,7 @@ impl Client {
 
     /// One request, one answer. An error means that the outcome is unknown, or that nobody listens.
     pub fn send(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
-        let mut stream = match self.stream.take() {
+        let mut stream = match self.stream.take().filter(|stream| is_open(stream.get_ref())) {
             Some(stream) => stream,
             None => self.connect()?,
         };
@@ -135,6 +135,13 @@ impl Client {
         stream.set_write_timeout(Some(self.timeout))?;
         Ok(BufReader::new(stream))
     }
+}
+
+/// Whether the other side has not closed an idle connection meanwhile; every pool of connections looks at that.
+fn is_open(stream: &TcpStream) -> bool {
+    let looked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    let waits = looked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+    waits && stream.set_nonblocking(false).is_ok()
 }
 
 /// Reads one answer; also whether the connection may be used again.
