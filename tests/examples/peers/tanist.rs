@@ -18,7 +18,7 @@ struct Tanist {
 
 pub fn start(program: &Path, sync_followers: usize) -> Box<dyn Cluster> {
     let option = format!("--args.dbservers.replication.sync-followers={sync_followers}");
-    let started = Starter::new(program, &[&option][..usize::from(sync_followers > 0)]);
+    let started = Starter::new(program, &[option.as_str()][..usize::from(sync_followers > 0)]);
     started.wait_followers();
     let leader = started.leader().expect("a leader");
     let created = started.client(leader).post("/_api/collection", &json!({"name": COLLECTION}));
