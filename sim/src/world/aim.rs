@@ -3,8 +3,8 @@
 //! A schedule drawn beforehand seldom hits the few milliseconds between an election and the first lease, or between two
 //! steps of a copy. So in some scenarios (`aim_permille`) such an event may be followed at once by a fault on the node
 //! that it concerns, or on those that it depends on. They are ordinary faults: healed after their time, and at the
-//! latest with everything else. And what a rule has to refuse when it is late may come once more: some time later, or in
-//! the moment in which it would do most harm.
+//! latest with everything else. And what a rule has to refuse when it is late may come once more: some time later, or
+//! in the moment in which it would do most harm.
 
 use super::*;
 use crate::atlas;

@@ -1,13 +1,13 @@
 //! Tanist beside others that fail over, in one run on one machine, seen by the same client:
 //! `cargo run --release -p tanist-tests --example peers -- [--rounds 5] [--only redis,etcd]`
 //!
-//! Peers are what a Debian system has: Redis with Sentinel (`redis-server`, `redis-sentinel`), etcd (`etcd-server`). What
-//! is not installed is left out, with a line that says so.
+//! Peers are what a Debian system has: Redis with Sentinel (`redis-server`, `redis-sentinel`), etcd (`etcd-server`).
+//! What is not installed is left out, with a line that says so.
 //!
-//! A client writes a value of 200 bytes under a new key every 5 ms and gives each attempt 250 ms. The node that leads is
-//! killed (SIGKILL), or stopped (SIGSTOP) and let go two seconds after another one leads. *Outage* is the longest time
-//! between two acknowledgements. *Lost* are acknowledged keys that are not there in the end. *Overlapped* are writes that
-//! the old leader acknowledged to a second client, which knows nothing better, after the new one's first.
+//! A client writes a value of 200 bytes under a new key every 5 ms and gives each attempt 250 ms. The node that leads
+//! is killed (SIGKILL), or stopped (SIGSTOP) and let go two seconds after another one leads. *Outage* is the longest
+//! time between two acknowledgements. *Lost* are acknowledged keys that are not there in the end. *Overlapped* are
+//! writes that the old leader acknowledged to a second client, which knows nothing better, after the new one's first.
 
 mod cluster;
 mod etcd;

@@ -1,5 +1,5 @@
-//! Redis with Sentinel: a primary and a replica, three sentinels. Every write is appended to the file at once, and synced
-//! once a second, as shipped.
+//! Redis with Sentinel: a primary and a replica, three sentinels. Every write is appended to the file at once, and
+//! synced once a second, as shipped.
 
 use crate::cluster::{ATTEMPT, Cluster, Writer, is_installed, value};
 use rustix::process::Signal;

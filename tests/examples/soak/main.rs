@@ -2,13 +2,13 @@
 //!
 //! `cargo run --release -p tanist-tests --example soak -- --minutes 10 --seed 1`
 //!
-//! The seed draws the faults; real processes do not repeat themselves, and what is found here wants to be found again in
-//! the simulator. As root, the deployment runs on three machines (network namespaces) that can be cut off from one
+//! The seed draws the faults; real processes do not repeat themselves, and what is found here wants to be found again
+//! in the simulator. As root, the deployment runs on three machines (network namespaces) that can be cut off from one
 //! another, with data on small disks that can be filled; otherwise on this machine, without those two.
 //!
-//! The table has a row for each kind of fault: how long no write was acknowledged, how many acknowledged writes were lost
-//! (each must be in a rollback record), how many an earlier leader acknowledged after a later one (there must be none),
-//! and changes of leader that nothing called for.
+//! The table has a row for each kind of fault: how long no write was acknowledged, how many acknowledged writes were
+//! lost (each must be in a rollback record), how many an earlier leader acknowledged after a later one (there must be
+//! none), and changes of leader that nothing called for.
 
 mod clients;
 mod faults;
@@ -152,7 +152,7 @@ fn conclude(ground: &Ground, history: &History, rows: &BTreeMap<&'static str, Ro
         history.unknown,
     );
     println!(
-        "{} acknowledged writes lost, all in rollback records: {}; {} overlapped; {unasked} changes of leader unasked for",
+        "{} acknowledged writes lost, all in rollback records: {}; {} overlapped; {unasked} changes of leader unasked",
         verdict.lost,
         if verdict.broken.is_empty() { "yes" } else { "NO" },
         verdict.overlapped,

@@ -69,8 +69,8 @@ pub fn judge(history: &History, there: &BTreeMap<String, u64>, undone: &Undone) 
     verdict
 }
 
-/// The key must hold what the last operation left, or an earlier one if all acknowledged ones after it are in a rollback
-/// record.
+/// The key must hold what the last operation left, or an earlier one if all acknowledged ones after it are in a
+/// rollback record.
 fn judge_key(key: &str, operations: &[Done], there: Option<u64>, undone: &Undone, verdict: &mut Verdict) {
     let leaves = |done: &Done| match done.change {
         Change::Store(number) => Some(number),
@@ -99,8 +99,8 @@ fn judge_key(key: &str, operations: &[Done], there: Option<u64>, undone: &Undone
     }
 }
 
-/// Of one history of leaders: once a later epoch has acknowledged, nothing that is sent afterwards is acknowledged by an
-/// earlier one (I5).
+/// Of one history of leaders: once a later epoch has acknowledged, nothing that is sent afterwards is acknowledged by
+/// an earlier one (I5).
 fn overlapped(acknowledged: &[Acknowledged]) -> usize {
     let mut by_reception: Vec<&Acknowledged> = acknowledged.iter().collect();
     by_reception.sort_by_key(|ack| ack.received);
