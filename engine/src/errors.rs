@@ -67,8 +67,11 @@ kinds! {
     INVALID_EDGE_ATTRIBUTE = 1233 400 "edge attribute missing or invalid";
     // Of a tick that is not in the history any more.
     TICK_ROLLED_BACK = 1414 412 "tick not present";
+    // ArangoDB's "write concern not fulfilled", and as there: nothing was written.
+    WRITE_CONCERN = 1429 503 "too few followers are in sync: nothing was done";
     // ArangoDB's "timeout in cluster operation": no driver repeats a request on it.
     OUTCOME_UNKNOWN = 1457 504 "leadership was lost while the request ran: whether it took effect is unknown";
+    NOT_REPLICATED = 1457 504 "the write is on this server only: too few followers have confirmed it in time, and whether it outlives a failover is unknown";
     ONLY_ON_COORDINATOR = 1471 501 "this operation is only valid on a coordinator in a cluster";
     AGENCY_UNREACHABLE = 1490 503 "could not connect to agency";
     LEADERSHIP_CHALLENGE = 1495 503 "Leadership challenge is ongoing";

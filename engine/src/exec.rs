@@ -288,7 +288,7 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
     let reader = Reader::new(base)?;
     let reflected = entry.as_ref().map_or_else(|| reader.last(), |entry| Ok(entry.position()))?;
     let response = reflects(response, reader.token(reflected)?);
-    Ok((OpResult::Ran(Ran { response, entry, then: handled.then }), batch))
+    Ok((OpResult::Ran(Ran { response, entry, last: reflected, then: handled.then }), batch))
 }
 
 /// What becomes of a run whose demand the data do not meet (R16); `None` if they do.
@@ -306,7 +306,7 @@ fn unmet(run: &Run, reader: &Reader<'_>) -> StoreResult<Option<OpResult>> {
             mark!(TokenRolledBack);
             let text = format!("{token} is not part of this history, which is at {last}: it was rolled back");
             let response = reflects(errors::TICK_ROLLED_BACK.because(text).response(), reader.token(last)?);
-            Some(OpResult::Ran(Ran { response, entry: None, then: None }))
+            Some(OpResult::Ran(Ran { response, entry: None, last, then: None }))
         }
     })
 }
@@ -463,8 +463,9 @@ fn look(op: Op, snapshot: &dyn Read) -> StoreResult<OpResult> {
             Some(result) => result,
             None => {
                 let handled = api::read(&run, &reader)?;
-                let response = reflects(handled.response, reader.token(reader.last()?)?);
-                OpResult::Ran(Ran { response, entry: None, then: handled.then })
+                let last = reader.last()?;
+                let response = reflects(handled.response, reader.token(last)?);
+                OpResult::Ran(Ran { response, entry: None, last, then: handled.then })
             }
         },
         Op::Locate { target } => locate(target, snapshot, &reader)?,

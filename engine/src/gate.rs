@@ -18,7 +18,7 @@ use crate::errors;
 use crate::http::{Request, Response, header, truthy};
 use crate::io::{Mode, Run, Ticket, View};
 use crate::mark;
-use crate::types::{Duration, Now};
+use crate::types::{Duration, Now, Position};
 use std::sync::Arc;
 
 /// What becomes of a request at the door.
@@ -51,6 +51,9 @@ const OPEN: &[&str] = &[
     "/_api/wal",
     "/_api/tanist/",
 ];
+
+/// Of followers that a request may ask for.
+const SYNC_FOLLOWERS_MAX: u8 = 64;
 
 fn is_open(path: &str, mode: Mode) -> bool {
     path == "/_admin/compact"
@@ -111,9 +114,37 @@ pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admissi
     let at_least = demands.at_least;
     let leads = mode == Mode::Default;
     let writes = (leads || (dirty && planted!(dirty_write_let_through))) && api::writes(&request);
-    let view = Arc::clone(view);
-    let (epoch, open) = (view.epoch, open && !writes);
-    Admission::Run(Run { request, epoch, writes, dirty, open, at_least, fresh, now, seed, view })
+    let sync_followers = match sync_followers(&request) {
+        _ if !writes => 0,
+        Some(number) if number > 0 && view.standalone => {
+            return Admission::Refuse(errors::WRITE_CONCERN.says("a single server has no followers").response());
+        }
+        Some(number) => number,
+        None => {
+            let text = format!("{} must be a number from 0 to {SYNC_FOLLOWERS_MAX}", header::SYNC_FOLLOWERS);
+            return Admission::Refuse(errors::HTTP_BAD_PARAMETER.says(text).response());
+        }
+    };
+    if writes && view.short_of_followers {
+        mark!(WriteShort);
+        return Admission::Refuse(errors::WRITE_CONCERN.response());
+    }
+    let (epoch, open, view) = (view.epoch, open && !writes, Arc::clone(view));
+    Admission::Run(Run { request, epoch, writes, dirty, open, at_least, fresh, sync_followers, now, seed, view })
+}
+
+/// How many followers a request asks for; `None` if that can't be read.
+fn sync_followers(request: &Request) -> Option<u8> {
+    match request.header(header::SYNC_FOLLOWERS) {
+        None => Some(0),
+        Some(text) => text.trim().parse().ok().filter(|number| *number <= SYNC_FOLLOWERS_MAX),
+    }
+}
+
+/// R17: whether all that a read saw may be shown. What may not is for the node's loop, which waits for it.
+pub fn is_acknowledged(ticket: Ticket, last: Position, view: &View) -> bool {
+    let shown = view.acknowledged.is_none_or(|acknowledged| last.tick <= acknowledged);
+    shown || ticket.open || ticket.dirty || planted!(unacknowledged_read)
 }
 
 /// Decides once more when the answer of a run is there (R13): `view` is loaded and `now` read, in this order, after
@@ -290,7 +321,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_confirmed_only_under_the_same_leadership() {
-        let ticket = Ticket { epoch: Epoch(3), writes: true, dirty: false, open: false, fresh: None };
+        let ticket =
+            Ticket { epoch: Epoch(3), writes: true, dirty: false, open: false, fresh: None, sync_followers: 0 };
         let read = Ticket { writes: false, ..ticket };
         let status = |ticket, view: &View, time| {
             let r = confirm(ticket, Response::empty(200), view, at(time));

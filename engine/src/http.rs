@@ -17,6 +17,8 @@ pub mod header {
     pub const AT_LEAST: &str = "x-tanist-at-least";
     pub const MAX_STALENESS: &str = "x-tanist-max-staleness";
     pub const WAIT_MS: &str = "x-tanist-wait-ms";
+    /// So many followers must have a write when it is answered.
+    pub const SYNC_FOLLOWERS: &str = "x-tanist-sync-followers";
     pub const AUTHORIZATION: &str = "authorization";
     pub const IF_MATCH: &str = "if-match";
     pub const IF_NONE_MATCH: &str = "if-none-match";

@@ -240,6 +240,8 @@ pub struct Run {
     pub at_least: Option<Token>,
     /// The answer must leave by then.
     pub fresh: Option<FreshUntil>,
+    /// So many followers must have what is written before it is answered.
+    pub sync_followers: u8,
     pub now: Now,
     /// Chance for salts and keys.
     pub seed: u64,
@@ -254,11 +256,13 @@ pub struct Ticket {
     pub dirty: bool,
     pub open: bool,
     pub fresh: Option<FreshUntil>,
+    pub sync_followers: u8,
 }
 
 impl Run {
     pub fn ticket(&self) -> Ticket {
-        Ticket { epoch: self.epoch, writes: self.writes, dirty: self.dirty, open: self.open, fresh: self.fresh }
+        let Run { epoch, writes, dirty, open, fresh, sync_followers, .. } = *self;
+        Ticket { epoch, writes, dirty, open, fresh, sync_followers }
     }
 }
 
@@ -357,6 +361,8 @@ pub struct Ran {
     pub response: Response,
     /// The log entry that the write became; `None` if nothing was written.
     pub entry: Option<Entry>,
+    /// The end of the log that the answer tells of.
+    pub last: Position,
     pub then: Option<Then>,
 }
 
@@ -489,6 +495,10 @@ pub struct View {
     pub agents: Vec<Peer>,
     pub members: Vec<Member>,
     pub deployment: Option<DeploymentId>,
+    /// R17: with synchronous followers, what a read saw must not be beyond this.
+    pub acknowledged: Option<Tick>,
+    /// Too few followers are in sync: writes are refused.
+    pub short_of_followers: bool,
     pub replication: ReplicationView,
     pub auth: Arc<Auth>,
     pub limits: Limits,
@@ -513,6 +523,8 @@ impl View {
             agents: Vec::new(),
             members: Vec::new(),
             deployment: None,
+            acknowledged: None,
+            short_of_followers: false,
             replication: ReplicationView::default(),
             auth: Arc::default(),
             limits: Limits::default(),
@@ -597,6 +609,7 @@ pub enum Event {
     /// R6: it is on record who has what is acknowledged from now on.
     InSyncChanged {
         epoch: Epoch,
+        index: u64,
         in_sync: InSync,
     },
     /// What the end of an epoch has cost, as a server told: `exact` if it was its leader.
@@ -718,7 +731,7 @@ impl fmt::Display for Event {
             Event::Elected { epoch, server, boot } => {
                 write!(f, "epoch {}: {server} boot {} elected", epoch.0, boot.0)
             }
-            Event::InSyncChanged { epoch, in_sync } => {
+            Event::InSyncChanged { epoch, in_sync, .. } => {
                 let (epoch, InSync { floor, lag, .. }) = (epoch.0, in_sync);
                 write!(f, "epoch {epoch}: in sync from {floor} on, within {lag} operations: {}", in_sync.names())
             }

@@ -179,7 +179,12 @@ marks! {
     StoreFull "the store is full"
     StoreFails "the store fails"
 
+    AnswerWaits "an answer waits for followers"
+    AnswerNotSafe "followers do not have in time what an answer tells of (R6, R17)"
+    WriteShort "a write is refused: too few followers"
+
     // Replication.
+    InSyncProposed "a leader asks for another in-sync set (R6)"
     AppendAhead "an append leaves a gap: something was lost"
     AppendOfEarlierQuestion "an append that does not answer the question"
     AppendMismatch "the store's log ends elsewhere"

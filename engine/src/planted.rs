@@ -85,6 +85,13 @@ catalogue! {
     elected_without_in_sync, "R6", "an election does not wait for one that has what was acknowledged";
     deposed_not_in_sync, "R6", "a deposed leader does not count among those that have what was acknowledged";
     in_sync_floor_ignored, "R6", "one of the in-sync set counts though it has lost its data";
+    acknowledged_before_recorded, "R6", "a write is acknowledged by an in-sync set that is not on record yet";
+    in_sync_replaced_early, "R6", "a write is acknowledged without a member that is still on record";
+    joins_before_caught_up, "R6", "a follower joins the in-sync set before it has what was acknowledged";
+    copy_counts_as_data, "R6", "what a follower has in an unfinished copy counts as durable there";
+    lag_limit_ignored, "R15", "writes are acknowledged beyond the limit to the lag";
+    sync_header_ignored, "I12", "a write is acknowledged before as many followers have it as its header asks for";
+    unacknowledged_read, "R17", "a leader with synchronous followers shows what they do not have yet";
     in_sync_set_late, "R6", "a change of the in-sync set counts whichever record it names";
     chosen_never_deposed, "I15", "a server that was chosen and never takes a lease is waited for without end";
 

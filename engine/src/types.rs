@@ -310,6 +310,38 @@ impl Default for Timing {
     }
 }
 
+/// How much of what was acknowledged may be lost with this server, when it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Durability {
+    /// So many followers must have a write before it is acknowledged; 0: none.
+    pub sync_followers: usize,
+    /// R15: nothing is acknowledged that is further than so many operations ahead of the best follower.
+    pub max_lag: Option<u64>,
+    /// An answer waits for followers for at most this long; one that takes half of it is replaced, if another is there.
+    pub timeout: Duration,
+}
+
+impl Durability {
+    /// Members of the in-sync set. A limit to the lag is kept by one follower.
+    pub fn wanted(&self) -> usize {
+        match self.max_lag {
+            Some(_) => self.sync_followers.max(1),
+            None => self.sync_followers,
+        }
+    }
+
+    /// By how much they may be behind what is acknowledged.
+    pub fn lag(&self) -> u64 {
+        if self.sync_followers > 0 { 0 } else { self.max_lag.unwrap_or(0) }
+    }
+}
+
+impl Default for Durability {
+    fn default() -> Durability {
+        Durability { sync_followers: 0, max_lag: None, timeout: Duration::from_secs(5) }
+    }
+}
+
 /// Who may speak to a node: the deployment's secrets and how strictly they are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Auth {
@@ -378,6 +410,7 @@ pub struct ServerConfig {
     pub log_slack: u64,
     /// Rows of a snapshot piece and entries of one append carry at most about this many bytes.
     pub chunk_bytes: usize,
+    pub durability: Durability,
     pub limits: Limits,
 }
 
@@ -451,6 +484,7 @@ impl ServerConfig {
             log_keep_cap: 2_000_000,
             log_slack: 64,
             chunk_bytes: 1 << 20,
+            durability: Durability::default(),
             limits: Limits::default(),
         }
     }

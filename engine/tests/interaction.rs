@@ -127,6 +127,7 @@ impl Stage {
             open: false,
             at_least: Demands::of(&request).expect("well-formed demands").at_least,
             fresh: None,
+            sync_followers: 0,
             epoch: EPOCH,
             now: Stage::now(self.steps),
             seed: self.steps,

@@ -148,6 +148,7 @@ fn failover_table(list: &[Value]) -> String {
             (None, _, _) => "not known yet".to_owned(),
         };
         let at_risk = match failover["ticksAtRisk"].as_u64() {
+            _ if failover["acknowledgedLossMax"].is_u64() => format!("at most {}", failover["acknowledgedLossMax"]),
             Some(ticks) if failover["kind"] == "failover" => format!("at least {ticks}"),
             _ => number(&failover["ticksAtRisk"], ""),
         };

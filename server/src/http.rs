@@ -33,7 +33,7 @@ use tanist_engine::exec;
 use tanist_engine::gate::{self, Admission};
 use tanist_engine::http::{ContentType, Method, Request, Response};
 use tanist_engine::io::{Op, OpResult, Ran, Run};
-use tanist_engine::types::{Auth, Limits, Rng};
+use tanist_engine::types::{Auth, Limits, Position, Rng};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -341,10 +341,14 @@ impl Port {
         let request = run.request.clone();
         let perform = || exec::read(Op::Run(run), &self.store);
         let small = request.raw_path().contains("/_api/document/") || request.raw_path().ends_with("/_api/version");
+        let mut last = Position::ZERO;
         let response = match if small { perform() } else { aside(perform) } {
             // What the store alone can't answer, or not yet, is the loop's.
             OpResult::Ran(Ran { then: Some(_), .. }) | OpResult::Behind(_) => return self.through_loop(request).await,
-            OpResult::Ran(ran) => ran.response,
+            OpResult::Ran(ran) => {
+                last = ran.last;
+                ran.response
+            }
             OpResult::Failed(e) => {
                 if e != StoreError::Full {
                     tracing::error!("{e}");
@@ -354,6 +358,9 @@ impl Port {
             other => unreachable!("a run ends as a run, not as {other:?}"),
         };
         let view = self.views.load().expect("a view, once published, stays");
+        if !gate::is_acknowledged(ticket, last, &view) {
+            return self.through_loop(request).await;
+        }
         gate::confirm(ticket, response, &view, (self.clock)())
     }
 

@@ -147,6 +147,16 @@ pub struct ClusterOptions {
     /// Entries kept at most while a connected follower still needs them.
     #[arg(long = "replication.log-keep-cap", value_name = "NUMBER", default_value_t = 2_000_000)]
     pub log_keep_cap: u64,
+    /// Followers that must have a write before it is acknowledged; 0: none. The same on all servers.
+    #[arg(long = "replication.sync-followers", value_name = "NUMBER",
+        value_parser = clap::value_parser!(u8).range(0..=16), default_value_t = 0)]
+    pub sync_followers: u8,
+    /// How long an answer waits for followers; a follower that takes half of it is replaced by another.
+    #[arg(long = "replication.sync-timeout", value_name = "SECONDS", value_parser = parse_seconds, default_value = "5")]
+    pub sync_timeout: Duration,
+    /// Operations by which what is acknowledged may be ahead of the best follower, and so all that a failover may lose.
+    #[arg(long = "replication.max-failover-lag", value_name = "NUMBER")]
+    pub max_failover_lag: Option<u64>,
 }
 
 #[derive(Args, Debug)]
@@ -686,6 +696,16 @@ fn server_config(
     config.auth = auth;
     config.log_keep = cluster.log_keep;
     config.log_keep_cap = cluster.log_keep_cap.max(cluster.log_keep);
+    config.durability = Durability {
+        sync_followers: usize::from(cluster.sync_followers),
+        max_lag: cluster.max_failover_lag,
+        timeout: cluster.sync_timeout.max(Duration::from_millis(10)),
+    };
+    if config.durability.wanted() > 0 && config.agency.is_empty() {
+        return Err(Exit::options(
+            "--replication.sync-followers and --replication.max-failover-lag need followers, and so an agency",
+        ));
+    }
     config.limits.body_bytes = usize::try_from(options.server.max_body_bytes).unwrap_or(usize::MAX);
     Ok(config)
 }

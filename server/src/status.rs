@@ -256,7 +256,19 @@ fn table(report: &Value) -> String {
                 text += &format!("Lease    {}.{:03} s left\n", left_ms / 1000, left_ms % 1000);
             }
         }
-        (None, _) => text += "Leader   none at this moment\n",
+        (None, _) => {
+            text += "Leader   none at this moment\n";
+            if let Some(why) = agency["supervision"].as_str() {
+                text += &format!("Why      {why}\n");
+            }
+        }
+    }
+    let in_sync: Vec<&str> =
+        agency["leadership"]["inSync"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !in_sync.is_empty() {
+        let lag = agency["leadership"]["inSyncLag"].as_u64().filter(|lag| *lag > 0);
+        let within = lag.map_or(String::new(), |lag| format!(", within {lag} operations"));
+        text += &format!("In sync  {}{within}\n", in_sync.join(", "));
     }
     if agency["maintenance"].is_object() {
         let word = |name: &str| agency["maintenance"][name].as_str().unwrap_or("?").to_owned();

@@ -92,6 +92,8 @@ pub enum Reading {
     Answer {
         ticket: Ticket,
         response: Response,
+        last: Position,
+        request: Request,
         pending: Pending,
     },
 }
@@ -238,6 +240,11 @@ pub fn server_config(s: &Scenario, endpoint: &Endpoint, agents: Vec<Endpoint>, n
         log_keep_cap: s.log_keep_cap.max(s.log_keep),
         log_slack: s.log_slack,
         chunk_bytes: s.chunk_bytes as usize,
+        durability: Durability {
+            sync_followers: s.sync_followers as usize,
+            max_lag: (s.failover_lag > 0).then_some(s.failover_lag),
+            timeout: Duration::from_millis(s.sync_timeout_ms),
+        },
         ..ServerConfig::new(endpoint.clone(), nonce)
     })
 }

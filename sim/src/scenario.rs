@@ -95,6 +95,12 @@ keys! {
     net_ordered = 1, 0, 1;
     disk_sync_us = 1500, 1, 10_000_000;
     disk_read_us = 100, 1, 10_000_000;
+    /// Followers that must have what is acknowledged, and operations that a failover may lose (0: no limit).
+    sync_followers = 0, 0, 7;
+    failover_lag = 0, 0, 1_000_000;
+    sync_timeout_ms = 1000, 10, 60_000;
+    /// How often a client asks for followers of its own.
+    sync_header_permille = 0, 0, 1000;
     /// How often, and for how long at most, a reader sleeps between its read and its answer (R13).
     read_pause_permille = 20, 0, 1000;
     read_pause_ms = 1500, 0, 60_000;
@@ -183,6 +189,12 @@ impl Scenario {
         s.mix_transact = pick(&[0, 10, 25]);
         s.log_slack = pick(&[0, 0, 8, 64]);
         s.read_pause_ms = pick(&[1500, 6000]);
+        let mut rng = Rng::new(s.seed_work).fork(2);
+        let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
+        s.sync_followers = pick(&[0, 0, 0, 1, 1, 2]).min(s.servers - 1);
+        s.failover_lag = if s.sync_followers == 0 { pick(&[0, 0, 2, 20]) } else { 0 };
+        s.sync_timeout_ms = pick(&[300, 1000, 2000]);
+        s.sync_header_permille = pick(&[0, 0, 200]);
         let mut aim = root.fork(3);
         s.seed_aim = aim.next_u64() >> 16;
         // A run without faults stays one.
@@ -256,6 +268,12 @@ impl Scenario {
         }
         if self.etcd == 1 && self.core == 1 {
             return Err("a core is a majority of agents, and with an etcd there is none".into());
+        }
+        if self.sync_followers >= self.servers {
+            return Err(format!("sync_followers is {}, but there are {} servers", self.sync_followers, self.servers));
+        }
+        if self.core == 1 && self.sync_followers + self.failover_lag > 0 {
+            return Err("a core may have too few followers for sync_followers or failover_lag".into());
         }
         // Two clocks at the two ends: (1 + r) / (1 - r) must stay below 1 / (1 - ε).
         let (fast, slow) = (1_000_000 + self.clock_ppm_max, 1_000_000 - self.clock_ppm_max);

@@ -58,6 +58,8 @@ pub struct Record {
     pub status: u16,
     /// An earlier attempt may have had an effect.
     pub doubtful: bool,
+    /// So many followers must have it when it is answered.
+    pub sync_followers: u8,
     /// Of a counter or register: what was read.
     pub count: Option<u64>,
     /// Of a dirty read: how fresh the answer must be.
@@ -76,7 +78,18 @@ impl Record {
     /// A call of one client that was answered with 200, for the tests of checkers.
     pub fn of(action: Action, called: u64, returned: u64, outcome: Outcome, count: Option<u64>) -> Record {
         let (called, returned) = (At(called), Some(At(returned)));
-        Record { client: 0, action, called, returned, outcome, status: 200, doubtful: false, count, demand: None }
+        Record {
+            client: 0,
+            action,
+            called,
+            returned,
+            outcome,
+            status: 200,
+            doubtful: false,
+            sync_followers: 0,
+            count,
+            demand: None,
+        }
     }
 }
 
@@ -127,6 +140,7 @@ pub struct Workload {
     agents: usize,
     mix: [u64; 10],
     register_calls: u64,
+    sync_header_permille: u64,
     keys: u64,
     think: Duration,
     clients: Vec<Client>,
@@ -171,6 +185,7 @@ impl Workload {
                 s.mix_transact,
             ],
             register_calls: 0,
+            sync_header_permille: s.sync_header_permille,
             keys: s.keys,
             think: Duration::from_millis(s.think_ms),
             clients: clients.collect(),
@@ -213,6 +228,7 @@ impl Workload {
             None if self.closing => return Next::Rest,
             None => {
                 let action = self.choose(client);
+                let sync_followers = self.followers_asked_for(client);
                 let op = self.history.len() as u64 + 1;
                 let demand = self.demand(client, op, &action);
                 let record = Record {
@@ -223,6 +239,7 @@ impl Workload {
                     outcome: Outcome::Open,
                     status: 0,
                     doubtful: false,
+                    sync_followers,
                     count: None,
                     demand,
                 };
@@ -247,11 +264,14 @@ impl Workload {
         };
         let inquires = state.current.as_ref().is_some_and(|current| current.inquires);
         let request = if inquires { Action::inquiry(op) } else { record.action.request(op) };
-        let request = match record.demand {
+        let mut request = match record.demand {
             Some(Demand::AtLeast(token)) => request.with_header(header::AT_LEAST, token.to_string()),
             Some(Demand::Staleness(most)) => request.with_header(header::MAX_STALENESS, most.as_millis().to_string()),
             None => request,
         };
+        if record.sync_followers > 0 {
+            request = request.with_header(header::SYNC_FOLLOWERS, record.sync_followers.to_string());
+        }
         state.current = Some(Current { op, attempt: self.attempts, sent: Some(at), inquires });
         Next::Send { to, attempt: self.attempts, request }
     }
@@ -263,6 +283,13 @@ impl Workload {
             (Action::Read { dirty: true, .. }, 3) => Some(Demand::Staleness(Duration::from_millis(10 + op * 7 % 300))),
             _ => None,
         }
+    }
+
+    /// Drawn only where clients do so: elsewhere nothing is shifted.
+    fn followers_asked_for(&mut self, client: usize) -> u8 {
+        let (rng, others) = (&mut self.clients[client].rng, self.servers as u64 - 1);
+        let asks = self.sync_header_permille > 0 && others > 0 && rng.chance(self.sync_header_permille, 1000);
+        if asks { 1 + rng.below(others) as u8 } else { 0 }
     }
 
     fn choose(&mut self, client: usize) -> Action {
@@ -465,7 +492,10 @@ impl Workload {
                 }
                 Next::Wait(Duration::from_millis(1))
             }
-            503 if matches!(response.error_num(), Some(1495 | 1496)) || action.is_agency() || action.is_read() => {
+            503 if matches!(response.error_num(), Some(1429 | 1495 | 1496))
+                || action.is_agency()
+                || action.is_read() =>
+            {
                 let pause = match response.header(header::ENDPOINT).and_then(&index_of) {
                     Some(Destination::Server(server)) if server != state.server => {
                         state.server = server;

@@ -8,6 +8,7 @@ mod chaos;
 mod failover;
 mod replication;
 mod starter;
+mod synchrony;
 
 use tanist_tests::deployment::Setup;
 

@@ -233,6 +233,7 @@ fn request(epoch: Epoch, rng: &mut Rng) -> Op {
         open: false,
         at_least: None,
         fresh: None,
+        sync_followers: 0,
         now: NOW,
         seed: rng.next_u64(),
         view: Arc::new(view(epoch)),

@@ -60,6 +60,8 @@ pub struct Failover {
     /// As last heard of from the deposed leader: unless it gave its lease back, it may have written more.
     pub old_last: Option<Position>,
     pub new_last: Option<Position>,
+    /// R15: of what was acknowledged no more can be lost, for an in-sync set has the rest.
+    pub loss_max: Option<u64>,
     pub begun_ms: u64,
     pub finished_ms: u64,
     /// When the new leader got its first lease.
@@ -142,6 +144,7 @@ impl Failover {
             "begunMs": self.begun_ms,
             "outageMs": self.outage_ms(),
             "ticksAtRisk": self.ticks_at_risk(),
+            "acknowledgedLossMax": self.loss_max,
             "loss": self.loss.map(|loss| json!({
                 "server": loss.server.to_string(), "ticks": loss.ticks, "operations": loss.operations,
                 "exact": loss.exact, "whole": loss.whole,
@@ -175,6 +178,7 @@ mod tests {
             reason: "the process is dead".into(),
             old_last: Some(at(2, 30)),
             new_last: Some(at(2, 25)),
+            loss_max: None,
             begun_ms: 1000,
             finished_ms: 1010,
             serving_ms: Some(1025),

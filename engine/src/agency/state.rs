@@ -663,6 +663,7 @@ impl State {
                 reason: depose.reason,
                 old_last: depose.last,
                 new_last: None,
+                loss_max: (!self.lead.in_sync.members.is_empty()).then_some(self.lead.in_sync.lag),
                 begun_ms: self.wall_ms,
                 finished_ms: 0,
                 serving_ms: None,
@@ -748,7 +749,7 @@ impl State {
             return mark!(InSyncTooLate);
         }
         mark!(InSyncChanged);
-        self.events.push(Event::InSyncChanged { epoch: set.epoch, in_sync: set.in_sync.clone() });
+        self.events.push(Event::InSyncChanged { epoch: set.epoch, index, in_sync: set.in_sync.clone() });
         self.lead.in_sync = set.in_sync;
         self.lead.index = index;
     }

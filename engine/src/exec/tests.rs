@@ -794,6 +794,7 @@ fn run(epoch: u64, method: Method, target: &str, body: &str) -> Op {
         open: false,
         at_least: None,
         fresh: None,
+        sync_followers: 0,
         now: Now { time: Time(0), wall_ms: 1_700_000_000_000 },
         seed: 1,
         view: Arc::new(view),

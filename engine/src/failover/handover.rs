@@ -45,7 +45,7 @@ impl Server {
                     self.moves(now);
                 }
             }
-            Some(_) if durable == last && !writing => self.release_lease(cx, Some(successor)),
+            Some(_) if durable == last && !writing && self.held.is_empty() => self.release_lease(cx, Some(successor)),
             Some(until) if now >= until => {
                 mark!(HandoverFails);
                 reign.closing = None;
@@ -100,7 +100,7 @@ impl Server {
     pub(super) fn go_on_leaving(&mut self, cx: &mut Cx) {
         let Some(leaving) = &self.leaving else { return };
         let late = cx.now.time >= leaving.until;
-        let busy = !self.runs.is_empty() || !self.pending.is_empty();
+        let busy = !self.runs.is_empty() || !self.held.is_empty() || !self.pending.is_empty();
         if (busy && !late) || self.stopped {
             return;
         }
@@ -155,6 +155,10 @@ impl Server {
             }
             let kind = if run.ticket.writes { errors::OUTCOME_UNKNOWN } else { errors::SHUTTING_DOWN };
             cx.reply(run.id, kind.response());
+        }
+        for (id, writes) in self.take_held() {
+            let kind = if writes { errors::OUTCOME_UNKNOWN } else { errors::SHUTTING_DOWN };
+            cx.reply(id, kind.response());
         }
         let calls = self.link.as_mut().map(Link::give_up).unwrap_or_default();
         for call in calls {

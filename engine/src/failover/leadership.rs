@@ -9,6 +9,7 @@ use crate::io::*;
 use crate::mark;
 use crate::message::*;
 use crate::replication::follower::{Follower, Terms};
+use crate::replication::in_sync::InSyncSet;
 use crate::replication::leader;
 use crate::types::*;
 
@@ -27,6 +28,9 @@ impl Server {
         self.lead = lead;
         self.view_old = true;
         if same_reign {
+            if let Some(in_sync) = self.reign.as_mut().and_then(|reign| reign.in_sync.as_mut()) {
+                in_sync.recorded(&self.lead);
+            }
             return;
         }
         let epoch = self.lead.epoch;
@@ -76,7 +80,7 @@ impl Server {
     /// The first entry of the epoch and the lease are asked for at the same time.
     pub(super) fn begin_epoch(&mut self, cx: &mut Cx, epoch: Epoch) {
         assert!(self.reign.is_none(), "one reign at a time");
-        self.reign = Some(Reign { epoch, shipping: None, closing: None, handover_after: cx.now.time });
+        self.reign = Some(Reign { epoch, shipping: None, in_sync: None, closing: None, handover_after: cx.now.time });
         let lineage = Lineage(cx.rng.next_u64());
         let op = cx.start(Op::BeginEpoch { epoch, lineage });
         self.pending.insert(op, Pending::Begin { epoch });
@@ -95,6 +99,11 @@ impl Server {
                 let chunk_bytes = self.config.chunk_bytes;
                 let shipping = leader::Leader::new(epoch, self.boot, entry.position(), &self.timing, chunk_bytes);
                 reign.shipping = Some(shipping);
+                let durability = self.config.durability;
+                if self.link.is_some() && (durability.wanted() > 0 || !self.lead.in_sync.members.is_empty()) {
+                    let in_sync = InSyncSet::new(durability, self.boot, &self.lead, entry.tick, cx.now.time);
+                    reign.in_sync = Some(in_sync);
+                }
                 self.prolong_tenure(epoch);
                 self.try_open(cx);
                 // The agency grants nothing before it knows that the first epoch has begun.
@@ -140,6 +149,7 @@ impl Server {
         if self.reign.take().is_some() {
             self.lease.drop_all();
             self.view_old = true;
+            self.give_up_held(cx);
         }
     }
 

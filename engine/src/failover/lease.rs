@@ -93,6 +93,11 @@ impl ClockWatch {
         ClockWatch { last: now }
     }
 
+    /// The reading of the present step.
+    pub fn last(&self) -> Time {
+        self.last.time
+    }
+
     /// Call with each step's reading. A difference above `bound` between the two is a jump.
     pub fn check(&mut self, now: Now, bound: Duration) -> Option<Jump> {
         assert!(now.time >= self.last.time, "the steady clock went back");

@@ -7,6 +7,7 @@
 //! It must never serve because it *can't* see the agency, never go on with an epoch that an earlier process began (R3),
 //! and never serve again in an epoch that it has released (R12). Invariants: I5, I6, I11, I14, I17.
 
+mod acknowledge;
 mod handover;
 mod leadership;
 pub mod lease;
@@ -22,6 +23,7 @@ use crate::io::*;
 use crate::mark;
 use crate::message::*;
 use crate::replication::follower::Follower;
+use crate::replication::in_sync::InSyncSet;
 use crate::replication::leader;
 use crate::types::*;
 use lease::{ClockWatch, Lease};
@@ -88,6 +90,8 @@ pub struct Server {
     parked: Vec<Parked>,
     /// Leadership is changing hands: until then at most, requests wait for who leads.
     moves_until: Time,
+    /// Answers that wait for followers.
+    held: Vec<acknowledge::Held>,
     pending: BTreeMap<OpId, Pending>,
     pruning: bool,
     /// Replaced or abandoned copies may be lying about.
@@ -105,6 +109,8 @@ struct Reign {
     epoch: Epoch,
     /// Set once the epoch's first entry is durable.
     shipping: Option<leader::Leader>,
+    /// Only where followers must have what is acknowledged, or had to.
+    in_sync: Option<InSyncSet>,
     /// The gate is closed for a hand-over until then at most; afterwards it opens again.
     closing: Option<Time>,
     /// No hand-over is tried before this.
@@ -195,6 +201,7 @@ impl Server {
             runs: BTreeMap::new(),
             parked: Vec::new(),
             moves_until: Time::ZERO,
+            held: Vec::new(),
             pending: BTreeMap::new(),
             pruning: false,
             garbage: true,
@@ -254,10 +261,12 @@ impl Server {
             if let Some(held) = self.lease.held(reign.epoch).filter(|_| !self.gate_shut) {
                 wakes.push(Wake { at: held.end, why: "lease end" });
             }
+            wakes.extend(reign.in_sync.as_ref().and_then(|in_sync| in_sync.deadline(self.clock.last())));
             wakes.extend(reign.closing.map(|at| Wake { at, why: "hand-over" }));
         }
         wakes.extend(self.leaving.as_ref().map(|leaving| Wake { at: leaving.next(), why: "leave" }));
         wakes.extend(self.parked_until().map(|at| Wake { at, why: "waiting request" }));
+        wakes.extend(self.held_deadline());
         if self.link.is_none() && matches!(self.role, Role::Joining | Role::Waiting) {
             wakes.push(Wake { at: self.unfit_until, why: "begin" });
         }
@@ -337,6 +346,8 @@ impl Server {
             }
             _ => None,
         };
+        let in_sync = self.reign.as_ref().and_then(|reign| reign.in_sync.as_ref());
+        let synchronous = in_sync.filter(|in_sync| in_sync.is_synchronous());
         let followers = self.reign.as_ref().and_then(|r| r.shipping.as_ref()).map(leader::Leader::durable);
         let replication = ReplicationView {
             running: self.following.as_ref().is_some_and(Follower::tails),
@@ -366,6 +377,8 @@ impl Server {
             agents: self.agents.clone(),
             members: self.members.clone(),
             deployment: self.deployment,
+            acknowledged: synchronous.map(InSyncSet::acknowledged),
+            short_of_followers: in_sync.is_some_and(|in_sync| in_sync.is_short(self.clock.last())),
             replication,
             auth: Arc::clone(&self.auth),
             limits: self.config.limits,

@@ -17,7 +17,7 @@ use crate::types::Time;
 
 impl Server {
     pub(super) fn request(&mut self, cx: &mut Cx, id: RequestId, request: Request) {
-        if self.runs.len() + self.parked.len() >= self.config.limits.pending_requests {
+        if self.runs.len() + self.parked.len() + self.held.len() >= self.config.limits.pending_requests {
             return cx.reply(id, errors::QUEUE_FULL.response());
         }
         self.admit(cx, id, request, cx.now.time);
@@ -33,11 +33,11 @@ impl Server {
     pub(super) fn ran(&mut self, cx: &mut Cx, run: PendingRun, result: OpResult) {
         match result {
             OpResult::Ran(ran) => {
-                if let Some(entry) = ran.entry {
-                    self.committed(cx, entry);
+                if let Some(entry) = &ran.entry {
+                    self.committed(cx, entry.clone());
                 }
                 match ran.then {
-                    None => self.answer_client(cx, run.id, run.ticket, ran.response),
+                    None => self.answer_when_safe(cx, &run, ran),
                     Some(Then::Shutdown) => {
                         self.answer_client(cx, run.id, run.ticket, ran.response);
                         self.leave(cx);
@@ -81,7 +81,11 @@ impl Server {
         if let Some(shipping) = self.shipping()
             && entry.epoch == shipping.last().epoch
         {
+            let tick = entry.tick;
             shipping.committed(cx, entry);
+            if let Some(in_sync) = self.reign.as_mut().and_then(|reign| reign.in_sync.as_mut()) {
+                in_sync.committed(tick, cx.now.time);
+            }
         }
     }
 

@@ -596,3 +596,204 @@ fn the_log_is_cut_back_to_what_is_kept() {
     rig.end(OpResult::Failed(StoreError::Full));
     assert_eq!((prunes(&rig.pass(999)), prunes(&rig.pass(1))), (vec![], vec![last + 64]));
 }
+
+// ---- followers that must have what is acknowledged -----------------------------------------------------------------
+
+const TIMEOUT_MS: u64 = 400;
+
+/// Leads in epoch 3 with collection `c`; its followers must have what it acknowledges from now on.
+fn leading_with(sync_followers: usize, max_lag: Option<u64>) -> Rig {
+    let mut rig = Rig::joined();
+    rig.lead(3);
+    rig.ask(Method::Post, "/_api/collection", r#"{"name":"c"}"#);
+    rig.perform();
+    let timeout = Duration::from_millis(TIMEOUT_MS);
+    rig.server.config.durability = Durability { sync_followers, max_lag, timeout };
+    let first = rig.server.last.tick;
+    let (lead, now) = (rig.server.lead.clone(), rig.now.time);
+    let in_sync = InSyncSet::new(rig.server.config.durability, BOOT, &lead, first, now);
+    rig.server.reign.as_mut().unwrap().in_sync = Some(in_sync);
+    rig.pass(0);
+    rig
+}
+
+impl Rig {
+    /// Server `n` follows from the beginning, with its data or with a copy.
+    fn followed_by(&mut self, n: u128, copy: Option<SnapshotId>) -> Vec<Output> {
+        let follow = Follow {
+            epoch: Epoch(3),
+            boot: Boot(9),
+            store: StoreId(n),
+            last: Position::ZERO,
+            last_checksum: 0,
+            history: Vec::new(),
+            complete: true,
+            copy,
+        };
+        let mut out = self.hear(&other(n), Message::Follow(follow));
+        out.extend(self.perform());
+        out
+    }
+
+    /// It has everything.
+    fn acknowledged_by(&mut self, n: u128) -> Vec<Output> {
+        let durable = self.server.last;
+        let ack = Acknowledge { epoch: Epoch(3), boot: Boot(9), store: StoreId(n), durable, asks: false, seq: 0 };
+        self.hear(&other(n), Message::Acknowledge(ack))
+    }
+
+    /// The agency has recorded this set.
+    fn record(&mut self, in_sync: InSync) -> Vec<Output> {
+        let index = self.server.lead.index + 1;
+        let lead = Leadership { index, in_sync, ..self.server.lead.clone() };
+        self.hear(&agent(1), Message::Lead(lead))
+    }
+
+    fn write(&mut self, followers: u8) -> Vec<Output> {
+        self.requests += 1;
+        let request = Request::new(Method::Post, "/_api/document/c").with_body("{}");
+        let request = request.with_header(crate::http::header::SYNC_FOLLOWERS, followers.to_string());
+        let mut out = self.step(Input::Request { id: RequestId(self.requests), request });
+        out.extend(self.perform());
+        out
+    }
+
+    /// The lease goes on.
+    fn goes_on(&mut self, ms: u64) -> Vec<Output> {
+        self.renew(self.server.lead.clone());
+        self.pass(ms)
+    }
+}
+
+fn asked_for(out: &[Output]) -> Option<InSync> {
+    messages(out).into_iter().find_map(|message| match message {
+        Message::SetInSync(set) => Some(set.in_sync),
+        _ => None,
+    })
+}
+
+/// Status and errorNum of the replies.
+fn replies(out: &[Output]) -> Vec<(u16, Option<u64>)> {
+    let reply = |output: &Output| match output {
+        Output::Reply { response, .. } => Some((response.status, response.error_num())),
+        _ => None,
+    };
+    out.iter().filter_map(reply).collect()
+}
+
+/// A set with synchronous followers of these servers.
+fn set_of(members: &[u128]) -> InSync {
+    let replica = |n: &u128| Replica { server: other(*n).id, store: StoreId(*n) };
+    InSync { members: members.iter().map(replica).collect(), floor: Position::ZERO, lag: 0 }
+}
+
+const DONE: [(u16, Option<u64>); 1] = [(202, None)];
+
+/// R6: nothing is written without a set on record; then every member must have it, whoever else does.
+#[test]
+fn a_write_is_acknowledged_by_the_in_sync_set_on_record() {
+    let mut rig = leading_with(1, None);
+    assert_eq!(replies(&rig.write(0)), [(503, Some(1429))], "nobody is in sync");
+    assert_eq!(asked_for(&rig.followed_by(2, None)), None, "it has nothing yet");
+    let asked = asked_for(&rig.acknowledged_by(2)).expect("it has everything");
+    assert_eq!((asked.members.clone(), asked.floor), (set_of(&[2]).members, rig.server.last));
+    assert_eq!(replies(&rig.write(0)), [(503, Some(1429))], "asked for is not on record");
+    rig.record(asked);
+    assert_eq!(replies(&rig.write(0)), []);
+    rig.followed_by(3, None);
+    assert_eq!(replies(&rig.acknowledged_by(3)), [], "another one has it");
+    assert_eq!(replies(&rig.acknowledged_by(2)), DONE);
+    assert!(rig.server.held.is_empty());
+}
+
+/// R6: a slow member is replaced on record before anything is acknowledged without it; until the outcome is known, both
+/// must have it.
+#[test]
+fn a_slow_member_is_replaced_on_record_first() {
+    let mut rig = leading_with(1, None);
+    rig.followed_by(2, None);
+    let asked = asked_for(&rig.acknowledged_by(2)).unwrap();
+    rig.record(asked);
+    rig.followed_by(3, None);
+    assert_eq!(asked_for(&rig.acknowledged_by(3)), None, "one is enough");
+    rig.goes_on(0);
+    rig.write(0);
+    rig.acknowledged_by(3);
+    assert_eq!(asked_for(&rig.pass(TIMEOUT_MS / 2 - 1)), None, "not late yet");
+    let asked = asked_for(&rig.pass(1)).expect("too late");
+    assert_eq!(asked.members, set_of(&[3]).members);
+    assert_eq!(replies(&rig.acknowledged_by(3)), [], "not on record yet");
+    let late = leads(1, 3, &rig.me(), BOOT);
+    rig.hear(&agent(1), Message::Lead(late));
+    assert_eq!(replies(&rig.pass(1)), [], "an older record tells nothing of it");
+    assert_eq!(replies(&rig.record(asked)), DONE);
+}
+
+/// R14: what followers do not confirm in time is told as what it is, and what would only wait is not begun.
+#[test]
+fn what_followers_do_not_have_in_time_is_no_success() {
+    let mut rig = leading_with(1, None);
+    rig.followed_by(2, None);
+    let asked = asked_for(&rig.acknowledged_by(2)).unwrap();
+    rig.record(asked);
+    rig.goes_on(0);
+    rig.write(0);
+    rig.ask(Method::Get, "/_api/document/c/1", "");
+    assert_eq!(replies(&rig.perform()), [], "R17: nor is a read answered");
+    assert_eq!(replies(&rig.pass(TIMEOUT_MS - 1)), []);
+    assert_eq!(replies(&rig.pass(1)), [(504, Some(1457)), (503, Some(1429))]);
+    assert_eq!(replies(&rig.write(0)), [(503, Some(1429))], "nothing is begun that would wait in vain");
+    rig.acknowledged_by(2);
+    rig.write(0);
+    assert_eq!(replies(&rig.acknowledged_by(2)), DONE);
+    // The reign ends while a write waits: its outcome is unknown.
+    rig.write(0);
+    let freeze = Freeze { term: Term(1), epoch: Epoch(4) };
+    assert_eq!(replies(&rig.hear(&agent(1), Message::Freeze(freeze))), [(504, Some(1457))]);
+}
+
+#[test]
+fn a_request_may_ask_for_followers_of_its_own() {
+    let mut rig = leading_with(0, None);
+    rig.followed_by(2, None);
+    rig.followed_by(3, None);
+    assert_eq!(replies(&rig.write(0)), DONE);
+    rig.goes_on(0);
+    assert_eq!(replies(&rig.write(2)), []);
+    assert_eq!(replies(&rig.acknowledged_by(2)), []);
+    assert_eq!(replies(&rig.acknowledged_by(3)), DONE);
+    rig.write(2);
+    assert_eq!(replies(&rig.pass(TIMEOUT_MS)), [(504, Some(1457))]);
+    assert_eq!(replies(&rig.write(65)), [(400, Some(400))]);
+    let copy = SnapshotId { epoch: Epoch(3), boot: BOOT, number: 1 };
+    rig.followed_by(4, Some(copy));
+    rig.acknowledged_by(4);
+    rig.write(1);
+    assert_eq!(replies(&rig.acknowledged_by(4)), [], "what is in its copy is not in its data");
+    assert_eq!(replies(&rig.acknowledged_by(2)), DONE);
+}
+
+/// R15: what is acknowledged is ahead of the best follower by no more than the limit.
+#[test]
+fn a_limit_to_the_lag_is_kept_by_one_follower() {
+    let mut rig = leading_with(0, Some(2));
+    let asked = asked_for(&rig.followed_by(2, None)).expect("it is within the limit");
+    rig.acknowledged_by(2);
+    assert_eq!((asked.members.clone(), asked.lag), (set_of(&[2]).members, 2));
+    rig.record(asked);
+    assert_eq!((replies(&rig.write(0)), replies(&rig.write(0))), (DONE.to_vec(), DONE.to_vec()));
+    assert_eq!(replies(&rig.write(0)), []);
+    assert_eq!(replies(&rig.acknowledged_by(2)), DONE);
+}
+
+/// A leader that needs no followers takes back what its predecessor promised to elections.
+#[test]
+fn a_leader_without_synchronous_followers_empties_the_set() {
+    let mut rig = Rig::joined();
+    let lead = Leadership { in_sync: set_of(&[2]), ..leads(1, 3, &rig.me(), BOOT) };
+    rig.hear(&agent(1), Message::Lead(lead.clone()));
+    let asked = asked_for(&rig.perform()).expect("it begins the epoch");
+    assert!(asked.members.is_empty());
+    rig.record(asked);
+    assert_eq!(asked_for(&rig.pass(1000)), None);
+}

@@ -55,6 +55,8 @@ struct Follower {
     peer: Peer,
     boot: Boot,
     store: StoreId,
+    /// What it presents is a copy that it builds beside its data: durable there is not durable in its data.
+    copying: bool,
     /// What it has acknowledged as durable.
     durable: Position,
     /// The end of what was sent.
@@ -131,7 +133,20 @@ impl Leader {
     }
 
     pub fn durable_at(&self, follower: NodeId) -> Option<Position> {
-        self.followers.get(&follower).map(|f| f.durable)
+        self.followers.get(&follower).filter(|f| f.follows_with_data()).map(|f| f.durable)
+    }
+
+    /// What a replica is known to have, while it follows.
+    pub fn durable_of(&self, replica: &Replica) -> Option<Position> {
+        let follower = self.followers.get(&replica.server)?;
+        (follower.store == replica.store && follower.follows_with_data()).then_some(follower.durable)
+    }
+
+    /// Whoever is sent entries as they come, and what each is known to have.
+    pub fn streaming(&self) -> impl Iterator<Item = (Replica, Position)> {
+        let streams = |f: &&Follower| f.follows_with_data() && matches!(f.work, Work::Streaming { .. });
+        let replica = |f: &Follower| (Replica { server: f.peer.id, store: f.store }, f.durable);
+        self.followers.values().filter(streams).map(replica)
     }
 
     /// The oldest entry that a connected follower still needs.
@@ -162,6 +177,7 @@ impl Leader {
                 peer: from.clone(),
                 boot: follow.boot,
                 store: follow.store,
+                copying: false,
                 durable: Position::ZERO,
                 sent: Position::ZERO,
                 unacknowledged: VecDeque::new(),
@@ -191,7 +207,11 @@ impl Leader {
         }
         follower.asked = None;
         follower.boot = follow.boot;
+        if follow.store != follower.store {
+            follower.durable = Position::ZERO;
+        }
         follower.store = follow.store;
+        follower.copying = follow.copy.is_some();
         follower.work = Work::Comparing;
         let op = cx.start(Op::Compare(follow));
         self.ops.insert(op, from.id);
@@ -422,6 +442,12 @@ impl Leader {
 }
 
 impl Follower {
+    /// What it has is in its data, not in a copy that may never be finished.
+    fn follows_with_data(&self) -> bool {
+        let copies = self.copying || matches!(self.work, Work::BeginningSnapshot | Work::Snapshot { .. });
+        !copies || planted!(copy_counts_as_data)
+    }
+
     fn append(&mut self, cx: &mut Cx, terms: Terms, entries: Vec<Entry>) {
         let Terms { epoch, boot, last: leader_last, leads } = terms;
         let prev = self.sent;

@@ -8,6 +8,7 @@
 //! Neither side ever looks into an entry, and neither decides who leads. Invariants: I7, I8, I10.
 
 pub mod follower;
+pub mod in_sync;
 pub mod leader;
 #[cfg(test)]
 mod tests;

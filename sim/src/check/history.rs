@@ -119,7 +119,7 @@ impl History {
             broken!("R13", "s{} admitted '{action}' in epoch {then} and answers in epoch {now}", ctx.node);
         }
         let error_num = (response.status >= 400).then(|| response.error_num()).flatten();
-        if matches!(error_num, Some(1495 | 1496)) && self.written.contains_key(&op) {
+        if matches!(error_num, Some(1429 | 1495 | 1496)) && self.written.contains_key(&op) {
             broken!("R14", "s{} refused '{action}', which it had done", ctx.node);
         }
         if let Some(endpoint) = response.header(header::ENDPOINT) {

@@ -11,6 +11,7 @@
 //! | I7 I8 I9 I10   | [`replication`], on the stores themselves: [`stores`] |
 //! | I11 I12 I13 I14| [`history`]          |
 //! | I15 I16 I17    | [`liveness`]         |
+//! | R6 R15 R17     | [`synchrony`]        |
 
 pub mod agency;
 pub mod grant;
@@ -21,6 +22,7 @@ pub mod liveness;
 pub mod registers;
 pub mod replication;
 pub mod stores;
+pub mod synchrony;
 pub mod witness;
 
 use crate::clock::At;
@@ -76,6 +78,9 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("I16", "in a healed deployment all followers catch up"),
     ("I17", "in a healed deployment every request is answered"),
     ("R13", "an answer leaves in the epoch in which its request was admitted"),
+    ("R6", "what is acknowledged is on the followers that must have it, and on the in-sync set on record"),
+    ("R15", "nothing is acknowledged beyond the limit to the lag"),
+    ("R17", "a leader with synchronous followers shows nothing that they do not have"),
     ("R14", "1495 and 1496 only if nothing was started"),
     ("R16", "no _rev is given twice"),
     ("contract", "the engine keeps its contract with the shell (io.rs)"),

@@ -172,6 +172,11 @@ impl Replication {
         self.docs_from(positions(log).take_while(|position| *position <= at))
     }
 
+    /// The entry that gave a document this `_rev`.
+    pub fn written_as(&self, rev: &str) -> Option<Position> {
+        self.revisions.get(rev).map(|(_, position)| *position)
+    }
+
     fn docs_of(&self, log: &Log) -> Docs {
         self.docs_from(positions(log))
     }

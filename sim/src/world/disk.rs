@@ -5,6 +5,7 @@ use super::*;
 use crate::model::Effect;
 use crate::node;
 use tanist_engine::exec;
+use tanist_engine::io::Ran;
 
 impl World {
     pub(super) fn synced(&mut self, node: usize) {
@@ -120,24 +121,23 @@ impl World {
             Reading::Fast { run, request, pending } => {
                 let ticket = run.ticket();
                 match exec::read(Op::Run(*run), &self.machines[node].store) {
-                    OpResult::Ran(ran) if ran.then.is_none() => {
-                        again(self, Reading::Answer { ticket, response: ran.response, pending });
+                    OpResult::Ran(Ran { response, last, then: None, .. }) => {
+                        again(self, Reading::Answer { ticket, response, last, request, pending });
                     }
-                    // It needs the agency, or has to wait: through the engine.
-                    OpResult::Ran(_) | OpResult::Behind(_) => {
-                        let Some(process) = &mut self.machines[node].process else { return };
-                        let id = process.request(pending);
-                        self.step(node, Input::Request { id, request });
-                    }
+                    // It needs the agency, or has to wait.
+                    OpResult::Ran(_) | OpResult::Behind(_) => self.through_loop(node, request, pending),
                     other => {
-                        let response = Response::error(500, 4, &format!("{other:?}"));
-                        again(self, Reading::Answer { ticket, response, pending });
+                        let (response, last) = (Response::error(500, 4, &format!("{other:?}")), Position::ZERO);
+                        again(self, Reading::Answer { ticket, response, last, request, pending });
                     }
                 }
             }
-            Reading::Answer { ticket, response, pending } => {
+            Reading::Answer { ticket, response, last, request, pending } => {
                 let now = self.machines[node].clock.now(self.at);
                 let Some(view) = self.machines[node].process.as_ref().and_then(|p| p.view.clone()) else { return };
+                if !gate::is_acknowledged(ticket, last, &view) {
+                    return self.through_loop(node, request, pending);
+                }
                 let response = gate::confirm(ticket, response, &view, now);
                 self.reply(node, pending, response);
             }

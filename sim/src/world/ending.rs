@@ -51,6 +51,8 @@ impl World {
         self.hold(verdict);
         let verdict = self.replication.accounts_hold();
         self.hold(verdict);
+        let verdict = self.synchrony.converged(&self.replication);
+        self.hold(verdict);
         let verdict = self.history.nothing_vanished(&self.replication);
         self.hold(verdict);
         let verdict = registers::check(&self.workload.history);

@@ -53,6 +53,11 @@ impl World {
                 Admission::Run(_) | Admission::Wait(_) => {}
             }
         }
+        self.through_loop(node, request, pending);
+    }
+
+    pub(super) fn through_loop(&mut self, node: usize, request: Request, pending: Pending) {
+        let Some(process) = &mut self.machines[node].process else { return };
         let id = process.request(pending);
         self.step(node, Input::Request { id, request });
     }
@@ -110,7 +115,18 @@ impl World {
         // Clocks that break the assumption of the lease break this one, too.
         let demanded =
             if self.lease.excused { Ok(()) } else { self.history.demanded(&ctx, &answer, &self.replication) };
-        let verdict = self.history.answered(&ctx, &answer, &self.replication.stores[server]).and(demanded);
+        let (record, marked) = (answer.record, response.header(header::POTENTIAL_DIRTY_READ).is_some());
+        let mut verdict = self.history.answered(&ctx, &answer, &self.replication.stores[server]).and(demanded);
+        if verdict.is_ok() && (200..300).contains(&response.status) && !marked {
+            let shown =
+                response.header(header::ETAG).and_then(|rev| self.replication.written_as(rev.trim_matches('"')));
+            let judge = (&mut self.synchrony, &self.replication);
+            verdict = match (record.action.is_read(), self.history.acknowledged.get(&op), shown) {
+                (false, Some(position), _) => judge.0.acknowledged(&ctx, judge.1, *position, record.sync_followers),
+                (true, _, Some(position)) => judge.0.shown(&ctx, judge.1, position),
+                _ => Ok(()),
+            };
+        }
         self.hold(verdict);
     }
 

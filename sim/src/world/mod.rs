@@ -22,6 +22,7 @@ use crate::check::liveness::{self, Progress};
 use crate::check::registers;
 use crate::check::replication::Replication;
 use crate::check::stores;
+use crate::check::synchrony::Synchrony;
 use crate::check::witness::Witness;
 use crate::check::{Ctx, Verdict, Violation};
 use crate::clock::{At, Clock};
@@ -241,6 +242,7 @@ pub struct World {
     lease: Lease,
     replication: Replication,
     history: History,
+    synchrony: Synchrony,
     outputs: Vec<Output>,
     /// Steps of one node at one instant: an engine that asks for a timer in the past again and again is stuck.
     spin: (At, usize, u32),
@@ -308,6 +310,7 @@ impl World {
             lease: Lease::new(servers),
             replication: Replication::new(servers),
             history: History::default(),
+            synchrony: Synchrony::new(s),
             outputs: Vec::new(),
             spin: (At(0), 0, 0),
             second: (0, 0),
@@ -801,6 +804,12 @@ impl World {
                 let verdict = self.replication.accounted(*ended, server, *ticks);
                 self.hold(verdict);
             }
+            if let Event::InSyncChanged { epoch, index, in_sync } = event {
+                let server = |id: NodeId| self.machines[self.agents..].iter().position(|m| m.id == Some(id));
+                let members = in_sync.members.iter().filter_map(|member| server(member.server)).collect();
+                let verdict = self.synchrony.recorded(&self.replication, *epoch, *index, members);
+                self.hold(verdict);
+            }
             if let Event::Elected { epoch, .. } | Event::Deposed { epoch, .. } = event {
                 self.figures.epochs = self.figures.epochs.max(epoch.0);
             }
@@ -833,6 +842,8 @@ impl World {
         let written = !self.history.acknowledged.is_empty();
         let by = self.agency.chose(epoch, server);
         let verdict = self.replication.elected(epoch, (chosen, boot), by, &boots, written);
+        self.hold(verdict);
+        let verdict = self.synchrony.elected(&self.replication, epoch, chosen);
         self.hold(verdict);
     }
 }
