@@ -637,8 +637,13 @@ impl Rig {
 
     /// It has everything.
     fn acknowledged_by(&mut self, n: u128) -> Vec<Output> {
+        self.acknowledged(n, false)
+    }
+
+    fn acknowledged(&mut self, n: u128, in_copy: bool) -> Vec<Output> {
         let durable = self.server.last;
-        let ack = Acknowledge { epoch: Epoch(3), boot: Boot(9), store: StoreId(n), durable, asks: false, seq: 0 };
+        let ack =
+            Acknowledge { epoch: Epoch(3), boot: Boot(9), store: StoreId(n), durable, in_copy, asks: false, seq: 0 };
         self.hear(&other(n), Message::Acknowledge(ack))
     }
 
@@ -767,9 +772,9 @@ fn a_request_may_ask_for_followers_of_its_own() {
     assert_eq!(replies(&rig.write(65)), [(400, Some(400))]);
     let copy = SnapshotId { epoch: Epoch(3), boot: BOOT, number: 1 };
     rig.followed_by(4, Some(copy));
-    rig.acknowledged_by(4);
+    rig.acknowledged(4, true);
     rig.write(1);
-    assert_eq!(replies(&rig.acknowledged_by(4)), [], "what is in its copy is not in its data");
+    assert_eq!(replies(&rig.acknowledged(4, true)), [], "what is in its copy is not in its data");
     assert_eq!(replies(&rig.acknowledged_by(2)), DONE);
 }
 

@@ -454,6 +454,8 @@ pub struct Acknowledge {
     pub boot: Boot,
     pub store: StoreId,
     pub durable: Position,
+    /// In the copy that it builds beside its data.
+    pub in_copy: bool,
     /// The follower's own number for this question; it remembers when it asked.
     pub seq: u64,
     /// Somebody waits for the answer.

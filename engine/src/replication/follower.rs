@@ -285,7 +285,8 @@ impl Follower {
         if self.asked.len() > QUESTIONS_MAX {
             self.asked.pop_front();
         }
-        let ack = Acknowledge { epoch: self.epoch, boot: self.boot, store: self.store, durable, seq, asks };
+        let in_copy = self.target != Target::Data;
+        let ack = Acknowledge { epoch: self.epoch, boot: self.boot, store: self.store, durable, in_copy, seq, asks };
         cx.send(&peer, Message::Acknowledge(ack));
     }
 

@@ -55,9 +55,9 @@ struct Follower {
     peer: Peer,
     boot: Boot,
     store: StoreId,
-    /// What it presents is a copy that it builds beside its data: durable there is not durable in its data.
-    copying: bool,
-    /// What it has acknowledged as durable.
+    /// What it has acknowledged as durable in its data: in a copy that it builds beside them does not count.
+    in_data: Position,
+    /// What it has acknowledged as durable, wherever.
     durable: Position,
     /// The end of what was sent.
     sent: Position,
@@ -133,19 +133,19 @@ impl Leader {
     }
 
     pub fn durable_at(&self, follower: NodeId) -> Option<Position> {
-        self.followers.get(&follower).filter(|f| f.follows_with_data()).map(|f| f.durable)
+        self.followers.get(&follower).map(|f| f.in_data)
     }
 
     /// What a replica is known to have, while it follows.
     pub fn durable_of(&self, replica: &Replica) -> Option<Position> {
         let follower = self.followers.get(&replica.server)?;
-        (follower.store == replica.store && follower.follows_with_data()).then_some(follower.durable)
+        (follower.store == replica.store).then_some(follower.in_data)
     }
 
     /// Whoever is sent entries as they come, and what each is known to have.
     pub fn streaming(&self) -> impl Iterator<Item = (Replica, Position)> {
-        let streams = |f: &&Follower| f.follows_with_data() && matches!(f.work, Work::Streaming { .. });
-        let replica = |f: &Follower| (Replica { server: f.peer.id, store: f.store }, f.durable);
+        let streams = |f: &&Follower| matches!(f.work, Work::Streaming { .. });
+        let replica = |f: &Follower| (Replica { server: f.peer.id, store: f.store }, f.in_data);
         self.followers.values().filter(streams).map(replica)
     }
 
@@ -177,7 +177,7 @@ impl Leader {
                 peer: from.clone(),
                 boot: follow.boot,
                 store: follow.store,
-                copying: false,
+                in_data: Position::ZERO,
                 durable: Position::ZERO,
                 sent: Position::ZERO,
                 unacknowledged: VecDeque::new(),
@@ -208,10 +208,9 @@ impl Leader {
         follower.asked = None;
         follower.boot = follow.boot;
         if follow.store != follower.store {
-            follower.durable = Position::ZERO;
+            follower.in_data = Position::ZERO;
         }
         follower.store = follow.store;
-        follower.copying = follow.copy.is_some();
         follower.work = Work::Comparing;
         let op = cx.start(Op::Compare(follow));
         self.ops.insert(op, from.id);
@@ -226,6 +225,9 @@ impl Leader {
             return;
         }
         follower.heard = cx.now.time;
+        if !ack.in_copy || planted!(copy_counts_as_data) {
+            follower.in_data = follower.in_data.max(ack.durable);
+        }
         if ack.durable > follower.durable {
             follower.durable = ack.durable;
             follower.active = cx.now.time;
@@ -328,6 +330,9 @@ impl Leader {
             Comparison::Prefix => {
                 follower.work = Work::Streaming { reading: false };
                 follower.durable = follow.last;
+                if follow.copy.is_none() {
+                    follower.in_data = follower.in_data.max(follow.last);
+                }
                 follower.sent = follow.last;
                 follower.unacknowledged.clear();
                 follower.active = cx.now.time;
@@ -442,12 +447,6 @@ impl Leader {
 }
 
 impl Follower {
-    /// What it has is in its data, not in a copy that may never be finished.
-    fn follows_with_data(&self) -> bool {
-        let copies = self.copying || matches!(self.work, Work::BeginningSnapshot | Work::Snapshot { .. });
-        !copies || planted!(copy_counts_as_data)
-    }
-
     fn append(&mut self, cx: &mut Cx, terms: Terms, entries: Vec<Entry>) {
         let Terms { epoch, boot, last: leader_last, leads } = terms;
         let prev = self.sent;

@@ -79,7 +79,15 @@ fn follow(from: u128, boot: u64, last: Position) -> Follow {
 }
 
 fn ack(from: u128, boot: u64, tick: u64) -> Acknowledge {
-    Acknowledge { epoch: EPOCH, boot: Boot(boot), store: StoreId(from), durable: at(tick), seq: 0, asks: false }
+    Acknowledge {
+        epoch: EPOCH,
+        boot: Boot(boot),
+        store: StoreId(from),
+        durable: at(tick),
+        in_copy: false,
+        seq: 0,
+        asks: false,
+    }
 }
 
 /// Each append as (prev, entries).
@@ -532,6 +540,7 @@ fn entries_are_taken_where_the_log_ends() {
             boot: Boot(4),
             store: STORE,
             durable: at(tick),
+            in_copy: false,
             seq: 0,
             asks: false,
         })]

@@ -409,7 +409,7 @@ impl Replication {
         let store = &self.stores[ctx.node];
         match &envelope.message {
             Message::Acknowledge(ack) => {
-                let there = has(&store.log, &ack.durable) || has(&store.copy.log, &ack.durable);
+                let there = has(if ack.in_copy { &store.copy.log } else { &store.log }, &ack.durable);
                 let durable = ack.durable == Position::ZERO || there;
                 if !durable {
                     let last = store.last();
@@ -661,6 +661,7 @@ mod tests {
                 boot: Boot(1),
                 store: StoreId(1),
                 durable: at(1, tick),
+                in_copy: false,
                 seq: 0,
                 asks: false,
             })
