@@ -5,6 +5,7 @@
 //! this carries out, and refuses what would break a promise that the store itself can see: an entry that does not
 //! follow, a sender or a writer of an epoch that is over (I6, I7, R3, R5), a copy that is not exact (R8).
 
+use crate::agency;
 use crate::db::log::{self, Data, Fit, LogOp, PAYLOAD_BYTES_MAX};
 use crate::db::overlay::{Batch, Overlay};
 use crate::db::rows::number_at;
@@ -26,7 +27,7 @@ use std::fmt;
 use std::ops::Bound;
 
 /// Version of everything that is stored.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// ArangoDB's `errorNum` for a request that asks for more than is allowed.
 const RESOURCE_LIMIT: u32 = 32;
@@ -140,12 +141,15 @@ fn raft(rows: &dyn Read) -> StoreResult<SavedRaft> {
     let mut saved = SavedRaft::default();
     for row in scan_prefix(rows, Table::Meta, meta::RAFT.as_bytes(), Direction::Forward) {
         let (key, value) = row?;
-        let name = String::from_utf8_lossy(&key[meta::RAFT.len()..]).into_owned();
-        saved.meta.push((name, Bytes::copy_from_slice(value)));
+        let name = String::from_utf8_lossy(&key[meta::RAFT.len()..]);
+        saved.take_meta(&name, value).map_err(StoreError::Corrupt)?;
     }
     for row in rows.scan(Table::Raft, Bound::Unbounded, Bound::Unbounded, Direction::Forward) {
         let (key, value) = row?;
-        saved.entries.push((number_at(key, 0, "key of a Raft entry")?, Bytes::copy_from_slice(value)));
+        saved.take_entry(number_at(key, 0, "key of a Raft entry")?, value).map_err(StoreError::Corrupt)?;
+    }
+    if saved.snapshot.index > 0 {
+        agency::check_state(&saved.snapshot.state).map_err(StoreError::Corrupt)?;
     }
     Ok(saved)
 }

@@ -571,6 +571,11 @@ pub enum Event {
         term: Term,
         leader: Option<NodeId>,
     },
+    /// Entry `index` of this agent's log, decided or not, says who has a seat from there on.
+    AgencyConfigured {
+        index: u64,
+        agents: Vec<NodeId>,
+    },
     /// An agent has applied an entry; `digest` is over everything applied so far (I3).
     Applied {
         index: u64,
@@ -712,6 +717,10 @@ impl fmt::Display for Event {
             Event::FollowsAgent { term, leader: Some(leader) } => write!(f, "follows {leader} in term {}", term.0),
             Event::FollowsAgent { term, leader: None } => {
                 write!(f, "knows no agency leader in term {}", term.0)
+            }
+            Event::AgencyConfigured { index, agents } => {
+                write!(f, "{} agents have a seat by entry {index}:", agents.len())?;
+                agents.iter().try_for_each(|agent| write!(f, " {agent}"))
             }
             Event::Applied { index, term, digest } => {
                 write!(f, "applied {index} of term {} digest {digest:016x}", term.0)

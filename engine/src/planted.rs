@@ -45,6 +45,10 @@ catalogue! {
     append_truncates, "I3", "an append cuts the log after it, also where the entries agree";
     truncation_forgotten, "I2", "what was cut from the log stays on the disk";
     raft_snapshot_forgotten, "I3", "the log is compacted without its snapshot being written";
+    learner_counts, "I3", "an agent that catches up counts for what is committed before it has a seat";
+    two_changes_at_once, "I3", "the agency's configuration changes again before the former change is committed";
+    change_before_own_entry, "I3", "the agency's configuration changes before an entry of the leader's term is committed";
+    configuration_at_commit, "I3", "a configuration of the agency holds only once it is committed";
     client_id_ignored, "I3", "an agency transaction with a client id is applied each time that it is sent";
     ttl_by_own_clock, "I3", "each agent judges what has expired by its own clock";
     read_without_round, "I3", "an agency read is answered without a round of the agency";

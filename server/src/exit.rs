@@ -9,8 +9,8 @@ pub enum Code {
     Failed = 1,
     /// An option is unknown, contradicts another, or has a value that can't be used.
     Options = 2,
-    /// The data directory was written by a newer version.
-    NewerFormat = 4,
+    /// The data directory was written by another version, whose format this one does not know.
+    OtherFormat = 4,
     /// An agent's directory was given to a server or the other way round, or it holds another node's data.
     OtherKind = 5,
     /// A secret could not be read.
@@ -28,7 +28,7 @@ pub enum Code {
 impl Code {
     /// Whether starting again could help: what the operator has to mend first is not tried again and again.
     pub fn is_final(code: i32) -> bool {
-        [Code::Options, Code::NewerFormat, Code::OtherKind, Code::Secret, Code::Corrupt]
+        [Code::Options, Code::OtherFormat, Code::OtherKind, Code::Secret, Code::Corrupt]
             .iter()
             .any(|c| *c as i32 == code)
     }

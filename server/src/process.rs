@@ -229,7 +229,7 @@ fn open_error(node: &options::Node, error: OpenError) -> Exit {
     let directory = node.directory.display();
     match error {
         OpenError::Format { found, known } => Exit::new(
-            Code::NewerFormat,
+            Code::OtherFormat,
             format!("data directory {directory} has format {found}, this version knows {known}"),
         ),
         OpenError::Kind(what) => Exit::new(Code::OtherKind, format!("data directory {directory}: {what}")),

@@ -54,6 +54,8 @@ pub const ATLAS: &[Row] = &[
         "I12, for what only this disk held", "on agents: one that forgets its votes and entries breaks Raft"),
     row("expire", "all leases that etcd has given end before their time", NOTHING, "on anything but etcd"),
     row("handover", "an operator asks for another leader", NOTHING, "on an agent"),
+    row("reseat", "an operator takes an agent's seat in the agency away, and gives it back", NOTHING,
+        "on a server, on all agents at once, on the only agent, and beside an etcd"),
     row("timing", "an operator has leases of another length granted from then on", NOTHING,
         "longer than at first, or shorter than the agency allows"),
 ];
@@ -130,6 +132,10 @@ fn alone(fault: &Fault, s: &Scenario) -> Result<(), String> {
         Kind::Handover if fault.target.may_be(NodeKind::Agent) => {
             Err("only a server can be handed the leadership".into())
         }
+        Kind::Reseat if fault.target.may_be(NodeKind::Server) || fault.target == Target::Agents || s.agents == 1 => {
+            Err("a seat is taken from one agent of several".into())
+        }
+        Kind::Reseat if s.etcd > 0 => Err("with an etcd no agent has a seat".into()),
         Kind::Timing { lease_ms } if !(100..=s.lease_ms).contains(&lease_ms) => {
             Err(format!("a lease of {lease_ms} ms is shorter than 100 or longer than at first"))
         }
@@ -199,6 +205,9 @@ mod tests {
         assert_eq!(hidden, "fault at 1000 ms: the step of a wall clock at 9 ms may hide this suspension");
         Scenario::parse("fault 9 wall s1 5 ms=-900\nfault 5000 suspend leader 900").unwrap();
         Scenario::parse("fault 10 suspend a0 200").unwrap();
+        assert!(refusal("agents 1\nfault 10 reseat a0 9").ends_with("one agent of several"));
+        assert!(refusal("fault 10 reseat agents 9").ends_with("one agent of several"));
+        assert!(refusal("etcd 1\nfault 10 reseat a0 9").ends_with("no agent has a seat"));
         assert!(refusal("fault 10 wipe servers 9").ends_with("no server would keep a copy of the data"));
         assert!(refusal("fault 10 rot a0 9 table=log rows=1").contains("an agent's rows carry no checksum"));
         assert!(refusal("fault 10 rot s0 9 table=keys rows=1").ends_with("nobody could tell that they rot"));

@@ -46,6 +46,11 @@ const TIME_STEP_MAX_MS: u64 = 24 * 3600 * 1000;
 /// How long to wait before a failed write to the disk is tried again.
 const PERSIST_RETRY: Duration = Duration::from_secs(1);
 
+/// Whether a snapshot's state can be read. `Err` says that it can't.
+pub fn check_state(state: &[u8]) -> Result<(), String> {
+    State::parse(state).map(drop)
+}
+
 #[derive(Clone, Hash)]
 pub struct Agent {
     me: Peer,
@@ -58,11 +63,12 @@ pub struct Agent {
 impl Agent {
     pub fn boot(config: AgentConfig, saved: SavedAgent, seed: u64, now: Now) -> Agent {
         let me = Peer { id: saved.id, endpoint: config.endpoint.clone() };
-        let pool = Pool::boot(&config, &me, saved.disk, &saved.raft, now.time);
+        let mut raft = saved.raft;
+        let pool = Pool::boot(&config, &me, saved.disk, std::mem::take(&mut raft.pool), now.time);
         let agency = Agency {
             config,
             disk: saved.disk,
-            saved: saved.raft,
+            saved: raft,
             pool,
             consensus: None,
             adopted: 0,
@@ -172,6 +178,8 @@ impl Agency {
             self.adopt_configuration();
             let Some(consensus) = &mut self.consensus else { return };
             consensus.tick(now);
+            // What Raft did comes before what follows from it.
+            consensus.take_events().into_iter().for_each(|event| cx.note(event));
             // Out of office first: what another leader put in the place of our entries is no answer to our clients.
             let mut more = self.follow_consensus(cx);
             more |= self.apply_committed(cx);
@@ -222,7 +230,7 @@ impl Agency {
             compaction_keep: self.config.compaction_keep,
         };
         let saved = std::mem::take(&mut self.saved);
-        let raft = Raft::boot(settings, &saved, rng, cx.now.time);
+        let raft = Raft::boot(settings, saved, rng, cx.now.time);
         self.consensus = Some(Consensus::Raft(Box::new(raft)));
         self.adopt_configuration();
     }

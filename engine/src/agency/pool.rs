@@ -11,23 +11,10 @@
 
 use crate::io::{Cx, Event, Op, OpId, Severity};
 use crate::mark;
-use crate::message::raft::{Gossip, Persist, Raft, SavedRaft, Seat};
+use crate::message::raft::{Gossip, META_POOL, Persist, Raft, SavedPool, Seat};
 use crate::message::{Message, Peer};
 use crate::types::*;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-
-const META_POOL: &str = "pool";
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Row {
-    /// Who founded the pool; none if this agent joined it.
-    founders: Vec<Seat>,
-    formed: bool,
-    agency: Option<StoreId>,
-    /// Where agents were found that have moved.
-    book: Vec<Peer>,
-}
 
 /// Addresses that are remembered.
 const BOOK_MAX: usize = 64;
@@ -64,9 +51,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub fn boot(config: &AgentConfig, me: &Peer, disk: StoreId, saved: &SavedRaft, now: Time) -> Pool {
-        let row = saved.meta.iter().find(|(name, _)| name == META_POOL);
-        let row: Row = row.map(|(_, b)| postcard::from_bytes(b).expect("a readable pool")).unwrap_or_default();
+    pub fn boot(config: &AgentConfig, me: &Peer, disk: StoreId, row: SavedPool, now: Time) -> Pool {
         let phase = match (row.formed, row.founders.is_empty()) {
             (true, _) => Phase::Formed,
             (false, false) => Phase::Settled,
@@ -281,7 +266,7 @@ impl Pool {
         let formed_now = self.founders.is_empty() && self.phase != Phase::Formed;
         let founders = if formed_now { self.seats.clone() } else { self.founders.clone() };
         let agency = self.agency.or_else(|| least_disk(&founders).filter(|_| formed));
-        let row = Row { founders, formed, agency, book: self.book.clone() };
+        let row = SavedPool { founders, formed, agency, book: self.book.clone() };
         let row = postcard::to_allocvec(&row).expect("a pool can be encoded");
         cx.start(Op::Persist(Persist { meta: vec![(META_POOL, Some(row.into()))], ..Persist::default() }))
     }

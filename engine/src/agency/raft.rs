@@ -174,16 +174,10 @@ pub struct Raft {
 }
 
 impl Raft {
-    pub fn boot(settings: Settings, saved: &SavedRaft, rng: Rng, now: Time) -> Raft {
+    pub fn boot(settings: Settings, saved: SavedRaft, rng: Rng, now: Time) -> Raft {
         let seated = settings.founders.is_empty() || is_seated(&settings.founders, settings.me, settings.disk);
         assert!(seated, "who founds an agency has a seat in it");
-        let meta = |name: &str| saved.meta.iter().find(|(n, _)| n == name).map(|(_, bytes)| bytes);
-        let hard: HardState =
-            meta(META_HARD).map(|b| postcard::from_bytes(b).expect("readable hard state")).unwrap_or_default();
-        let snapshot: Snapshot =
-            meta(META_SNAPSHOT).map(|b| postcard::from_bytes(b).expect("readable snapshot")).unwrap_or_default();
-        let entries: Vec<(u64, LogEntry)> =
-            saved.entries.iter().map(|(i, b)| (*i, postcard::from_bytes(b).expect("readable log entry"))).collect();
+        let SavedRaft { hard, snapshot, entries, .. } = saved;
         let stale_rows = entries.last().is_some_and(|(last, _)| *last < snapshot.index);
         let commit = snapshot.index;
         let log = Log::new(snapshot, entries);
@@ -252,12 +246,15 @@ impl Raft {
 
     /// The configuration that holds.
     pub fn seats(&self) -> &[Seat] {
+        if planted!(configuration_at_commit) {
+            return self.configurations.at(self.commit);
+        }
         self.configurations.latest()
     }
 
     /// Another number whenever the configuration is another one.
     pub fn configuration_version(&self) -> u64 {
-        self.configurations.version()
+        if planted!(configuration_at_commit) { self.commit } else { self.configurations.version() }
     }
 
     fn is_seated(&self) -> bool {
@@ -295,7 +292,7 @@ impl Raft {
         match &self.role {
             Role::Leader(leading) if leading.is_alone() => Time::NEVER,
             Role::Leader(leading) => leading.heartbeat_at,
-            _ if !self.is_seated() => Time::NEVER,
+            _ if !self.is_seated() && self.leader.is_none() => Time::NEVER,
             _ => self.election_at,
         }
     }
@@ -385,7 +382,9 @@ impl Raft {
                     self.broadcast(now);
                 }
             }
-            _ if now >= self.election_at && own == 1 => {
+            // Without a seat there is no election to stand for; but whom it has not heard of it names no longer.
+            _ if now >= self.election_at && own == 0 => self.set_leader(None),
+            _ if now >= self.election_at => {
                 if self.seats().len() == 1 {
                     self.campaign(now, false);
                 } else {
@@ -829,6 +828,8 @@ impl Raft {
         let appended = self.log.append(entry);
         assert_eq!(appended, index);
         if changed {
+            let agents = self.configurations.latest().iter().map(|seat| seat.peer.id).collect();
+            self.events.push(Event::AgencyConfigured { index, agents });
             self.follow_configuration();
         }
         index
@@ -851,7 +852,8 @@ impl Raft {
     /// The former change is committed, and so is an entry of this leader's own term (`membership` says why).
     fn may_change(&self) -> bool {
         let settled = self.first_of_term().is_some_and(|first| self.commit >= first);
-        settled && self.configurations.latest_index() <= self.commit
+        (settled || planted!(change_before_own_entry))
+            && (self.configurations.latest_index() <= self.commit || planted!(two_changes_at_once))
     }
 
     /// Lets an agent catch up, to have a seat once it has. Repeated until it has one. `Err` says why not now.
@@ -985,12 +987,18 @@ impl Raft {
         if self.is_seated() {
             matched.push(if planted!(leader_counts_itself_early) { self.log.last_index() } else { self.durable });
         }
+        if planted!(learner_counts) {
+            matched.extend(leading.learner.iter().map(|learner| learner.1.matched));
+        }
         matched.sort_unstable();
         let index = matched[matched.len() - self.majority()];
         // Only entries of our own term are committed by counting.
         let own = self.log.term_at(index) == Some(self.hard.term) || planted!(older_terms_committed);
         if index > self.commit && own {
             self.commit = index;
+            if planted!(configuration_at_commit) {
+                self.follow_configuration();
+            }
             if !self.is_seated() && self.configurations.latest_index() <= self.commit {
                 mark!(RemovedLeaderSteps);
                 // Those who stay learn with this that it is committed.

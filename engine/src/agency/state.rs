@@ -234,10 +234,17 @@ impl State {
         postcard::to_allocvec(self).expect("the state can be encoded").into()
     }
 
-    pub fn decode(bytes: &[u8]) -> State {
-        let mut state: State = postcard::from_bytes(bytes).expect("a snapshot holds a readable state");
+    /// `Err` if it is of another format.
+    pub fn parse(bytes: &[u8]) -> Result<State, String> {
+        let parsed = postcard::take_from_bytes::<State>(bytes);
+        let Ok((mut state, [])) = parsed else { return Err("the state of the agency can't be read".into()) };
         state.read_standings();
-        state
+        Ok(state)
+    }
+
+    /// What this version has encoded, or has parsed when it started.
+    pub fn decode(bytes: &[u8]) -> State {
+        State::parse(bytes).expect("a snapshot holds a readable state")
     }
 
     fn read_standings(&mut self) {

@@ -43,8 +43,10 @@ impl Disk {
     }
 
     fn saved(&self) -> SavedRaft {
-        let meta = self.meta.iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
-        SavedRaft { meta, entries: self.entries.iter().map(|(index, bytes)| (*index, bytes.clone())).collect() }
+        let mut saved = SavedRaft::default();
+        self.meta.iter().for_each(|(name, bytes)| saved.take_meta(name, bytes).unwrap());
+        self.entries.iter().for_each(|(index, bytes)| saved.take_entry(*index, bytes).unwrap());
+        saved
     }
 }
 

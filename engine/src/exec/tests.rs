@@ -6,6 +6,7 @@ use crate::db::rows::{catalog_key, kind};
 use crate::db::{CollectionKind, CollectionRow, Document, KeyKind, KeyOptions, NewCollection};
 use crate::http::{Method, Request};
 use crate::io::{Comparison, Mode, View};
+use crate::message::raft::{HardState, LogEntry, META_HARD, META_POOL, META_SNAPSHOT, Seat, Snapshot};
 use crate::message::{Follow, Peer, SnapshotId, SnapshotOffer, SnapshotPiece};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -618,11 +619,13 @@ fn opening_mints_identities_once_and_knows_whose_data_it_is() {
     let agent = Config::Agent(AgentConfig::new(Endpoint::parse("tcp://agent:8531").unwrap()));
     let refused = open(&mut server.store, &agent, Now::default(), 1);
     assert!(matches!(&refused, Err(OpenError::Kind(_))), "{refused:?}");
-    let mut txn = server.store.begin().unwrap();
-    txn.put(Table::Meta, meta::FORMAT.as_bytes(), &crate::db::rows::encode(&9u32)).unwrap();
-    txn.commit().unwrap();
-    let refused = open(&mut server.store, &agent, Now::default(), 1);
-    assert_eq!(refused.unwrap_err(), OpenError::Format { found: 9, known: FORMAT });
+    for found in [1u32, 9] {
+        let mut txn = server.store.begin().unwrap();
+        txn.put(Table::Meta, meta::FORMAT.as_bytes(), &crate::db::rows::encode(&found)).unwrap();
+        txn.commit().unwrap();
+        let refused = open(&mut server.store, &agent, Now::default(), 1);
+        assert_eq!(refused.unwrap_err(), OpenError::Format { found, known: FORMAT });
+    }
 }
 
 #[test]
@@ -634,26 +637,59 @@ fn an_agents_rows_are_found_again() {
         other => panic!("{other:?}"),
     };
     assert_eq!(saved(&mut store), SavedRaft::default());
-    let entry = |index: u64| (index, Bytes::from(format!("entry {index}")));
+    let entry = |term: u64, data: &str| LogEntry { term: Term(term), data: Bytes::copy_from_slice(data.as_bytes()) };
+    let hard = HardState { term: Term(4), vote: None };
+    let snapshot = Snapshot { index: 0, term: Term(3), ..Snapshot::default() };
     let first = Persist {
-        meta: vec![("term", Some(Bytes::from("1"))), ("vote", Some(Bytes::from("me")))],
-        entries: (1..=300).map(entry).collect(),
+        meta: vec![(META_HARD, Some(encoded(&hard))), (META_SNAPSHOT, Some(encoded(&snapshot)))],
+        entries: (1..=300).map(|index| (index, encoded(&entry(1, "first")))).collect(),
         ..Persist::default()
     };
     let second = Persist {
-        meta: vec![("vote", None)],
+        meta: vec![(META_SNAPSHOT, None)],
         truncate_from: Some(299),
         compact_to: Some(297),
-        entries: vec![(299, Bytes::from("another"))],
+        entries: vec![(299, encoded(&entry(2, "another")))],
     };
     let batch = vec![(OpId(1), Op::Persist(first)), (OpId(2), Op::Persist(second))];
     let results = perform(batch, &mut store);
     assert!(results.iter().all(|(_, result)| matches!(result, OpResult::Persisted)));
-    let expected = SavedRaft {
-        meta: vec![("term".into(), Bytes::from("1"))],
-        entries: vec![entry(298), (299, Bytes::from("another"))],
+    let entries = vec![(298, entry(1, "first")), (299, entry(2, "another"))];
+    assert_eq!(saved(&mut store), SavedRaft { hard, entries, ..SavedRaft::default() });
+}
+
+/// Neither a panic nor a guess.
+#[test]
+fn an_agents_rows_of_another_format_are_an_error() {
+    let config = Config::Agent(AgentConfig::new(Endpoint::parse("tcp://agent:8531").unwrap()));
+    let refusal = |persist: Persist| {
+        let mut store = MemStore::new();
+        open(&mut store, &config, Now::default(), 5).unwrap();
+        perform(vec![(OpId(1), Op::Persist(persist))], &mut store);
+        open(&mut store, &config, Now::default(), 5).unwrap_err().to_string()
     };
-    assert_eq!(saved(&mut store), expected);
+    let meta = |name, bytes| Persist { meta: vec![(name, Some(bytes))], ..Persist::default() };
+    let log = |bytes| Persist { entries: vec![(1, bytes)], ..Persist::default() };
+    // A snapshot and a pool as they were before an agency could change its agents.
+    let of_old = encoded(&(7u64, Term(3), Bytes::from_static(b"state")));
+    let snapshot = Snapshot { index: 7, term: Term(3), state: Bytes::from_static(b"?"), ..Snapshot::default() };
+    let seatless = LogEntry { term: Term(1), data: Bytes::from_static(&[0xff, 9]) };
+    for (persist, what) in [
+        (meta(META_HARD, Bytes::from_static(b"\xff")), "the agency's votes can't be read"),
+        (meta(META_SNAPSHOT, of_old), "the agency's snapshot can't be read"),
+        (meta(META_SNAPSHOT, encoded(&snapshot)), "the state of the agency can't be read"),
+        (meta(META_POOL, encoded(&(Vec::<Seat>::new(), true))), "the agency's pool can't be read"),
+        (meta("of tomorrow", Bytes::new()), "the agency knows no row 'of tomorrow'"),
+        (log(Bytes::new()), "an entry of the agency's log can't be read"),
+        (log(encoded(&seatless)), "a configuration in the agency's log can't be read"),
+    ] {
+        let refusal = refusal(persist);
+        assert!(refusal.ends_with(what), "{refusal}");
+    }
+}
+
+fn encoded<T: serde::Serialize>(value: &T) -> Bytes {
+    postcard::to_allocvec(value).unwrap().into()
 }
 
 /// R3, R5, I7: what the store has seen binds it, across restarts.

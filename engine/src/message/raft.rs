@@ -3,6 +3,7 @@
 use super::{Peer, largest};
 use crate::types::*;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -150,6 +151,18 @@ pub struct Snapshot {
 
 pub const META_HARD: &str = "raft.hard";
 pub const META_SNAPSHOT: &str = "raft.snapshot";
+pub const META_POOL: &str = "pool";
+
+/// How far the pool has come: the row [`META_POOL`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SavedPool {
+    /// Who founded the pool; none if this agent joined it.
+    pub founders: Vec<Seat>,
+    pub formed: bool,
+    pub agency: Option<StoreId>,
+    /// Where agents were found that have moved.
+    pub book: Vec<Peer>,
+}
 
 /// A change to an agent's disk, made in one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -164,9 +177,43 @@ pub struct Persist {
     pub entries: Vec<(u64, Bytes)>,
 }
 
-/// All of it, as found at start. `meta` in name order, `entries` in index order.
+/// All of it, as found at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SavedRaft {
-    pub meta: Vec<(String, Bytes)>,
-    pub entries: Vec<(u64, Bytes)>,
+    pub hard: HardState,
+    pub snapshot: Snapshot,
+    pub pool: SavedPool,
+    /// In index order.
+    pub entries: Vec<(u64, LogEntry)>,
+}
+
+impl SavedRaft {
+    /// Takes a meta row as it was persisted. `Err` says what can't be read.
+    pub fn take_meta(&mut self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        match name {
+            META_HARD => self.hard = parse(bytes, "the agency's votes")?,
+            META_SNAPSHOT => self.snapshot = parse(bytes, "the agency's snapshot")?,
+            META_POOL => self.pool = parse(bytes, "the agency's pool")?,
+            other => return Err(format!("the agency knows no row '{other}'")),
+        }
+        Ok(())
+    }
+
+    /// Takes the next entry of the log as it was persisted.
+    pub fn take_entry(&mut self, index: u64, bytes: &[u8]) -> Result<(), String> {
+        let entry: LogEntry = parse(bytes, "an entry of the agency's log")?;
+        if let Some(seats) = entry.data.strip_prefix(&[CONFIGURATION]) {
+            parse::<Vec<Seat>>(seats, "a configuration in the agency's log")?;
+        }
+        self.entries.push((index, entry));
+        Ok(())
+    }
+}
+
+/// All of the bytes, or it is of another format.
+fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, String> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(format!("{what} can't be read")),
+    }
 }

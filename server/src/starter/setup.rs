@@ -489,7 +489,7 @@ fn settle(flags: &Flags, directory: &Path) -> Result<(Setup, bool), Exit> {
     };
     if setup.version != SETUP_VERSION {
         let message = format!("{}: version {} is not known here", path.display(), setup.version);
-        return Err(Exit::new(Code::NewerFormat, message));
+        return Err(Exit::new(Code::OtherFormat, message));
     }
     let differs = |name: &str| {
         Err(Exit::options(format!("--{name} differs from what {} remembers from the first start", path.display())))

@@ -2,14 +2,20 @@
 //!
 //! What is durable on each agent's disk is kept here as the disk performed it. Whatever an agent says or does that
 //! rests on durable votes and entries (a vote, an acknowledgement, an office, a decision) is held against that.
+//!
+//! Whose votes and entries count says the configuration, an entry itself that holds from the moment at which it is
+//! appended, before it is on any disk. Who stands for election has all of its log on its disk, so the latest there says
+//! whose votes it needs. What a leader says of itself later is held against [`Agency::is_confirmed`].
 
 use super::{Ctx, Verdict, broken};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use tanist_engine::io::Event;
-use tanist_engine::message::raft::{Body, HardState, META_HARD, META_SNAPSHOT, Persist, Raft};
+use tanist_engine::message::raft::{
+    Body, HardState, LogEntry, META_HARD, META_SNAPSHOT, Persist, Raft, Seat, configuration,
+};
 use tanist_engine::message::{Envelope, Message};
-use tanist_engine::types::{Epoch, NodeId, Term};
+use tanist_engine::types::{Epoch, NodeId, StoreId, Term};
 
 /// What is durable on an agent's disk.
 #[derive(Clone, Default, Hash)]
@@ -18,9 +24,16 @@ struct Disk {
     /// Index and term of the last entry that the snapshot stands for.
     snapshot: (u64, Term),
     log: BTreeMap<u64, (Term, Bytes)>,
+    /// The configurations in the log and in the snapshot, by index.
+    configurations: BTreeMap<u64, Vec<NodeId>>,
 }
 
 impl Disk {
+    /// Who has a seat by the latest configuration up to `index`; `None` for the founders.
+    fn seats(&self, index: u64) -> Option<(u64, &Vec<NodeId>)> {
+        self.configurations.range(..=index).next_back().map(|(at, seats)| (*at, seats))
+    }
+
     fn end(&self) -> u64 {
         self.log.last_key_value().map_or(0, |(index, _)| *index).max(self.snapshot.0)
     }
@@ -42,12 +55,14 @@ struct Applied {
     term: Term,
 }
 
-#[derive(Clone, Copy, Default, Hash)]
+#[derive(Clone, Default, Hash)]
 struct Process {
     incarnation: u64,
     applied: u64,
     /// The term that it leads.
     leads: Option<Term>,
+    /// The latest configurations since it leads, at most two: what it was elected by, what it has appended.
+    configurations: Vec<Option<Vec<NodeId>>>,
 }
 
 #[derive(Clone, Hash)]
@@ -56,7 +71,10 @@ pub struct Agency {
     /// written.
     raft: bool,
     ids: Vec<Option<NodeId>>,
+    disk_ids: Vec<Option<StoreId>>,
     disks: Vec<Disk>,
+    /// Every configuration that was ever appended, and where.
+    appended: BTreeSet<(u64, Vec<NodeId>)>,
     processes: Vec<Process>,
     /// I1: who led each term.
     leaders: BTreeMap<Term, usize>,
@@ -79,7 +97,9 @@ impl Agency {
         Agency {
             raft,
             ids: vec![None; agents],
+            disk_ids: vec![None; agents],
             disks: vec![Disk::default(); agents],
+            appended: BTreeSet::new(),
             processes: vec![Process::default(); agents],
             leaders: BTreeMap::new(),
             applied: BTreeMap::new(),
@@ -112,8 +132,60 @@ impl Agency {
         self.processes[agent] = Process::default();
     }
 
-    fn majority(&self) -> usize {
-        self.disks.len() / 2 + 1
+    /// The disk that an agent speaks from.
+    pub fn disk_id(&self, agent: usize) -> Option<StoreId> {
+        self.disk_ids[agent]
+    }
+
+    /// Whether an agent has a seat as the agency's leader sees it.
+    pub fn is_seated(&self, agent: usize) -> bool {
+        self.has_seat(self.seats(self.leader().unwrap_or(agent)), agent)
+    }
+
+    /// Who has a seat by the latest configuration on an agent's disk; `None` if all founders have.
+    pub fn seats(&self, agent: usize) -> Option<&Vec<NodeId>> {
+        self.disks[agent].seats(u64::MAX).map(|(_, seats)| seats)
+    }
+
+    fn has_seat(&self, seats: Option<&Vec<NodeId>>, agent: usize) -> bool {
+        seats.is_none_or(|seats| self.ids[agent].is_none_or(|id| seats.contains(&id)))
+    }
+
+    fn majority(&self, seats: Option<&Vec<NodeId>>) -> usize {
+        seats.map_or(self.disks.len(), Vec::len) / 2 + 1
+    }
+
+    /// A majority of some configuration that may have held when entry `index` was decided holds what `holds` says.
+    fn is_decided(&self, by: usize, index: u64, holds: impl Fn(&Disk) -> bool) -> bool {
+        let counts = |seats: Option<&Vec<NodeId>>| {
+            let holders =
+                (0..self.disks.len()).filter(|agent| self.has_seat(seats, *agent) && holds(&self.disks[*agent]));
+            holders.count() >= self.majority(seats)
+        };
+        let held = self.disks[by].seats(index);
+        let since = held.map_or(0, |(at, _)| at + 1);
+        let mut later = self.appended.range((since, Vec::new())..).map(|(_, seats)| seats);
+        counts(held.map(|(_, seats)| seats)) || later.any(|seats| counts(Some(seats)))
+    }
+
+    /// Whether it is known that no other agent led before these others, who have a seat, answered a leader.
+    ///
+    /// They and the leader must be a majority of the leader's latest configuration (durable or not, for it holds from
+    /// when it is appended) or of the one before. The next leader has everything that this one has committed, in this
+    /// term, before it appended the latest; so it was elected by one of these two. They differ by one seat: each
+    /// majority of the one shares an agent with each of the other, and that agent has answered before it voted.
+    ///
+    /// Where an etcd decides who leads, its answer is enough.
+    pub fn is_confirmed(&self, agent: usize, answered: &BTreeSet<NodeId>) -> bool {
+        if !self.raft {
+            return !answered.is_empty();
+        }
+        let counts = |other: usize| other == agent || self.ids[other].is_some_and(|id| answered.contains(&id));
+        self.processes[agent].configurations.iter().any(|seats| {
+            let seats = seats.as_ref();
+            let voices = (0..self.disks.len()).filter(|other| counts(*other) && self.has_seat(seats, *other));
+            voices.count() >= self.majority(seats)
+        })
     }
 
     fn process(&mut self, ctx: &Ctx) -> &mut Process {
@@ -131,6 +203,14 @@ impl Agency {
                 self.process(ctx).leads = None;
                 Ok(())
             }
+            Event::AgencyConfigured { index, agents } => {
+                self.appended.insert((*index, agents.clone()));
+                let configurations = &mut self.process(ctx).configurations;
+                configurations.push(Some(agents.clone()));
+                let older = configurations.len().saturating_sub(2);
+                configurations.drain(..older);
+                Ok(())
+            }
             Event::Applied { index, digest, term } => self.applies(ctx, *index, *term, *digest),
             Event::Chose { epoch, server } => {
                 self.chosen.entry((*epoch, *server)).or_default().push((ctx.node, ctx.event));
@@ -146,18 +226,23 @@ impl Agency {
         if first != ctx.node {
             broken!("I1", "a{first} and a{} both lead term {}", ctx.node, term.0);
         }
-        self.process(ctx).leads = Some(term);
+        let elected_by = self.seats(ctx.node).cloned();
+        let process = self.process(ctx);
+        process.leads = Some(term);
+        process.configurations = vec![elected_by];
         if !self.raft {
             return Ok(());
         }
-        let told = self.told.get(&(ctx.node, term)).map_or(0, BTreeSet::len);
-        if 1 + told < self.majority() {
+        let seats = self.seats(ctx.node);
+        let seated = |id: &&NodeId| seats.is_none_or(|seats| seats.contains(id));
+        let told = self.told.get(&(ctx.node, term)).map_or(0, |told| told.iter().filter(seated).count());
+        if 1 + told < self.majority(seats) {
             broken!("I1", "a{} leads term {} with {told} votes of others in that term", ctx.node, term.0);
         }
         let me = self.ids[ctx.node];
         let voted = |agent: usize| self.votes.get(&(agent, term)).is_some_and(|vote| me.is_none_or(|me| *vote == me));
-        let votes = (0..self.disks.len()).filter(|agent| voted(*agent)).count();
-        if votes < self.majority() {
+        let votes = (0..self.disks.len()).filter(|agent| voted(*agent) && self.has_seat(seats, *agent)).count();
+        if votes < self.majority(seats) {
             broken!("I4", "a{} leads term {} with {votes} durable votes", ctx.node, term.0);
         }
         // What an older leader has committed is in the log of every later one. (A leader of an older term may be the
@@ -187,13 +272,13 @@ impl Agency {
         if !self.raft {
             return Ok(());
         }
-        let holders = self.disks.iter().filter(|disk| disk.holds(index, term)).count();
-        if holders < self.majority() {
+        if !self.is_decided(ctx.node, index, |disk| disk.holds(index, term)) {
+            let holders = self.disks.iter().filter(|disk| disk.holds(index, term)).count();
             broken!("I4", "a{} applied {index}, which is durable on {holders} agents", ctx.node);
         }
         // An entry of an older term is decided by one of the leader's own.
         if let Some(own) = leads.filter(|own| *own > term)
-            && self.disks.iter().filter(|disk| disk.last_term() >= own).count() < self.majority()
+            && !self.is_decided(ctx.node, index, |disk| disk.last_term() >= own)
         {
             broken!("I3", "a{} applied {index} of term {} before an entry of its term {}", ctx.node, term.0, own.0);
         }
@@ -204,6 +289,7 @@ impl Agency {
     pub fn sent(&mut self, ctx: &Ctx, envelope: &Envelope) -> Verdict {
         self.ids[ctx.node] = Some(envelope.from.id);
         let Message::Raft(Raft::Consensus(consensus)) = &envelope.message else { return Ok(()) };
+        self.disk_ids[ctx.node] = Some(consensus.disk);
         let (term, disk) = (consensus.term, &self.disks[ctx.node]);
         match &consensus.body {
             Body::Append { prev_index, prev_term, entries, .. } => {
@@ -282,8 +368,12 @@ impl Agency {
             }
         }
         if let Some(value) = row(META_SNAPSHOT) {
-            let (snapshot, _) = postcard::take_from_bytes::<(u64, Term)>(value).expect("a snapshot");
+            let ((index, term, seats), _) =
+                postcard::take_from_bytes::<(u64, Term, Vec<Seat>)>(value).expect("a snapshot");
+            let snapshot = (index, term);
             disk.snapshot = snapshot;
+            disk.configurations = disk.configurations.split_off(&(index + 1));
+            disk.configurations.insert(index, seats.iter().map(|seat| seat.peer.id).collect());
             let (first, by) = self.snapshots.entry(snapshot.0).or_insert_with(|| (value.clone(), ctx.node));
             if first != value {
                 broken!("I3", "a{by} and a{} made different states of the entries up to {}", ctx.node, snapshot.0);
@@ -291,6 +381,7 @@ impl Agency {
         }
         if let Some(from) = persist.truncate_from {
             disk.log.split_off(&from);
+            disk.configurations.split_off(&from.max(disk.snapshot.0 + 1));
         }
         if let Some(to) = persist.compact_to {
             disk.log = disk.log.split_off(&(to + 1));
@@ -299,7 +390,11 @@ impl Agency {
             }
         }
         for (index, bytes) in &persist.entries {
-            let (term, _) = postcard::take_from_bytes::<Term>(bytes).expect("a log entry");
+            let entry: LogEntry = postcard::from_bytes(bytes).expect("a log entry");
+            let term = entry.term;
+            if let Some(seats) = configuration(&entry.data) {
+                disk.configurations.insert(*index, seats.into_iter().map(|seat| seat.peer.id).collect());
+            }
             disk.log.insert(*index, (term, bytes.clone()));
         }
         let mine = &self.disks[ctx.node].log;
@@ -327,8 +422,8 @@ mod tests {
     use super::*;
     use crate::clock::At;
     use tanist_engine::message::Peer;
-    use tanist_engine::message::raft::{Consensus, LogEntry, Snapshot};
-    use tanist_engine::types::{Endpoint, NodeKind, StoreId, Time};
+    use tanist_engine::message::raft::{Consensus, Snapshot};
+    use tanist_engine::types::{Endpoint, NodeKind, Time};
 
     fn ctx(node: usize) -> Ctx {
         Ctx { at: At(0), event: 1, node, incarnation: 1, local: Time(0) }
@@ -391,6 +486,28 @@ mod tests {
 
     fn ask(last_index: u64, last_term: u64) -> Body {
         Body::RequestVote { pre: false, transfer: false, last_index, last_term: Term(last_term) }
+    }
+
+    /// A grant and a read count by what the leader has appended, not by what is on its disk. Who answered before the
+    /// latest change still counts, for the former configuration is committed; who answered before two changes does not.
+    #[test]
+    fn a_leader_is_confirmed_by_its_latest_configuration_or_the_one_before() {
+        let of = |others: &[usize]| others.iter().map(|agent| id(*agent)).collect::<BTreeSet<_>>();
+        let mut agency = led();
+        (0..3).for_each(|agent| agency.ids[agent] = Some(id(agent)));
+        assert!(agency.is_confirmed(0, &of(&[2])) && !agency.is_confirmed(0, &of(&[])));
+        let mut appends = |index, agents: &[usize]| {
+            let agents = agents.iter().map(|agent| id(*agent)).collect();
+            agency.noted(&ctx(0), &Event::AgencyConfigured { index, agents }).unwrap();
+            let confirms = |others: &[usize]| agency.is_confirmed(0, &of(others));
+            [confirms(&[]), confirms(&[1]), confirms(&[2])]
+        };
+        assert_eq!(appends(2, &[0, 1]), [false, true, true], "2 has answered as one of three");
+        assert_eq!(appends(3, &[0]), [true, true, true], "it alone, though nothing of this is on its disk");
+        assert_eq!(appends(4, &[0, 2]), [true, true, true]);
+        assert_eq!(appends(5, &[0, 1, 2]), [false, true, true]);
+        assert_eq!(appends(6, &[1, 2]), [false, true, true], "without a seat its own voice counts no more");
+        assert_eq!(appends(7, &[1, 2]), [false, false, false]);
     }
 
     #[test]

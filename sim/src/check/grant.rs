@@ -5,7 +5,7 @@
 //! what it had applied (R1, R3). All of this is counted here from the messages, without the engine's rounds.
 
 use super::{Ctx, Verdict, broken};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tanist_engine::io::Event;
 use tanist_engine::message::raft::{Body, Raft};
 use tanist_engine::message::{Envelope, Message};
@@ -46,8 +46,6 @@ type Answer = (NodeId, NodeId, Term, [u64; 3]);
 
 #[derive(Clone, Hash)]
 pub struct Grants {
-    /// Of how many others an answer is needed.
-    others: usize,
     desks: Vec<Desk>,
     /// In which event each answer was sent (last).
     answers: BTreeMap<Answer, u64>,
@@ -64,10 +62,16 @@ fn answer(envelope: &Envelope, to: NodeId) -> Option<Answer> {
     Some((envelope.from.id, to, consensus.term, contents))
 }
 
+impl Desk {
+    /// Who has answered in messages that were sent after an event.
+    fn answered_since(&self, event: u64) -> BTreeSet<NodeId> {
+        self.answered.iter().filter(|(_, sent)| **sent > event).map(|(id, _)| *id).collect()
+    }
+}
+
 impl Grants {
-    /// With Raft a majority must have answered; with an etcd it alone, and `others` is 1.
-    pub fn new(agents: usize, others: usize) -> Grants {
-        Grants { others, desks: vec![Desk::default(); agents], answers: BTreeMap::new() }
+    pub fn new(agents: usize) -> Grants {
+        Grants { desks: vec![Desk::default(); agents], answers: BTreeMap::new() }
     }
 
     fn desk(&mut self, ctx: &Ctx) -> &mut Desk {
@@ -139,25 +143,26 @@ impl Grants {
     }
 
     /// An agent answers a read that arrived in the event `arrived`: what it read must be the latest, so it must have
-    /// led since then (I3).
-    pub fn read(&mut self, ctx: &Ctx, arrived: u64) -> Verdict {
-        let (others, desk) = (self.others, self.desk(ctx));
-        let since = desk.answered.values().filter(|sent| **sent > arrived).count();
-        if desk.leads.is_none() || since < others {
+    /// led since then (I3). `confirms`: whether these others and it are a majority.
+    pub fn read(&mut self, ctx: &Ctx, arrived: u64, confirms: impl Fn(&BTreeSet<NodeId>) -> bool) -> Verdict {
+        let desk = self.desk(ctx);
+        let since = desk.answered_since(arrived);
+        if desk.leads.is_none() || !confirms(&since) {
+            let since = since.len();
             broken!("I3", "a{} answers a read though only {since} others have answered it since", ctx.node);
         }
         Ok(())
     }
 
-    /// An agent sends a message.
-    pub fn sent(&mut self, ctx: &Ctx, envelope: &Envelope) -> Verdict {
+    /// An agent sends a message. `confirms`: whether these others and it are a majority.
+    pub fn sent(&mut self, ctx: &Ctx, envelope: &Envelope, confirms: impl Fn(&BTreeSet<NodeId>) -> bool) -> Verdict {
         let Some(to) = envelope.to else { return Ok(()) };
         if let Some(answer) = answer(envelope, to) {
             self.answers.insert(answer, ctx.event);
         }
         let Message::BeatReply(reply) = &envelope.message else { return Ok(()) };
         let Some(grant) = reply.grant else { return Ok(()) };
-        let (others, desk, epoch) = (self.others, self.desk(ctx), grant.epoch.0);
+        let (desk, epoch) = (self.desk(ctx), grant.epoch.0);
         let Some(term) = desk.leads else { broken!("I5", "a{} grants epoch {epoch} without leading", ctx.node) };
         if !desk.settled {
             let term = term.0;
@@ -169,8 +174,9 @@ impl Grants {
         let Some(arrived) = desk.renewals.get(&(to, grant.boot)).and_then(|seqs| seqs.get(&reply.seq)) else {
             broken!("I5", "a{} grants epoch {epoch} to {to}, which did not ask (beat {})", ctx.node, reply.seq);
         };
-        let since = desk.answered.values().filter(|sent| *sent > arrived).count();
-        if since < others {
+        let since = desk.answered_since(*arrived);
+        if !confirms(&since) {
+            let since = since.len();
             broken!("I5", "a{} grants epoch {epoch} though only {since} others have answered it since", ctx.node);
         }
         Ok(())
@@ -187,6 +193,10 @@ mod tests {
 
     fn ctx(event: u64, node: usize) -> Ctx {
         Ctx { at: At(0), event, node, incarnation: 1, local: Time(0) }
+    }
+
+    fn of_three(others: &BTreeSet<NodeId>) -> bool {
+        !others.is_empty()
     }
 
     fn id(kind: NodeKind, uuid: u128) -> NodeId {
@@ -220,10 +230,10 @@ mod tests {
 
     /// Agent 0 of three leads term 2; `tell` says what else happens before it grants epoch 5 to boot 1.
     fn granted(tell: impl FnOnce(&mut Grants), boot: u64) -> Verdict {
-        let mut grants = Grants::new(3, 1);
+        let mut grants = Grants::new(3);
         grants.noted(&ctx(1, 0), &Event::LeadsAgency { term: Term(2) });
         tell(&mut grants);
-        grants.sent(&ctx(99, 0), &grant(boot, 5))
+        grants.sent(&ctx(99, 0), &grant(boot, 5), of_three)
     }
 
     fn applied(grants: &mut Grants, term: u64) {
@@ -249,7 +259,7 @@ mod tests {
     }
 
     fn answered(grants: &mut Grants, sent: u64, arrived: u64, term: u64) {
-        grants.sent(&ctx(sent, 1), &reply(1, term, 7)).unwrap();
+        grants.sent(&ctx(sent, 1), &reply(1, term, 7), of_three).unwrap();
         grants.received(&ctx(arrived, 0), &reply(1, term, 7));
     }
 
@@ -306,13 +316,13 @@ mod tests {
     #[test]
     fn a_read_needs_answers_of_a_majority_since_it_arrived() {
         let read = |sent| {
-            let mut grants = Grants::new(3, 1);
+            let mut grants = Grants::new(3);
             grants.noted(&ctx(1, 0), &Event::LeadsAgency { term: Term(2) });
             answered(&mut grants, sent, 20, 2);
-            grants.read(&ctx(21, 0), 10)
+            grants.read(&ctx(21, 0), 10, of_three)
         };
         read(11).unwrap();
         assert_eq!(read(9).unwrap_err().0, "I3");
-        assert_eq!(Grants::new(1, 0).read(&ctx(21, 0), 10).unwrap_err().0, "I3", "it does not lead");
+        assert_eq!(Grants::new(1).read(&ctx(21, 0), 10, |_| true).unwrap_err().0, "I3", "it does not lead");
     }
 }

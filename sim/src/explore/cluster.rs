@@ -128,7 +128,7 @@ impl Cluster {
             moment: 0,
             operations: 0,
             agency: Part::new(Agency::new(setup.agents, true)),
-            grants: Part::new(Grants::new(setup.agents, setup.agents / 2)),
+            grants: Part::new(Grants::new(setup.agents)),
             lease: Part::new(Lease::new(servers)),
             replication: Part::new(Replication::new(servers)),
             clients: Part::new(Clients::default()),
@@ -396,16 +396,18 @@ impl Cluster {
 
     fn sends(&mut self, node: usize, envelope: &Envelope) {
         let ctx = self.ctx(node);
+        let majority = self.setup.agents / 2 + 1;
+        let confirms = |others: &BTreeSet<NodeId>| 1 + others.len() >= majority;
         let verdict = match &envelope.message {
             Message::Beat(_) | Message::Release(_) => self.lease.change(|lease| lease.sent(&ctx, envelope)),
             // A report that comes after its round was decided decides nothing.
             Message::Report(report) if self.lease.leader_of(report.epoch).is_some() => Ok(()),
             Message::Report(_) | Message::Acknowledge(_) => self.replication.sent(&ctx, envelope),
-            Message::BeatReply(_) => self.grants.change(|grants| grants.sent(&ctx, envelope)),
+            Message::BeatReply(_) => self.grants.change(|grants| grants.sent(&ctx, envelope, confirms)),
             Message::Raft(Raft::Consensus(_)) => self
                 .agency
                 .change(|agency| agency.sent(&ctx, envelope))
-                .and_then(|()| self.grants.change(|grants| grants.sent(&ctx, envelope))),
+                .and_then(|()| self.grants.change(|grants| grants.sent(&ctx, envelope, confirms))),
             _ => Ok(()),
         };
         self.hold(verdict);

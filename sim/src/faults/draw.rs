@@ -18,6 +18,8 @@ enum Whose {
     /// Who should lead next: a server that does not lead, mostly.
     Successor,
     Agency,
+    /// One agent.
+    Agent,
     /// Many at once: what is done to one alone would not show.
     Groups,
 }
@@ -91,6 +93,7 @@ const ROWS: &[Row] = &[
     row(Whose::Anyone, 5, |rng, _, _| Kind::Full { room_bytes: pick(rng, &[0, 1000, 20_000]) }),
     // A longer lease would take more time to heal than the run is given.
     row(Whose::Agency, 5, |rng, s, _| Kind::Timing { lease_ms: pick(rng, &[s.lease_ms / 3, s.lease_ms / 2, s.lease_ms]) }),
+    row(Whose::Agent, 6, |_, _, _| Kind::Reseat),
 ];
 
 fn target(rng: &mut Rng, s: &Scenario, whose: Whose) -> Target {
@@ -121,6 +124,7 @@ fn target(rng: &mut Rng, s: &Scenario, whose: Whose) -> Target {
             }
         }
         Whose::Agency => Target::AgencyLeader,
+        Whose::Agent => pick(rng, &[Target::AgencyLeader, agent, agent]),
         Whose::Groups => pick(rng, &[Target::Servers, Target::Agents, Target::All]),
     }
 }

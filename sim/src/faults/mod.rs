@@ -126,6 +126,8 @@ pub enum Kind {
     },
     /// An operator writes the leader key: a request to hand over to the target.
     Handover,
+    /// An operator takes the target's seat in the agency away, and gives it back at the end.
+    Reseat,
     /// An operator has the agency grant leases of another length from now on.
     Timing {
         lease_ms: u64,
@@ -179,6 +181,7 @@ impl Kind {
             Kind::Jump { .. } => "jump",
             Kind::Wall { .. } => "wall",
             Kind::Handover => "handover",
+            Kind::Reseat => "reseat",
             Kind::Timing { .. } => "timing",
             Kind::Expire => "expire",
             Kind::SyncFails { .. } => "sync-fails",
@@ -194,16 +197,8 @@ impl Kind {
         let number = |name, value: u64| (name, value.to_string());
         match self {
             Kind::Kill { notices: 0, .. } => vec![],
-            Kind::Stop
-            | Kind::Pause
-            | Kind::Suspend
-            | Kind::Ring
-            | Kind::Handover
-            | Kind::Expire
-            | Kind::Wipe
-            | Kind::Restore => {
-                vec![]
-            }
+            Kind::Stop | Kind::Pause | Kind::Suspend | Kind::Ring | Kind::Handover | Kind::Expire => vec![],
+            Kind::Reseat | Kind::Wipe | Kind::Restore => vec![],
             Kind::Kill { notice_ms, notices } => vec![number("notice_ms", *notice_ms), number("notices", *notices)],
             Kind::CrashLoop { up_ms, down_ms } => vec![number("up_ms", *up_ms), number("down_ms", *down_ms)],
             Kind::Rolling { every_ms } => vec![number("every_ms", *every_ms)],
@@ -263,6 +258,7 @@ impl Kind {
             "jump" => Kind::Jump { ms: words.number("ms", None)? },
             "wall" => Kind::Wall { ms: words.number("ms", None)? },
             "handover" => Kind::Handover,
+            "reseat" => Kind::Reseat,
             "timing" => Kind::Timing { lease_ms: words.number("lease_ms", None)? },
             "expire" => Kind::Expire,
             "sync-fails" => Kind::SyncFails { permille: words.at_least_1("permille")? },

@@ -45,7 +45,10 @@ impl World {
         let mut agents: Vec<usize> = (0..self.agents).filter(|a| !self.former.values().any(|n| n == a)).collect();
         let (mut sound, mut servers): (Vec<usize>, Vec<usize>) =
             (self.agents..self.machines.len()).partition(|node| self.is_sound(*node));
-        let mut nodes: Vec<usize> = (0..=self.agents / 2).filter_map(|_| take(&mut agents, &mut rng)).collect();
+        // Where seats were taken away, a majority of those who have one may be all of them.
+        let reseated = self.scenario.faults.iter().any(|fault| fault.kind == Kind::Reseat);
+        let needed = if reseated { self.agents } else { self.agents / 2 + 1 };
+        let mut nodes: Vec<usize> = (0..needed).filter_map(|_| take(&mut agents, &mut rng)).collect();
         let unformed = nodes.iter().any(|agent| self.agency.applied(*agent) == 0);
         let why_not = match take(&mut sound, &mut rng) {
             _ if unformed => Some(WhyNot::NoPool),

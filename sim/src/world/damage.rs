@@ -13,7 +13,7 @@ use tanist_engine::db::store::{Direction, Table};
 
 /// How soon a process that its disk has ended is started again, and how often an operator looks at a refused server.
 const RESTART: Duration = Duration::from_millis(200);
-const OPERATOR: Duration = Duration::from_millis(500);
+pub(super) const OPERATOR: Duration = Duration::from_millis(500);
 
 /// An old copy of a server's directory, and what the checkers knew of it.
 pub(super) struct Backup {

@@ -75,13 +75,15 @@ impl World {
             Some(op) if node >= self.agents => self.judge(node, op, &pending, &response),
             Some(op) if response.status == 200 && self.workload.history[&op].action.is_read() => {
                 let ctx = self.ctx(node);
-                let verdict = self.grants.read(&ctx, pending.arrived_in);
+                let verdict =
+                    self.grants.read(&ctx, pending.arrived_in, |others| self.agency.is_confirmed(node, others));
                 self.hold(verdict);
             }
             _ => {}
         }
-        // Starters and operators say nothing malformed; to be refused is to be misunderstood.
-        if pending.caller == Caller::Nobody && (400..500).contains(&response.status) {
+        // Starters and operators say nothing malformed; to be refused is to be misunderstood, but for "not now" (409).
+        let refused = (400..500).contains(&response.status) && response.status != 409;
+        if pending.caller == Caller::Nobody && refused {
             let text = String::from_utf8_lossy(&response.body).into_owned();
             self.hold(Err(("contract", format!("{} refuses an operator: {text}", self.machines[node].name))));
         }

@@ -18,7 +18,9 @@ impl World {
             }
         }
         if node < self.agents {
-            let verdict = self.agency.sent(&ctx, &envelope).and_then(|()| self.grants.sent(&ctx, &envelope));
+            let verdict = self.agency.sent(&ctx, &envelope);
+            let confirms = |others: &_| self.agency.is_confirmed(node, others);
+            let verdict = verdict.and_then(|()| self.grants.sent(&ctx, &envelope, confirms));
             self.hold(verdict);
         }
         let bytes = Bytes::from(envelope.encode());

@@ -151,6 +151,10 @@ pub enum Happening {
     LetIn {
         node: usize,
     },
+    /// An operator looks after an agent that is to have a seat.
+    GiveSeat {
+        node: usize,
+    },
     HealAll,
     Watch,
 }
@@ -305,7 +309,7 @@ impl World {
             former: BTreeMap::new(),
             core: None,
             agency: Agency::new(agents, s.etcd == 0),
-            grants: Grants::new(agents, if s.etcd == 0 { agents / 2 } else { 1 }),
+            grants: Grants::new(agents),
             witness: Witness::default(),
             lease: Lease::new(servers),
             replication: Replication::new(servers),
@@ -573,6 +577,7 @@ impl World {
             Happening::Strike { fault } => self.strike(fault),
             Happening::Again { fault } => self.again(fault),
             Happening::LetIn { node } => self.let_in(node),
+            Happening::GiveSeat { node } => self.give_seat(node),
             Happening::Heal { fault } => self.heal(fault),
             Happening::Notice { node, body } => {
                 self.tell(

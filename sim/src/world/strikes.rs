@@ -1,6 +1,7 @@
 //! Faults: what each does to the machines and links, and how it is undone.
 
 use super::core::REST;
+use super::damage::OPERATOR;
 use super::*;
 use crate::atlas;
 use crate::node::death_notice;
@@ -84,6 +85,7 @@ impl World {
                 self.net.add_storm(number, mask(&nodes), weather);
             }
             Kind::Handover => self.ask_for_handover(nodes[0]),
+            Kind::Reseat => self.take_seat(nodes[0]),
             Kind::Timing { lease_ms } => self.set_timing(nodes[0], lease_ms),
             kind => nodes.into_iter().for_each(|node| self.strike_node(node, number, &kind)),
         }
@@ -126,6 +128,7 @@ impl World {
             | Kind::Storm { .. }
             | Kind::Timing { .. }
             | Kind::Expire
+            | Kind::Reseat
             | Kind::Handover => unreachable!("these strike a group as a whole"),
         }
     }
@@ -146,6 +149,31 @@ impl World {
         let body = format!(r#"{{"leaseMs":{lease_ms},"driftPermille":{drift_permille}}}"#);
         self.ask_agency(node, Request::new(Method::Put, "/_api/tanist/timing").with_body(body));
         self.aim_at_old_lease();
+    }
+
+    /// The seat is taken away if the agency can do that now.
+    fn take_seat(&mut self, node: usize) {
+        if let Some(id) = self.machines[node].id {
+            let body = format!(r#"{{"id":"{id}"}}"#);
+            self.ask_agency(node, Request::new(Method::Delete, "/_api/tanist/agents").with_body(body));
+        }
+    }
+
+    /// Asks for the agent's seat until it has one again.
+    pub(super) fn give_seat(&mut self, node: usize) {
+        if self.agency.is_seated(node) && self.healed.is_none() {
+            // It may lose it yet: the request to take it away may be on its way.
+            return self.after(OPERATOR, Happening::GiveSeat { node });
+        }
+        if self.agency.is_seated(node) {
+            return;
+        }
+        if let (Some(id), Some(disk)) = (self.machines[node].id, self.agency.disk_id(node)) {
+            let (disk, endpoint) = (Uuid(disk.0), &self.machines[node].endpoint);
+            let body = format!(r#"{{"id":"{id}","disk":"{disk}","endpoint":"{endpoint}"}}"#);
+            self.ask_agency(node, Request::new(Method::Post, "/_api/tanist/agents").with_body(body));
+        }
+        self.after(OPERATOR, Happening::GiveSeat { node });
     }
 
     fn ask_for_handover(&mut self, node: usize) {
@@ -352,6 +380,7 @@ impl World {
                     self.start_again(node, number);
                 }
                 Kind::Pause | Kind::Suspend if machine.paused_by == Some(number) => self.resume(node),
+                Kind::Reseat => self.give_seat(node),
                 Kind::Slow { .. } => machine.disk_extra = Duration::ZERO,
                 Kind::Busy { .. } => machine.step_extra = Duration::ZERO,
                 _ => {}

@@ -50,9 +50,9 @@ fn follower_after(snapshot: (u64, u64), term: u64, terms: &[u64]) -> Raft {
     let snapshot =
         Snapshot { index, term: Term(snapshot_term), seats: settings().founders, state: Bytes::from_static(b"old") };
     let hard = HardState { term: Term(term), vote: None };
-    let meta = vec![(META_HARD.to_owned(), encode(&hard)), (META_SNAPSHOT.to_owned(), encode(&snapshot))];
-    let entries = (index + 1..).zip(terms).map(|(index, term)| (index, encode(&entry(*term)))).collect();
-    Raft::boot(settings(), &SavedRaft { meta, entries }, Rng::new(1), ms(0))
+    let entries = (index + 1..).zip(terms).map(|(index, term)| (index, entry(*term))).collect();
+    let saved = SavedRaft { hard, snapshot, entries, ..SavedRaft::default() };
+    Raft::boot(settings(), saved, Rng::new(1), ms(0))
 }
 
 fn follower(term: u64, terms: &[u64]) -> Raft {
@@ -364,9 +364,9 @@ fn what_the_log_has_beyond_a_snapshot_stays() {
     // An agent that died between the snapshot and the removal of what it replaces: the rows on the disk go.
     let stale = |last: u64| {
         let mut raft = follower_after((3, 4), 5, &[]);
-        let meta = vec![(META_SNAPSHOT.to_owned(), encode(&raft.log.snapshot))];
-        let entries = (1..=last).map(|index| (index, encode(&entry(4)))).collect();
-        raft = Raft::boot(settings(), &SavedRaft { meta, entries }, Rng::new(1), ms(0));
+        let snapshot = raft.log.snapshot.clone();
+        let entries = (1..=last).map(|index| (index, entry(4))).collect();
+        raft = Raft::boot(settings(), SavedRaft { snapshot, entries, ..SavedRaft::default() }, Rng::new(1), ms(0));
         raft.flush().and_then(|persist| persist.truncate_from)
     };
     assert_eq!((stale(2), stale(3), stale(4)), (Some(0), None, None));
@@ -478,7 +478,7 @@ fn rounds_are_confirmed_by_a_majority() {
 #[test]
 fn three_of_five_are_a_majority() {
     let founders = seats(&[1, 2, 3, 4, 5].map(voter));
-    let mut raft = Raft::boot(Settings { founders, ..settings() }, &SavedRaft::default(), Rng::new(1), ms(0));
+    let mut raft = Raft::boot(Settings { founders, ..settings() }, SavedRaft::default(), Rng::new(1), ms(0));
     raft.tick(ms(500));
     let says =
         |raft: &mut Raft, from, body: &Body| raft.step(ms(500), voter(from), disk(voter(from)), Term(1), body.clone());
@@ -514,10 +514,22 @@ fn a_leader_beats_and_steps_down_without_a_majority() {
     assert!(!raft.is_leader());
     // An agent alone has nobody to beat for.
     let alone = Settings { founders: seats(&[ME]), ..settings() };
-    let mut raft = Raft::boot(alone, &SavedRaft::default(), Rng::new(1), ms(0));
+    let mut raft = Raft::boot(alone, SavedRaft::default(), Rng::new(1), ms(0));
     raft.tick(ms(0));
     persist(&mut raft, 0);
     assert_eq!((raft.is_leader(), raft.deadline()), (true, Time::NEVER));
+}
+
+#[test]
+fn who_has_no_seat_does_not_campaign_and_names_no_leader_that_is_silent() {
+    let outside = Settings { founders: Vec::new(), ..settings() };
+    let mut raft = Raft::boot(outside, SavedRaft::default(), Rng::new(1), ms(0));
+    assert_eq!(raft.deadline(), Time::NEVER);
+    hears(&mut raft, 0, 6, append(0, 0, &[], 0));
+    assert_eq!((raft.leader(), raft.deadline() <= ms(2 * TIMEOUT_MS)), (Some(LEADER), true));
+    raft.tick(ms(2 * TIMEOUT_MS));
+    assert_eq!((raft.leader(), raft.term(), raft.deadline()), (None, Term(6), Time::NEVER));
+    assert!(sent(&mut raft).is_empty());
 }
 
 /// So far ahead of what is acknowledged, and no further.
