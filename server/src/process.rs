@@ -19,6 +19,7 @@ use std::time::Duration;
 use tanist_engine::auth;
 use tanist_engine::exec::{self, OpenError};
 use tanist_engine::io::Saved;
+use tanist_engine::message::raft::SavedRaft;
 use tanist_engine::node::Node;
 use tanist_engine::types::{Config, Limits};
 use tokio::net::TcpListener;
@@ -50,7 +51,7 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
     let saved = exec::open(&mut store, &node.config, clock::now(), seed()).map_err(|e| open_error(&node, e))?;
     if let Saved::Agent(saved) = &saved
         && matches!(&node.config, Config::Agent(config) if config.etcd.is_some())
-        && !saved.raft.meta.is_empty()
+        && saved.raft != SavedRaft::default()
     {
         let message = format!(
             "data directory {}: its agent keeps the agency itself, with others; an agent on an etcd begins in a new one",
