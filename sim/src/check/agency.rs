@@ -63,6 +63,8 @@ struct Process {
     leads: Option<Term>,
     /// The latest configurations since it leads, at most two: what it was elected by, what it has appended.
     configurations: Vec<Option<Vec<NodeId>>>,
+    /// Where in its log the latest of them stands; 0 for what the founders agreed on.
+    configured_at: u64,
 }
 
 #[derive(Clone, Hash)]
@@ -203,14 +205,7 @@ impl Agency {
                 self.process(ctx).leads = None;
                 Ok(())
             }
-            Event::AgencyConfigured { index, agents } => {
-                self.appended.insert((*index, agents.clone()));
-                let configurations = &mut self.process(ctx).configurations;
-                configurations.push(Some(agents.clone()));
-                let older = configurations.len().saturating_sub(2);
-                configurations.drain(..older);
-                Ok(())
-            }
+            Event::AgencyConfigured { index, agents } => self.configures(ctx, *index, agents),
             Event::Applied { index, digest, term } => self.applies(ctx, *index, *term, *digest),
             Event::Chose { epoch, server } => {
                 self.chosen.entry((*epoch, *server)).or_default().push((ctx.node, ctx.event));
@@ -220,16 +215,40 @@ impl Agency {
         }
     }
 
+    /// A leader changes one seat at a time: the former configuration is decided, and so is an entry of its own term.
+    /// Else there may be two majorities without an agent in common.
+    fn configures(&mut self, ctx: &Ctx, index: u64, agents: &[NodeId]) -> Verdict {
+        self.appended.insert((index, agents.to_vec()));
+        let process = self.process(ctx);
+        let Some(term) = process.leads else { return Ok(()) };
+        let (at, former) = (process.configured_at, process.configurations.last().cloned().flatten());
+        process.configured_at = index;
+        process.configurations.push(Some(agents.to_vec()));
+        let older = process.configurations.len().saturating_sub(2);
+        process.configurations.drain(..older);
+        // A log whose last entry is of the leader's term agrees with the leader's up to there (I2).
+        let ready = |agent: &usize| {
+            let disk = &self.disks[*agent];
+            self.has_seat(former.as_ref(), *agent) && disk.last_term() >= term && disk.end() >= at
+        };
+        if (0..self.disks.len()).filter(ready).count() < self.majority(former.as_ref()) {
+            let term = term.0;
+            broken!("I3", "a{} changes seats at {index} before {at} and its term {term} are decided", ctx.node);
+        }
+        Ok(())
+    }
+
     fn leads(&mut self, ctx: &Ctx, term: Term) -> Verdict {
         let newest = self.leaders.last_key_value().is_none_or(|(last, _)| *last < term);
         let first = *self.leaders.entry(term).or_insert(ctx.node);
         if first != ctx.node {
             broken!("I1", "a{first} and a{} both lead term {}", ctx.node, term.0);
         }
-        let elected_by = self.seats(ctx.node).cloned();
+        let (at, elected_by) =
+            self.disks[ctx.node].seats(u64::MAX).map_or((0, None), |(at, seats)| (at, Some(seats.clone())));
         let process = self.process(ctx);
         process.leads = Some(term);
-        process.configurations = vec![elected_by];
+        (process.configured_at, process.configurations) = (at, vec![elected_by]);
         if !self.raft {
             return Ok(());
         }
@@ -498,7 +517,7 @@ mod tests {
         assert!(agency.is_confirmed(0, &of(&[2])) && !agency.is_confirmed(0, &of(&[])));
         let mut appends = |index, agents: &[usize]| {
             let agents = agents.iter().map(|agent| id(*agent)).collect();
-            agency.noted(&ctx(0), &Event::AgencyConfigured { index, agents }).unwrap();
+            let _ = agency.noted(&ctx(0), &Event::AgencyConfigured { index, agents });
             let confirms = |others: &[usize]| agency.is_confirmed(0, &of(others));
             [confirms(&[]), confirms(&[1]), confirms(&[2])]
         };
@@ -508,6 +527,23 @@ mod tests {
         assert_eq!(appends(5, &[0, 1, 2]), [false, true, true]);
         assert_eq!(appends(6, &[1, 2]), [false, true, true], "without a seat its own voice counts no more");
         assert_eq!(appends(7, &[1, 2]), [false, false, false]);
+    }
+
+    #[test]
+    fn a_change_of_seats_before_the_former_or_an_entry_of_the_term_is_decided_is_found() {
+        let change = |index, agents: &[usize]| {
+            let agents = agents.iter().map(|agent| id(*agent)).collect();
+            Event::AgencyConfigured { index, agents }
+        };
+        let mut agency = led();
+        assert_eq!(agency.noted(&ctx(0), &change(1, &[0, 1])).unwrap_err().0, "I3", "no entry of term 1");
+        let mut agency = led();
+        for agent in [0, 1] {
+            agency.persisted(&ctx(agent), &append(&[(1, 1, "x")])).unwrap();
+        }
+        agency.noted(&ctx(2), &change(1, &[2])).unwrap();
+        agency.noted(&ctx(0), &change(2, &[0, 1])).unwrap();
+        assert_eq!(agency.noted(&ctx(0), &change(3, &[0])).unwrap_err().0, "I3", "2 is not decided");
     }
 
     #[test]
