@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tanist_engine::db::mem::MemStore;
+use tanist_engine::db::store::{Store as _, Table};
 use tanist_engine::exec;
 use tanist_engine::http::{Request, Response};
 use tanist_engine::io::{Op, OpId, OpResult, RequestId, Run, Ticket, View};
@@ -43,6 +44,8 @@ pub struct Machine {
     pub sync_fails_by: Option<usize>,
     pub full_by: Option<usize>,
     pub rotten_by: Option<usize>,
+    /// The rotten rows, as they are now.
+    pub rotten: Vec<(Table, Vec<u8>, Vec<u8>)>,
     /// The fault that stopped or paused it, which alone may undo that.
     pub down_by: Option<usize>,
     pub paused_by: Option<usize>,
@@ -63,8 +66,8 @@ pub struct Process {
     /// As which boot it is registered.
     pub boot: Option<Boot>,
     pub stopping: bool,
-    /// When it could not begin an epoch: it stands back for a while.
-    pub unfit: Option<At>,
+    /// When, by its own clock, it could not begin an epoch: it stands back for a while.
+    pub unfit: Option<Time>,
 }
 
 /// A request that a node is at.
@@ -176,9 +179,15 @@ impl Machine {
             sync_fails_by: None,
             full_by: None,
             rotten_by: None,
+            rotten: Vec::new(),
             down_by: None,
             paused_by: None,
         }
+    }
+
+    /// A row of what the disk holds.
+    pub fn row(&self, table: Table, key: &[u8]) -> Option<Vec<u8>> {
+        self.store.snapshot().ok()?.get(table, key).ok()?.map(|value| value.to_vec())
     }
 
     /// A process is started on what the disk holds.

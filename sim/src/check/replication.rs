@@ -11,7 +11,7 @@ use crate::model::{Docs, Effect, Shadow};
 use std::collections::{BTreeMap, BTreeSet};
 use tanist_engine::db::store::StoreError;
 use tanist_engine::io::{Op, OpResult, Target};
-use tanist_engine::message::{Entry, Envelope, Message, Report, SnapshotId};
+use tanist_engine::message::{Beat, Entry, Envelope, Message, Report, SnapshotId};
 use tanist_engine::types::{Boot, Epoch, Position, Tick};
 
 /// What was written where: (epoch, checksum) by tick.
@@ -102,6 +102,8 @@ pub struct Replication {
     /// The leader's log where a snapshot starts.
     offers: BTreeMap<(u64, u64, u64), Log>,
     reports: Vec<Arrived>,
+    /// What a server's process has told an agent of whether it may be chosen: each change, with its event.
+    told: BTreeMap<(usize, usize, Boot), Vec<(u64, bool)>>,
     /// Servers whose disks have rotten rows, which their checksums must name.
     pub rotten: BTreeSet<usize>,
     /// Epochs whose owner has forgotten what it wrote in them.
@@ -134,6 +136,7 @@ impl Replication {
             owners: BTreeMap::new(),
             offers: BTreeMap::new(),
             reports: Vec::new(),
+            told: BTreeMap::new(),
             rotten: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             gone: BTreeSet::new(),
@@ -156,6 +159,7 @@ impl Replication {
         if self.stores[server].log.is_empty() {
             // Somebody new, who may count its processes from the beginning.
             self.reports.retain(|report| report.server != server);
+            self.told.retain(|(_, who, _), _| *who != server);
         }
         self.rotten.remove(&server);
         gone.len()
@@ -441,9 +445,23 @@ impl Replication {
         self.reports.push(Arrived { event: ctx.event, agent: ctx.node, server, report: *report });
     }
 
-    /// I12, first half: of those whose report the deciding agent had, nobody had more than the chosen one.
-    /// `boots` are those of the processes that could be chosen: running, and not about to leave. `written`: there are
-    /// acknowledged writes, so that an empty store lacks something.
+    /// A beat arrives at an agent.
+    pub fn heard(&mut self, ctx: &Ctx, server: usize, beat: &Beat) {
+        let told = self.told.entry((ctx.node, server, beat.boot)).or_default();
+        if told.last().is_none_or(|(_, staying)| *staying != beat.staying) {
+            told.push((ctx.event, beat.staying));
+        }
+    }
+
+    /// Whether a process had told an agent by then that it is leaving, or stands back.
+    fn stood_back(&self, agent: usize, server: usize, boot: Boot, by: u64) -> bool {
+        let told = self.told.get(&(agent, server, boot)).into_iter().flatten();
+        told.take_while(|(event, _)| *event <= by).last().is_some_and(|(_, staying)| !staying)
+    }
+
+    /// I12, first half: of those whose report the deciding agent had, nobody had more than the chosen one, but for who
+    /// had told it that he stands back. `boots` are those of the running processes. `written`: there are acknowledged
+    /// writes, so that an empty store lacks something.
     pub fn elected(
         &self,
         epoch: Epoch,
@@ -485,7 +503,9 @@ impl Replication {
         // A process that came back may report again: its latest report counts.
         let mut latest: BTreeMap<usize, Position> = BTreeMap::new();
         for arrived in round {
-            if arrived.server == chosen || boots[arrived.server] == Some(arrived.report.boot) {
+            let Arrived { server, report, .. } = arrived;
+            let runs = boots[*server] == Some(report.boot);
+            if *server == chosen || (runs && !self.stood_back(decider, *server, report.boot, decided)) {
                 latest.insert(arrived.server, arrived.report.last);
             }
         }
@@ -706,6 +726,11 @@ mod tests {
         assert_eq!(r.loses(At(11), 0, Store::default()), 1);
     }
 
+    fn beat(boot: u64, staying: bool) -> Beat {
+        let (last, seen) = (Position::ZERO, Epoch(1));
+        Beat { boot: Boot(boot), seq: 1, renew: None, last, seen, leader: None, complete: true, staying }
+    }
+
     #[test]
     fn the_wrong_choice_is_found() {
         let mut r = Replication::new(2);
@@ -726,6 +751,18 @@ mod tests {
         r.elected(Epoch(2), (0, Boot(1)), &[(0, 1)], &here, true).unwrap(); // the better report came after the decision
         r.elected(Epoch(2), (0, Boot(1)), &[(0, 3)], &[Some(Boot(1)), None], true).unwrap(); // the better one is gone
         r.elected(Epoch(2), (1, Boot(1)), &[(1, 9), (0, 3)], &here, true).unwrap(); // another chose it, too
+        // The better one stands back, as far as the deciding agent had heard when it decided.
+        let told = |beats: &[(usize, u64, u64, bool)]| {
+            let mut r = r.clone();
+            beats.iter().for_each(|(agent, event, boot, staying)| r.heard(&ctx(*agent, *event), 1, &beat(*boot, *staying)));
+            r.elected(Epoch(2), (0, Boot(1)), &[(0, 3)], &here, true)
+        };
+        told(&[(0, 2, 1, false), (0, 4, 1, true)]).unwrap();
+        told(&[(0, 2, 1, false)]).unwrap();
+        assert!(told(&[(0, 4, 1, false)]).is_err(), "it said so after the decision");
+        assert!(told(&[(0, 2, 1, false), (0, 3, 1, true)]).is_err(), "it is back");
+        assert!(told(&[(1, 2, 1, false)]).is_err(), "it told another agent");
+        assert!(told(&[(0, 2, 2, false)]).is_err(), "it was another process");
         let elected = |r: &Replication, server, boot, written| {
             r.elected(Epoch(2), (server, Boot(boot)), &[(0, 9)], &here, written).map_err(|(_, what)| what)
         };

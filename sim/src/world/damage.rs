@@ -1,7 +1,9 @@
 //! What happens to disks: they fill up, refuse to sync, rot, are wiped, or are put back as they once were.
 //!
 //! No fault takes the last sound, complete copy of the data: nothing could bring it back, so such a strike is spared,
-//! and the trace tells of it. What a lost disk alone had is gone without a trace: I12 is excused for that, and no more.
+//! and the trace tells of it. A rotten disk that has become the last one meanwhile (the others may have rolled back to
+//! nothing) is repaired in the end instead of being replaced. What a lost disk alone had is gone without a trace: I12 is
+//! excused for that, and no more.
 
 use super::*;
 use crate::check::replication::Store;
@@ -94,7 +96,8 @@ impl World {
 
     // ---- a disk that loses what it has ------------------------------------------------------------------------------
 
-    /// Some rows rot. Their checksums name them whenever they are read; the operator replaces the disk at the end.
+    /// Some rows rot. Their checksums name them whenever they are read; the operator replaces the disk at the end, or
+    /// repairs it.
     pub(super) fn rot(&mut self, node: usize, number: usize, table: Rotten, rows: u64) {
         if self.machines[node].rotten_by.is_some() || !self.can_spare(node) {
             return;
@@ -112,16 +115,41 @@ impl World {
             Err(_) => return,
         };
         let Some(struck) = self.struck.get_mut(&number) else { return };
-        let mut rotten = 0;
-        while rotten < rows && !keys.is_empty() {
+        let mut rotten = Vec::new();
+        while (rotten.len() as u64) < rows && !keys.is_empty() {
             let key = keys.swap_remove(struck.rng.below(keys.len() as u64) as usize);
-            rotten += u64::from(machine.store.corrupt(table, &key));
+            if machine.store.corrupt(table, &key) {
+                let value = machine.row(table, &key).expect("it is there");
+                rotten.push((table, key, value));
+            }
         }
-        if rotten > 0 {
+        let count = rotten.len();
+        if count > 0 {
             machine.rotten_by = Some(number);
+            machine.rotten = rotten;
             self.replication.rotten.insert(node - self.agents);
         }
-        self.say(node, format_args!("{rotten} rows of '{}' are rotten", table.name()));
+        self.say(node, format_args!("{count} rows of '{}' are rotten", table.name()));
+    }
+
+    /// An operator looks after a rotten disk.
+    pub(super) fn rot_ends(&mut self, node: usize, number: usize) {
+        if self.can_spare(node) {
+            self.wipe(node, number);
+        } else {
+            self.kill(node, number, 1, 1);
+            let machine = &mut self.machines[node];
+            for (table, key, value) in std::mem::take(&mut machine.rotten) {
+                // What was written since is sound.
+                if machine.row(table, &key) == Some(value) {
+                    machine.store.corrupt(table, &key);
+                }
+            }
+            machine.rotten_by = None;
+            self.replication.rotten.remove(&(node - self.agents));
+            self.say(node, "its rows are repaired");
+        }
+        self.start_again(node, number);
     }
 
     /// The disk is replaced by an empty one. Whoever starts on it is somebody new at the same address.
@@ -131,6 +159,7 @@ impl World {
         let machine_id = machine.id.take();
         machine.store = MemStore::new();
         machine.rotten_by = None;
+        machine.rotten.clear();
         if let Some(number) = machine.full_by {
             self.fill(node, number, 0);
         }

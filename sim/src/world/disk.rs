@@ -50,10 +50,10 @@ impl World {
                     self.hold(verdict);
                 }
             } else {
-                if let (Op::BeginEpoch { .. }, OpResult::Failed(_), Some(process)) =
-                    (&op, &result, &mut self.machines[node].process)
+                if let (Op::BeginEpoch { .. }, Some(process)) = (&op, &mut self.machines[node].process)
+                    && !matches!(result, OpResult::Began { .. })
                 {
-                    process.unfit = Some(self.at);
+                    process.unfit = Some(ctx.local);
                 }
                 let mut effect = None;
                 if let (Op::Run(run), OpResult::Ran(ran)) = (&op, &result)

@@ -8,7 +8,7 @@ impl World {
         self.figures.messages += 1;
         let ctx = self.ctx(node);
         if node >= self.agents {
-            let verdict = self.lease.sent(&ctx, &envelope);
+            let verdict = self.lease.sent(&ctx, &envelope).and_then(|()| self.may_stand_back(node, &envelope.message));
             self.hold(verdict);
             // A report that comes after its round was decided decides nothing.
             let late = matches!(&envelope.message, Message::Report(r) if self.lease.leader_of(r.epoch).is_some());
@@ -49,6 +49,19 @@ impl World {
         }
     }
 
+    /// I12: whoever says that he is not to be chosen is leaving, or could not begin an epoch a short while ago.
+    fn may_stand_back(&self, node: usize, message: &Message) -> Verdict {
+        let Some(process) = &self.machines[node].process else { return Ok(()) };
+        let now = self.ctx(node).local;
+        let unfit = process.unfit.is_some_and(|at| now < at.plus(STANDS_BACK));
+        match message {
+            Message::Beat(beat) if !beat.staying && !process.stopping && !unfit => {
+                Err(("I12", format!("{} stands back without a reason", self.machines[node].name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn deliver(&mut self, node: usize, bytes: &Bytes) {
         if !self.runs(node) {
             return;
@@ -71,10 +84,12 @@ impl World {
         } else {
             self.agency.received(&ctx, &envelope);
             self.grants.received(&ctx, &envelope);
-            if let Message::Report(report) = &envelope.message
-                && let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(from))
-            {
-                self.replication.reported(&ctx, server, report);
+            if let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(from)) {
+                match &envelope.message {
+                    Message::Report(report) => self.replication.reported(&ctx, server, report),
+                    Message::Beat(beat) => self.replication.heard(&ctx, server, beat),
+                    _ => {}
+                }
             }
         }
         if self.trace.on() {

@@ -257,8 +257,8 @@ pub struct World {
 const SPIN_MAX: u32 = 10_000;
 /// Happenings within a simulated second, of which busy runs have a twentieth: one that needs more gets nowhere.
 const HAPPENINGS_MAX: u64 = 100_000;
-/// A server that could not begin an epoch is no candidate for ten seconds; the agency hears of it with a beat.
-const STANDS_BACK: Duration = Duration::from_secs(12);
+/// A server that could not begin an epoch is no candidate for so long, by its own clock.
+const STANDS_BACK: Duration = Duration::from_secs(10);
 const WATCH_EVERY: Duration = Duration::from_millis(100);
 
 impl World {
@@ -839,11 +839,8 @@ impl World {
         if self.lease.leader_of(epoch).is_some() {
             return;
         }
-        let stands_back = |p: &Process| p.unfit.is_some_and(|at| self.at < at.plus(STANDS_BACK));
         let servers = self.machines[self.agents..].iter();
-        let boots: Vec<Option<Boot>> = servers
-            .map(|m| m.process.as_ref().filter(|p| !p.stopping && !stands_back(p)).and_then(|p| p.boot))
-            .collect();
+        let boots: Vec<Option<Boot>> = servers.map(|m| m.process.as_ref().and_then(|p| p.boot)).collect();
         let written = !self.history.acknowledged.is_empty();
         let by = self.agency.chose(epoch, server);
         let verdict = self.replication.elected(epoch, (chosen, boot), by, &boots, written);

@@ -375,10 +375,7 @@ impl World {
                 }
                 Kind::Wipe => self.start_again(node, number),
                 Kind::SyncFails { .. } | Kind::Full { .. } => self.disk_heals(node, number),
-                Kind::Rot { .. } if machine.rotten_by == Some(number) => {
-                    self.wipe(node, number);
-                    self.start_again(node, number);
-                }
+                Kind::Rot { .. } if machine.rotten_by == Some(number) => self.rot_ends(node, number),
                 Kind::Pause | Kind::Suspend if machine.paused_by == Some(number) => self.resume(node),
                 Kind::Reseat => self.give_seat(node),
                 Kind::Slow { .. } => machine.disk_extra = Duration::ZERO,
