@@ -97,6 +97,7 @@ catalogue! {
     sync_header_ignored, "I12", "a write is acknowledged before as many followers have it as its header asks for";
     unacknowledged_read, "R17", "a leader with synchronous followers shows what they do not have yet";
     in_sync_set_late, "R6", "a change of the in-sync set counts whichever record it names";
+    grants_in_vain, "I15", "a leader that never serves under what it is granted is granted more without end";
     chosen_never_deposed, "I15", "a server that was chosen and never takes a lease is waited for without end";
 
     // Replication.

@@ -195,6 +195,7 @@ impl Scenario {
         s.failover_lag = if s.sync_followers == 0 { pick(&[0, 0, 2, 20]) } else { 0 };
         s.sync_timeout_ms = pick(&[300, 1000, 2000]);
         s.sync_header_permille = pick(&[0, 0, 200]);
+        s.core = pick(&[0, 0, 0, 1]);
         let mut aim = root.fork(3);
         s.seed_aim = aim.next_u64() >> 16;
         // A run without faults stays one.

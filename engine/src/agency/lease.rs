@@ -29,14 +29,26 @@ pub struct Leases {
     /// A depose was appended and is not decided yet (R1).
     pub depose_appended: bool,
     waiting: Vec<Renewal>,
+    /// An epoch in which was granted, and since when none of it has been used as far as its owner has told.
+    unused: Option<(Epoch, Time)>,
 }
 
 /// Renewals that wait at one time; a server that repeats itself replaces its own.
 const WAITING_MAX: usize = 1024;
 
+/// A leader that has used none of its grants for so many leases gets no more.
+const UNUSED_LEASES: u32 = 4;
+
 impl Leases {
     pub fn new(now: Time) -> Leases {
-        Leases { led_since: now, granted: None, elected: None, depose_appended: false, waiting: Vec::new() }
+        Leases {
+            led_since: now,
+            granted: None,
+            elected: None,
+            depose_appended: false,
+            waiting: Vec::new(),
+            unused: None,
+        }
     }
 
     pub fn elected(&mut self, epoch: Epoch, now: Time) {
@@ -67,6 +79,18 @@ impl Leases {
     /// How much is left of what this agent granted.
     pub fn left(&self, epoch: Epoch, now: Time) -> Option<Duration> {
         self.granted.filter(|(granted, _)| *granted == epoch).map(|(_, end)| end.since(now))
+    }
+
+    /// The owner of the epoch serves: what it was granted has reached it.
+    pub fn used(&mut self) {
+        self.unused = None;
+    }
+
+    /// The owner of `epoch` renews its lease again and again, but never has one: it does not hear, or is too slow to
+    /// serve. Granting it nothing is always safe; its lease then ends like any other.
+    pub fn in_vain(&self, epoch: Epoch, timing: Timing, now: Time) -> bool {
+        let since = self.unused.filter(|(granted, _)| *granted == epoch).map(|(_, since)| since);
+        since.is_some_and(|since| now >= since.plus(timing.lease * UNUSED_LEASES)) && !planted!(grants_in_vain)
     }
 
     pub fn wait(&mut self, renewal: Renewal) {
@@ -117,6 +141,9 @@ impl Leases {
         let earlier = self.granted.filter(|(epoch, _)| *epoch == lead.epoch && !planted!(older_lease_forgotten));
         let end = earlier.map_or(end, |(_, earlier)| earlier.max(end));
         self.granted = Some((lead.epoch, end));
+        if self.unused.is_none_or(|(granted, _)| granted != lead.epoch) {
+            self.unused = Some((lead.epoch, now));
+        }
         true
     }
 }
@@ -179,6 +206,23 @@ mod tests {
         // Another epoch's grant has its own end.
         assert!(leases.grant(&renewal(1, 1, 4, 2), &lead(4), true, short, ms(30)));
         assert_eq!(leases.left(Epoch(4), ms(30)), Some(Duration::from_millis(100)));
+    }
+
+    /// I15: a leader that does not hear what it is granted is not leader for ever.
+    #[test]
+    fn who_serves_under_none_of_its_grants_is_found_out() {
+        let mut leases = Leases::new(ms(0));
+        let grant =
+            |leases: &mut Leases, epoch, at| leases.grant(&renewal(1, 1, epoch, 0), &lead(epoch), true, TIMING, ms(at));
+        let in_vain = |leases: &Leases, epoch, at| leases.in_vain(Epoch(epoch), TIMING, ms(at));
+        assert!(!in_vain(&leases, 3, 9000), "nothing was granted");
+        assert!(grant(&mut leases, 3, 100) && grant(&mut leases, 3, 4099));
+        assert!(!in_vain(&leases, 3, 4099) && in_vain(&leases, 3, 4100), "since the first grant");
+        assert!(!in_vain(&leases, 4, 9000) && grant(&mut leases, 4, 9000), "another epoch");
+        assert!(!in_vain(&leases, 3, 9000) && !in_vain(&leases, 4, 12_999) && in_vain(&leases, 4, 13_000));
+        leases.used();
+        assert!(!in_vain(&leases, 4, 13_000), "it has served since");
+        assert!(grant(&mut leases, 4, 13_000) && in_vain(&leases, 4, 17_000), "counted from the next grant");
     }
 
     /// R2, R9: an earlier agency leader may have granted up to the moment of this one's election, under the older

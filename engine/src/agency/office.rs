@@ -304,6 +304,9 @@ impl Agency {
                 let consensus = self.consensus.as_mut().expect("in office");
                 let round = if planted!(grant_without_round) { 0 } else { consensus.request_round(now) };
                 let office = self.office.as_mut().expect("in office");
+                if beat.serves && epoch == self.state.lead.epoch {
+                    office.leases.used();
+                }
                 office.leases.wait(Renewal { server: from, boot: beat.boot, epoch, seq: beat.seq, round });
             }
             _ => self.reply_to_beat(cx, &from, beat.seq, None),
@@ -581,6 +584,7 @@ impl Agency {
     }
 
     fn decide_renewal(&mut self, cx: &mut Cx, renewal: Renewal, settled: bool) {
+        let in_vain = self.grants_in_vain(cx.now);
         let office = self.office.as_mut().expect("in office");
         let timing = self.state.timing;
         let (dead, released) = (office.is_dead(renewal.server.id, renewal.boot), office.release.is_some());
@@ -588,9 +592,11 @@ impl Agency {
             mark!(GrantToDead);
         } else if released {
             mark!(GrantReleased);
+        } else if in_vain {
+            mark!(GrantInVain);
         }
-        let granted =
-            !(dead || released) && office.leases.grant(&renewal, &self.state.lead, settled, timing, cx.now.time);
+        let granted = !(dead || released || in_vain)
+            && office.leases.grant(&renewal, &self.state.lead, settled, timing, cx.now.time);
         let grant = granted.then_some(Grant { boot: renewal.boot, epoch: renewal.epoch, timing });
         if granted {
             cx.note(Event::Granted { server: renewal.server.id, boot: renewal.boot, epoch: renewal.epoch });
@@ -602,6 +608,13 @@ impl Agency {
             }
         }
         self.reply_to_beat(cx, &renewal.server, renewal.seq, grant);
+    }
+
+    /// In maintenance the leader is waited for, whatever ails it.
+    fn grants_in_vain(&self, now: Now) -> bool {
+        let office = self.office.as_ref().expect("in office");
+        let maintenance = in_maintenance(&self.state, self.stamp(now));
+        office.leases.in_vain(self.state.lead.epoch, self.state.timing, now.time) && !maintenance
     }
 
     // ---- supervision ------------------------------------------------------------------------------------------------
@@ -625,7 +638,10 @@ impl Agency {
                 awaited: !dead && staying && !expired && silence <= self.config.ok_threshold,
             }
         };
-        self.state.listed().map(candidate).collect()
+        // Who was taken out of the plan is listed again as soon as it is heard: whoever has reported is there.
+        let reported = office.round.iter().flat_map(|round| round.reports.keys());
+        let unlisted = reported.filter(|id| !self.state.is_listed(**id)).filter_map(|id| self.state.servers.get(id));
+        self.state.listed().chain(unlisted).map(candidate).collect()
     }
 
     /// True if an entry was appended.
@@ -658,6 +674,7 @@ impl Agency {
             maintenance: suspension(&self.state, self.stamp(cx.now)),
             lease_over_at: office.lease_over_at(&self.state),
             granted: office.leases.has_granted(lead.epoch),
+            in_vain: self.grants_in_vain(cx.now),
             elected_at: office.leases.elected_at(lead.epoch),
             takeover: Office::takeover(&self.state),
             leader_dead: process.is_some_and(|(id, boot)| office.is_dead(id, boot)),

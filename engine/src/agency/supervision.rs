@@ -25,6 +25,8 @@ pub struct Situation<'a> {
     /// From when on nobody can hold a lease of the record's epoch.
     pub lease_over_at: Time,
     pub granted: bool,
+    /// The leader has used nothing of what it was granted for long; it gets no more.
+    pub in_vain: bool,
     /// When this agent elected the present leader, if it did.
     pub elected_at: Option<Time>,
     /// How long a chosen server may take until its first renewal.
@@ -93,6 +95,7 @@ pub enum Why {
     Released { leader: NodeId },
     Dead { leader: NodeId },
     NeverTookOver { leader: NodeId },
+    GrantedInVain { leader: NodeId },
     LeaseOver { leader: NodeId },
     SuccessorGone { successor: NodeId },
     HandoverTooLong { successor: NodeId },
@@ -119,6 +122,9 @@ impl fmt::Display for Why {
             Why::Released { leader } => write!(f, "{leader} released its lease"),
             Why::Dead { leader } => write!(f, "the process of {leader} is dead"),
             Why::NeverTookOver { leader } => write!(f, "{leader} was elected but did not take over"),
+            Why::GrantedInVain { leader } => {
+                write!(f, "{leader} renews its lease, but has served under none of those granted for long: no more is")
+            }
             Why::LeaseOver { leader } => write!(f, "the lease of {leader} is over"),
             Why::SuccessorGone { successor } => {
                 write!(f, "the hand-over to {successor} is given up: it is not there")
@@ -182,6 +188,12 @@ pub const RULES: &[Rule] = &[
     Rule { number: 50, when: "the leader has released its lease (R12)", then: "depose", judge: released },
     Rule { number: 60, when: "the leader's process is dead (R4)", then: "depose", judge: dead },
     Rule { number: 70, when: "the chosen server has never renewed in time", then: "depose", judge: never_took_over },
+    Rule {
+        number: 75,
+        when: "the leader renews, but has served under no lease for long",
+        then: "grant no more; depose when the last one is over",
+        judge: granted_in_vain,
+    },
     Rule { number: 80, when: "the leader's lease is over", then: "depose", judge: lease_over },
     Rule { number: 90, when: "a hand-over can't be finished", then: "take the request back", judge: handover_stuck },
     Rule { number: 100, when: "there is a leader", then: "leave it alone", judge: led },
@@ -264,6 +276,13 @@ fn never_took_over(s: &Situation) -> Option<Verdict> {
     let (leader, elected_at) = (leader(s)?, s.elected_at?);
     let late = !s.granted && s.now >= elected_at.plus(s.takeover) && !planted!(chosen_never_deposed);
     late.then(|| depose(s, None, None, Why::NeverTookOver { leader }))?
+}
+
+/// It does not hear, or is too slow: a candidate like any other afterwards, but only if it hears the freeze in time.
+fn granted_in_vain(s: &Situation) -> Option<Verdict> {
+    let leader = leader(s).filter(|_| s.in_vain)?;
+    let why = Why::GrantedInVain { leader };
+    if s.now >= s.lease_over_at { depose(s, None, None, why) } else { say(Action::Wait, why) }
 }
 
 fn lease_over(s: &Situation) -> Option<Verdict> {
@@ -436,6 +455,7 @@ mod tests {
 50: the leader has released its lease (R12) -> depose
 60: the leader's process is dead (R4) -> depose
 70: the chosen server has never renewed in time -> depose
+75: the leader renews, but has served under no lease for long -> grant no more; depose when the last one is over
 80: the leader's lease is over -> depose
 90: a hand-over can't be finished -> take the request back
 100: there is a leader -> leave it alone
@@ -490,6 +510,7 @@ mod tests {
             maintenance: None,
             lease_over_at: Time::ZERO,
             granted: false,
+            in_vain: false,
             elected_at: None,
             takeover: Duration::from_nanos(500),
             leader_dead: false,
@@ -596,11 +617,13 @@ mod tests {
     #[test]
     fn a_leader_is_left_alone_until_there_is_a_reason() {
         let servers = [candidate(1), candidate(2)];
+        let leader = || {
+            let peer = crate::message::Peer { id: server(1), endpoint: Endpoint("tcp://server1:8529".into()) };
+            crate::message::Leader { peer, boot: Boot(1) }
+        };
         static RELEASE: Release = Release { boot: Boot(1), epoch: Epoch(3), last: Position::ZERO, successor: None };
         let rule = |now, change: &dyn Fn(&mut Situation<'_>, &mut Leadership, &mut [Candidate; 2])| {
-            let peer = crate::message::Peer { id: server(1), endpoint: Endpoint("tcp://server1:8529".into()) };
-            let leader = Some(crate::message::Leader { peer, boot: Boot(1) });
-            let mut lead = Leadership { index: 9, epoch: Epoch(3), leader, ..Leadership::default() };
+            let mut lead = Leadership { index: 9, epoch: Epoch(3), leader: Some(leader()), ..Leadership::default() };
             let (nobody, none, mut servers) = (lead.clone(), BTreeMap::new(), servers.clone());
             let mut situation = Situation {
                 now: Time(now),
@@ -621,6 +644,15 @@ mod tests {
         // This agent elected nobody, and knows of no grant: an earlier one's may last until 800.
         let inherited = |now| rule(now, &|s, _, _| s.granted = false);
         assert_eq!((inherited(799), inherited(800)), (Some(100), Some(80)));
+        // One that uses none of its leases is deposed when the last one is over, and not before.
+        let in_vain = |now| {
+            let lead = Leadership { leader: Some(leader()), epoch: Epoch(3), ..Leadership::default() };
+            let none = BTreeMap::new();
+            let calm = calm(&lead, &servers, &none);
+            judge(&Situation { now: Time(now), lease_over_at: Time(800), granted: true, in_vain: true, ..calm })
+        };
+        assert!(matches!(in_vain(799), Some((75, Verdict { action: Action::Wait, .. }))));
+        assert!(matches!(in_vain(800), Some((75, Verdict { action: Action::Depose { .. }, .. }))));
         assert_eq!(rule(0, &|s, _, _| s.leader_dead = true), Some(60));
         assert_eq!(rule(0, &|s, _, _| s.release = Some(&RELEASE)), Some(50));
 

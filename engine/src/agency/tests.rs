@@ -442,6 +442,7 @@ impl World {
             boot,
             seq: server.seq,
             renew: leads.then_some(server.lead.epoch),
+            serves: server.lease_end > now,
             last: server.last,
             seen: server.seen,
             leader: server.lead.leader.as_ref().map(|leader| leader.peer.id),

@@ -67,6 +67,7 @@ mod tests {
             boot: Boot(1),
             seq: 1,
             renew: None,
+            serves: false,
             last,
             seen: Epoch(1),
             leader: Some(server),

@@ -249,11 +249,14 @@ impl Server {
                 self.lease.sent(seq, cx.now);
             }
             let matched = self.matched();
+            let begun = self.reign.as_ref().filter(|reign| reign.shipping.is_some());
+            let serves = begun.is_some_and(|reign| self.lease_lost(reign.epoch, cx.now).is_none());
             let followed = self.following.as_ref().map(|following| following.leader().peer.id);
             Message::Beat(Beat {
                 boot: self.boot,
                 seq,
                 renew,
+                serves,
                 last: self.last,
                 seen: self.seen,
                 leader: renew.map(|_| self.me.id).or(followed),

@@ -213,6 +213,8 @@ pub struct Beat {
     pub seq: u64,
     /// The epoch whose lease is to be renewed; `None` for a follower.
     pub renew: Option<Epoch>,
+    /// It could serve in that epoch as it sent this: some grant had reached it in time, and the epoch has begun.
+    pub serves: bool,
     pub last: Position,
     pub seen: Epoch,
     /// The leader that this server follows or believes in, as ArangoDB's `AsyncReplication/<id>` shows it.

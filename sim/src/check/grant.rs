@@ -247,6 +247,7 @@ mod tests {
             boot: Boot(1),
             seq: 1,
             renew,
+            serves: false,
             last,
             seen,
             leader: None,

@@ -276,6 +276,7 @@ mod tests {
             boot: Boot(1),
             seq: 1,
             renew: Some(Epoch(epoch)),
+            serves: false,
             last: Position::ZERO,
             seen: Epoch(0),
             leader: None,

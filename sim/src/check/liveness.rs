@@ -27,8 +27,8 @@ pub enum WhyNot {
     NoPool,
     /// An unfinished copy is never served (R5).
     NoCopy,
-    /// A leader outside is slow, or does not hear, but is still heard: the agency grants what it asks for, even if the
-    /// grants come too late or never, and agents follow the agency's leader.
+    /// Somebody outside is slow, or what he sends and gets is often lost, but he serves every now and then: he may lead
+    /// the servers, or the agency. The core has its time from when he does not any more.
     LeaderOutside,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for WhyNot {
         f.write_str(match self {
             WhyNot::NoPool => "its agents had not formed a pool with the others before",
             WhyNot::NoCopy => "none of its servers had ever completed a copy of the data",
-            WhyNot::LeaderOutside => "somebody outside of it led, and was still heard",
+            WhyNot::LeaderOutside => "somebody outside of it led, who is slow or hardly heard",
         })
     }
 }

@@ -728,7 +728,7 @@ mod tests {
 
     fn beat(boot: u64, staying: bool) -> Beat {
         let (last, seen) = (Position::ZERO, Epoch(1));
-        Beat { boot: Boot(boot), seq: 1, renew: None, last, seen, leader: None, complete: true, staying }
+        Beat { boot: Boot(boot), seq: 1, renew: None, serves: false, last, seen, leader: None, complete: true, staying }
     }
 
     #[test]
@@ -754,7 +754,9 @@ mod tests {
         // The better one stands back, as far as the deciding agent had heard when it decided.
         let told = |beats: &[(usize, u64, u64, bool)]| {
             let mut r = r.clone();
-            beats.iter().for_each(|(agent, event, boot, staying)| r.heard(&ctx(*agent, *event), 1, &beat(*boot, *staying)));
+            beats
+                .iter()
+                .for_each(|(agent, event, boot, staying)| r.heard(&ctx(*agent, *event), 1, &beat(*boot, *staying)));
             r.elected(Epoch(2), (0, Boot(1)), &[(0, 3)], &here, true)
         };
         told(&[(0, 2, 1, false), (0, 4, 1, true)]).unwrap();

@@ -3,7 +3,7 @@
 //! Each kind draws from a generator of its own. Rows are added at the end of the table, so that those above keep what
 //! they draw for a seed.
 
-use super::{Fault, Kind, Target, Way, Whom};
+use super::{Fault, Kind, Rotten, Target, Way, Whom};
 use crate::atlas;
 use crate::scenario::Scenario;
 use tanist_engine::types::Rng;
@@ -94,6 +94,12 @@ const ROWS: &[Row] = &[
     // A longer lease would take more time to heal than the run is given.
     row(Whose::Agency, 5, |rng, s, _| Kind::Timing { lease_ms: pick(rng, &[s.lease_ms / 3, s.lease_ms / 2, s.lease_ms]) }),
     row(Whose::Agent, 6, |_, _, _| Kind::Reseat),
+    row(Whose::Servers, 6, |rng, _, _| Kind::Rot {
+        table: pick(rng, &[Rotten::Documents, Rotten::Log]),
+        rows: pick(rng, &[1, 1, 10]),
+    }),
+    row(Whose::Anyone, 6, |_, _, _| Kind::Wipe),
+    row(Whose::Servers, 6, |_, _, _| Kind::Restore),
 ];
 
 fn target(rng: &mut Rng, s: &Scenario, whose: Whose) -> Target {

@@ -20,9 +20,9 @@ enum Broken {
 }
 
 impl Broken {
-    /// The agency still hears its renewals: a leader that is broken like that is left alone.
-    fn is_heard(self) -> bool {
-        matches!(self, Broken::CutOff(Way::In) | Broken::Lossy | Broken::Slow)
+    /// It is heard and hears, every now and then: a leader that is broken like that may go on leading.
+    fn may_lead(self) -> bool {
+        matches!(self, Broken::Lossy | Broken::Slow)
     }
 }
 
@@ -30,6 +30,8 @@ pub(super) struct Core {
     nodes: Vec<usize>,
     rest: Vec<(usize, Broken)>,
     since: At,
+    /// When somebody outside led last.
+    led_outside: Option<At>,
     /// What its leader had when everybody had been served; whoever follows must get there.
     goal: Option<Position>,
 }
@@ -76,7 +78,7 @@ impl World {
         for (node, how) in &rest {
             self.break_for_good(*node, *how);
         }
-        self.core = Some(Core { nodes, rest, since: self.at, goal: None });
+        self.core = Some(Core { nodes, rest, since: self.at, led_outside: None, goal: None });
     }
 
     fn break_for_good(&mut self, node: usize, how: Broken) {
@@ -112,31 +114,36 @@ impl World {
             _ => None,
         };
         let (at, since) = (self.at, core.since);
+        let outside = self.leads_outside();
         let core = self.core.as_mut().expect("looked at above");
         core.goal = goal;
+        core.led_outside = outside.then_some(at).or(core.led_outside);
+        let led_outside = core.led_outside;
         let bound = self.core_bound();
         match missing {
             None => {
                 let took = Duration::from_nanos(at.0 - since.0);
                 self.core_ends(format!("it elected, caught up and answered within {took:?}"));
             }
-            Some((invariant, what)) if at > since.plus(bound) => match self.why_not() {
-                Some(why) => self.core_ends(why.to_string()),
-                None => self.hold(Err((invariant, format!("{what}, {bound:?} after the core was healed")))),
-            },
+            // From when it is alone it has its time.
+            Some((invariant, what)) if at > led_outside.unwrap_or(since).plus(bound) => {
+                self.hold(Err((invariant, format!("{what}, {bound:?} after the core was healed"))));
+            }
+            Some(_) if led_outside.is_some() && at > since.plus(bound * 2) => {
+                self.core_ends(WhyNot::LeaderOutside.to_string());
+            }
             Some(_) => {}
         }
         self.after(WATCH_EVERY, Happening::Watch);
     }
 
-    fn why_not(&self) -> Option<WhyNot> {
-        let outside = |node: usize| {
-            let rest = &self.core.as_ref()?.rest;
-            rest.iter().find(|(other, how)| *other == node && how.is_heard()).map(|_| WhyNot::LeaderOutside)
-        };
-        let elected = self.lease.latest()?;
-        let server = self.machines.iter().position(|machine| machine.id == Some(elected));
-        server.and_then(outside).or_else(|| self.agency.leader().and_then(outside))
+    /// Whether somebody outside of the core leads the servers or the agency, and may.
+    fn leads_outside(&self) -> bool {
+        let Some(core) = &self.core else { return false };
+        let elected = self.lease.latest();
+        let server = self.machines.iter().position(|machine| machine.id.is_some() && machine.id == elected);
+        let leaders = [server, self.agency.leader()];
+        core.rest.iter().any(|(node, how)| how.may_lead() && leaders.contains(&Some(*node)))
     }
 
     /// While only a core lives, clients know of nobody else.
