@@ -11,9 +11,6 @@ use tanist_engine::message::raft::{Body, Raft};
 use tanist_engine::message::{Envelope, Message};
 use tanist_engine::types::{Boot, Epoch, NodeId, NodeKind, Term};
 
-/// Renewals of one process that may still be answered.
-const RENEWALS_MAX: usize = 256;
-
 /// Who leads by what a process has applied.
 #[derive(Clone, Copy, Default, PartialEq, Hash)]
 enum Lead {
@@ -120,9 +117,6 @@ impl Grants {
             (Message::Beat(beat), _) if beat.renew.is_some() => {
                 let renewals = desk.renewals.entry((from, beat.boot)).or_default();
                 renewals.entry(beat.seq).or_insert(ctx.event);
-                if renewals.len() > RENEWALS_MAX {
-                    renewals.pop_first();
-                }
             }
             (_, Some((term, event))) if desk.leads == Some(term) => {
                 let latest = desk.answered.entry(from).or_default();
@@ -312,6 +306,25 @@ mod tests {
         assert!(granted(snapshot, 2).unwrap_err().1.contains("did not ask"));
         let follows = |grants: &mut Grants| grants.noted(&ctx(3, 0), &Event::Campaigns { term: Term(3), pre: false });
         assert!(granted(follows, 1).unwrap_err().1.contains("without leading"));
+    }
+
+    /// A message may come again long after: it is a renewal still.
+    #[test]
+    fn a_late_echo_of_a_renewal_may_be_granted() {
+        let echoed = |grants: &mut Grants| {
+            applied(grants, 2);
+            renewed(grants, 10);
+            let envelope = |seq| {
+                let (renew, last, seen) = (Some(Epoch(5)), Position::ZERO, Epoch(5));
+                let (serves, leader, complete, staying) = (false, None, true, true);
+                let beat = Beat { boot: Boot(1), seq, renew, serves, last, seen, leader, complete, staying };
+                envelope(SERVER, id(NodeKind::Agent, 0), Message::Beat(beat))
+            };
+            (2..2000).for_each(|seq| grants.received(&ctx(10 + seq, 0), &envelope(seq)));
+            grants.received(&ctx(3000, 0), &envelope(1));
+            answered(grants, 3001, 3002, 2);
+        };
+        granted(echoed, 1).unwrap();
     }
 
     #[test]

@@ -129,10 +129,9 @@ impl World {
             Some((invariant, what)) if at > led_outside.unwrap_or(since).plus(bound) => {
                 self.hold(Err((invariant, format!("{what}, {bound:?} after the core was healed"))));
             }
-            Some(_) if led_outside.is_some() && at > since.plus(bound * 2) => {
-                self.core_ends(WhyNot::LeaderOutside.to_string());
-            }
-            Some(_) => {}
+            Some(_) if outside && at > since.plus(bound) => self.core_ends(WhyNot::LeaderOutside.to_string()),
+            // As in the end: while clients write, followers are always a little behind.
+            Some(_) => self.workload.closing = goal.is_some(),
         }
         self.after(WATCH_EVERY, Happening::Watch);
     }
@@ -163,6 +162,7 @@ impl World {
         self.tell("fault", format_args!("the core: {how}"));
         self.figures.core = Some(how);
         self.core = None;
+        self.workload.closing = false;
         self.heal_all();
     }
 }

@@ -259,6 +259,8 @@ const SPIN_MAX: u32 = 10_000;
 const HAPPENINGS_MAX: u64 = 100_000;
 /// A server that could not begin an epoch is no candidate for so long, by its own clock.
 const STANDS_BACK: Duration = Duration::from_secs(10);
+/// Messages that wait for a slow node.
+const WAITING_MAX: usize = 1000;
 const WATCH_EVERY: Duration = Duration::from_millis(100);
 
 impl World {
@@ -522,7 +524,11 @@ impl World {
                 return;
             }
             if !matches!(what, Happening::Free { .. }) && self.must_wait(node) {
-                self.machines[node].waiting.push_back(what);
+                // As in the server, queues are bounded: what is sent to a node that is too slow for it is lost.
+                let machine = &mut self.machines[node];
+                if machine.waiting.len() < WAITING_MAX || !matches!(what, Happening::Deliver { .. }) {
+                    machine.waiting.push_back(what);
+                }
                 return;
             }
         }
@@ -571,7 +577,11 @@ impl World {
                 }
             }
             Happening::Wake { client } => {
-                let next = self.workload.wake(self.at, client);
+                let next = match self.workload.wake(self.at, client) {
+                    // Once the core has done all that was asked of it, they go on.
+                    Next::Rest if self.core.is_some() => Next::Wait(WATCH_EVERY),
+                    next => next,
+                };
                 self.client_next(client, next);
             }
             Happening::Strike { fault } => self.strike(fault),
