@@ -156,13 +156,14 @@ impl Replication {
         let gone: Vec<Position> = had.filter(|p| !self.stores.iter().any(|store| store.keeps(p))).collect();
         self.gone.extend(&gone);
         self.forgotten.extend(self.owners.iter().filter(|(_, owner)| **owner == server).map(|(epoch, _)| *epoch));
-        if self.stores[server].log.is_empty() {
-            // Somebody new, who may count its processes from the beginning.
-            self.reports.retain(|report| report.server != server);
-            self.told.retain(|(_, who, _), _| *who != server);
-        }
         self.rotten.remove(&server);
         gone.len()
+    }
+
+    /// Somebody new is where a server was, and counts its processes from the beginning.
+    pub fn replaced(&mut self, server: usize) {
+        self.reports.retain(|report| report.server != server);
+        self.told.retain(|(_, who, _), _| *who != server);
     }
 
     /// The store of the server that owns `epoch`, as long as it has not seen a later one.

@@ -167,7 +167,10 @@ impl World {
         self.say(node, "its disk is empty now");
         match node.checked_sub(self.agents) {
             None => self.agency.wiped(node),
-            Some(server) => self.loses(server, Store::default()),
+            Some(server) => {
+                self.loses(server, Store::default());
+                self.replication.replaced(server);
+            }
         }
     }
 
