@@ -613,7 +613,7 @@ impl Agency {
     /// In maintenance the leader is waited for, whatever ails it.
     fn grants_in_vain(&self, now: Now) -> bool {
         let office = self.office.as_ref().expect("in office");
-        let maintenance = in_maintenance(&self.state, self.stamp(now));
+        let maintenance = suspension(&self.state, self.stamp(now)).is_some();
         office.leases.in_vain(self.state.lead.epoch, self.state.timing, now.time) && !maintenance
     }
 

@@ -317,7 +317,20 @@ mod tests {
             let envelope = |seq| {
                 let (renew, last, seen) = (Some(Epoch(5)), Position::ZERO, Epoch(5));
                 let (serves, leader, complete, staying) = (false, None, true, true);
-                let beat = Beat { boot: Boot(1), seq, renew, serves, last, seen, leader, complete, staying };
+                let (matched, rollbacks) = (None, Vec::new());
+                let beat = Beat {
+                    boot: Boot(1),
+                    seq,
+                    renew,
+                    serves,
+                    last,
+                    seen,
+                    leader,
+                    complete,
+                    staying,
+                    matched,
+                    rollbacks,
+                };
                 envelope(SERVER, id(NodeKind::Agent, 0), Message::Beat(beat))
             };
             (2..2000).for_each(|seq| grants.received(&ctx(10 + seq, 0), &envelope(seq)));

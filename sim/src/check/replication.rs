@@ -321,6 +321,7 @@ impl Replication {
             }
             (Op::Undo { epoch, common, .. }, OpResult::Undone { last, undone, .. }) => {
                 self.fresh(ctx, *epoch, "a rollback")?;
+                self.stores[who].seen = *epoch;
                 self.undone(ctx, *epoch, *common, *last, *undone)
             }
             (Op::SnapshotBegin { id }, OpResult::SnapshotBegun(offer)) => {
@@ -729,7 +730,19 @@ mod tests {
 
     fn beat(boot: u64, staying: bool) -> Beat {
         let (last, seen) = (Position::ZERO, Epoch(1));
-        Beat { boot: Boot(boot), seq: 1, renew: None, serves: false, last, seen, leader: None, complete: true, staying }
+        Beat {
+            boot: Boot(boot),
+            seq: 1,
+            renew: None,
+            serves: false,
+            last,
+            seen,
+            leader: None,
+            complete: true,
+            staying,
+            matched: None,
+            rollbacks: Vec::new(),
+        }
     }
 
     #[test]
