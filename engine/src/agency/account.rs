@@ -198,6 +198,7 @@ mod tests {
             boot: Boot(1),
             seq: 1,
             renew: None,
+            serves: false,
             last: at(3, 40),
             seen: Epoch(3),
             leader: None,
