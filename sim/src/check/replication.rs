@@ -106,6 +106,8 @@ pub struct Replication {
     told: BTreeMap<(usize, usize, Boot), Vec<(u64, bool)>>,
     /// Servers whose disks have rotten rows, which their checksums must name.
     pub rotten: BTreeSet<usize>,
+    /// Servers whose disks have lost something: what they undid may be forgotten, too.
+    lost: BTreeSet<usize>,
     /// Epochs whose owner has forgotten what it wrote in them.
     forgotten: BTreeSet<Epoch>,
     /// Entries that nobody has since a disk was lost.
@@ -138,6 +140,7 @@ impl Replication {
             reports: Vec::new(),
             told: BTreeMap::new(),
             rotten: BTreeSet::new(),
+            lost: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             gone: BTreeSet::new(),
             revisions: BTreeMap::new(),
@@ -157,6 +160,7 @@ impl Replication {
         self.gone.extend(&gone);
         self.forgotten.extend(self.owners.iter().filter(|(_, owner)| **owner == server).map(|(epoch, _)| *epoch));
         self.rotten.remove(&server);
+        self.lost.insert(server);
         gone.len()
     }
 
@@ -335,6 +339,7 @@ impl Replication {
             }
             (Op::CopyBegin(offer), OpResult::CopyBegun) => {
                 self.fresh(ctx, offer.id.epoch, "the beginning of a copy")?;
+                self.stores[who].seen = offer.id.epoch;
                 let id = number(&offer.id);
                 let Some(log) = self.offers.get(&id) else { broken!("I8", "s{who} copies what nobody offered") };
                 self.stores[who].copy = Copy { id: Some(id), log: log.clone() };
@@ -539,6 +544,9 @@ impl Replication {
 
     fn judge_account(&self, account: &Account) -> Verdict {
         let Account { ended, server, ticks, seen } = *account;
+        if self.lost.contains(&server) {
+            return Ok(());
+        }
         let mut rollbacks: BTreeMap<Epoch, Vec<Position>> = BTreeMap::new();
         for (epoch, position) in self.stores[server].undone.iter().filter(|(epoch, _)| *epoch <= seen) {
             rollbacks.entry(*epoch).or_default().push(*position);
@@ -671,6 +679,19 @@ mod tests {
         assert_eq!(r.converged().unwrap_err().0, "I9");
         append(&mut r, 0, 3, vec![entry(3, 2)], at(3, 2)).unwrap();
         r.converged().unwrap();
+    }
+
+    /// It has seen the later epoch then: what it sent before may still be taken by who has not.
+    #[test]
+    fn a_deposed_leader_that_has_rolled_back_is_no_measure_any_more() {
+        let mut r = Replication::new(3);
+        begin(&mut r, 0, 1, 1).unwrap();
+        r.birth(&ctx(0, 2), &entry(1, 2), None).unwrap();
+        append(&mut r, 1, 1, vec![entry(1, 1)], at(1, 1)).unwrap();
+        begin(&mut r, 1, 2, 2).unwrap();
+        append(&mut r, 2, 1, vec![entry(1, 1)], at(1, 1)).unwrap();
+        undo(&mut r, 0, 2, at(1, 1), 1).unwrap();
+        append(&mut r, 2, 1, vec![entry(1, 2)], at(1, 2)).unwrap();
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl World {
         let Some(number) = self.machines[node].sync_fails_by else { return };
         self.say(node, "the disk refused a write");
         self.kill(node, number, 1, 1);
-        self.after(RESTART, Happening::Again { fault: number });
+        self.again_after(number, RESTART);
     }
 
     /// A process could not be started; as long as a fault is the reason, its starter tries again.
@@ -72,7 +72,7 @@ impl World {
         };
         machine.down_by = Some(number);
         self.say(node, format_args!("does not start: {error}"));
-        self.after(RESTART, Happening::Again { fault: number });
+        self.again_after(number, RESTART);
     }
 
     /// Disks that are full keep what they have, and take no more than `room_bytes`.

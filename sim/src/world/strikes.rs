@@ -11,6 +11,8 @@ pub(super) struct Struck {
     nodes: Vec<usize>,
     /// How often it has gone on.
     round: u64,
+    /// When whom it keeps down is started again next.
+    again_at: At,
     /// For what it draws as it goes on.
     pub rng: Rng,
 }
@@ -71,7 +73,7 @@ impl World {
                 self.excuse(invariant, why);
             }
         }
-        self.struck.insert(number, Struck { nodes: nodes.clone(), round: 0, rng });
+        self.struck.insert(number, Struck { nodes: nodes.clone(), round: 0, again_at: At(0), rng });
         match fault.kind {
             Kind::CrashLoop { .. } | Kind::Rolling { .. } | Kind::Flap { .. } => self.again(number),
             Kind::Cut { way, whom } => self.cut(number, &nodes, way, whom, fault.for_ms),
@@ -188,6 +190,17 @@ impl World {
         self.tell("fault", format_args!("excuses {invariant} from here on: {why}"));
         self.figures.excused.entry(invariant).or_insert(why);
         self.lease.excused |= invariant == "I5";
+    }
+
+    /// Whom this fault keeps down is started again after a while, all at once.
+    pub(super) fn again_after(&mut self, number: usize, wait: Duration) {
+        let at = self.at.plus(wait);
+        if let Some(struck) = self.struck.get_mut(&number)
+            && struck.again_at <= self.at
+        {
+            struck.again_at = at;
+            self.later(at, Happening::Again { fault: number });
+        }
     }
 
     /// The next round of a fault that has several.
