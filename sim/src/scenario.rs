@@ -202,6 +202,7 @@ impl Scenario {
         s.aim_permille = if s.faults.is_empty() { 0 } else { [0, 0, 30, 150][aim.below(4) as usize] };
         let mut etcd = root.fork(4);
         s.etcd = u64::from(etcd.chance(1, 5));
+        s.core &= 1 - s.etcd;
         if s.etcd == 1 && !s.faults.is_empty() {
             faults::draw_etcd(&mut etcd, &mut s);
         }
