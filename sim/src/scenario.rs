@@ -5,7 +5,7 @@
 
 use crate::atlas;
 use crate::check;
-use crate::faults::{self, Fault};
+use crate::faults::{self, Fault, Kind};
 use std::fmt;
 use tanist_engine::types::Rng;
 
@@ -192,10 +192,19 @@ impl Scenario {
         let mut rng = Rng::new(s.seed_work).fork(2);
         let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
         s.sync_followers = pick(&[0, 0, 0, 1, 1, 2]).min(s.servers - 1);
-        s.failover_lag = if s.sync_followers == 0 { pick(&[0, 0, 2, 20]) } else { 0 };
+        // Whoever has what was confirmed must keep its disk: otherwise it takes an operator to go on without it.
+        let keeps_disks = !s.faults.iter().any(|f| matches!(f.kind, Kind::Rot { .. } | Kind::Wipe | Kind::Restore));
+        s.sync_followers = if keeps_disks { s.sync_followers } else { 0 };
+        if !keeps_disks {
+            // Seats that move while agents lose their disks may leave no majority.
+            s.faults.retain(|fault| fault.kind != Kind::Reseat);
+        }
+        s.failover_lag = if s.sync_followers == 0 && keeps_disks { pick(&[0, 0, 2, 20]) } else { 0 };
         s.sync_timeout_ms = pick(&[300, 1000, 2000]);
-        s.sync_header_permille = pick(&[0, 0, 200]);
-        s.core = pick(&[0, 0, 0, 1]);
+        s.sync_header_permille = if keeps_disks { pick(&[0, 0, 200]) } else { 0 };
+        // A core may have too few followers for what must be confirmed.
+        let core = pick(&[0, 0, 0, 1]);
+        s.core = if s.sync_followers == 0 && s.failover_lag == 0 { core } else { 0 };
         let mut aim = root.fork(3);
         s.seed_aim = aim.next_u64() >> 16;
         // A run without faults stays one.

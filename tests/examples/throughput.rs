@@ -1,8 +1,8 @@
 //! What synchronous followers cost: `cargo run --release -p tanist-tests --example throughput [SECONDS]`.
 //!
-//! Three servers of `tanist start` on this machine; 1, 8 and 64 clients write documents of 200 bytes under new keys, one
-//! after the other each, for some seconds; with 0, 1 and 2 followers that must have each. Told are acknowledged writes
-//! in a second, and their ratio to those without synchronous followers.
+//! Three servers of `tanist start` on this machine; 1, 8 and 64 clients write documents of 200 bytes under new keys,
+//! one after the other each, for some seconds; with 0, 1 and 2 followers that must have each. Told are acknowledged
+//! writes in a second, and their ratio to those without synchronous followers.
 
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

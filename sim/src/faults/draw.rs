@@ -98,7 +98,7 @@ const ROWS: &[Row] = &[
         table: pick(rng, &[Rotten::Documents, Rotten::Log]),
         rows: pick(rng, &[1, 1, 10]),
     }),
-    row(Whose::Anyone, 6, |_, _, _| Kind::Wipe),
+    row(Whose::Servers, 6, |_, _, _| Kind::Wipe),
     row(Whose::Servers, 6, |_, _, _| Kind::Restore),
 ];
 

@@ -2,8 +2,8 @@
 //!
 //! No fault takes the last sound, complete copy of the data: nothing could bring it back, so such a strike is spared,
 //! and the trace tells of it. A rotten disk that has become the last one meanwhile (the others may have rolled back to
-//! nothing) is repaired in the end instead of being replaced. What a lost disk alone had is gone without a trace: I12 is
-//! excused for that, and no more.
+//! nothing) is repaired in the end instead of being replaced. What a lost disk alone had is gone without a trace: I12
+//! is excused for that, and no more.
 
 use super::*;
 use crate::check::replication::Store;
