@@ -852,8 +852,9 @@ impl Raft {
     /// The former change is committed, and so is an entry of this leader's own term (`membership` says why).
     fn may_change(&self) -> bool {
         let settled = self.first_of_term().is_some_and(|first| self.commit >= first);
-        (settled || planted!(change_before_own_entry))
-            && (self.configurations.latest_index() <= self.commit || planted!(two_changes_at_once))
+        let settled = settled || planted!(change_before_own_entry);
+        let decided = self.configurations.latest_index() <= self.commit || planted!(two_changes_at_once);
+        settled && decided
     }
 
     /// Lets an agent catch up, to have a seat once it has. Repeated until it has one. `Err` says why not now.

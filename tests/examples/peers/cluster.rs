@@ -16,6 +16,10 @@ pub trait Cluster {
     fn restart(&mut self, node: usize);
     /// A client that finds out who leads.
     fn writer(&self) -> Box<dyn Writer>;
+    /// Whether whoever follows passes writes on to the leader: then its acknowledgements are the leader's.
+    fn passes_on(&self) -> bool {
+        false
+    }
     /// A client that knows one node only.
     fn direct(&self, node: usize) -> Box<dyn Writer>;
 }

@@ -88,6 +88,10 @@ impl Cluster for Etcd {
         Box::new(Gateway::new(&self.ports))
     }
 
+    fn passes_on(&self) -> bool {
+        true
+    }
+
     fn direct(&self, node: usize) -> Box<dyn Writer> {
         Box::new(Gateway::new(&self.ports[node..=node]))
     }
