@@ -4,6 +4,8 @@
 //! The plan performs each on a store in memory, one at a time. That store is the model; it knows nothing of LMDB, of
 //! group commits or of threads.
 
+use bytes::Bytes;
+use serde::Serialize;
 use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -15,7 +17,7 @@ use tanist_engine::db::{Reader, meta};
 use tanist_engine::exec;
 use tanist_engine::http::{Method, Request};
 use tanist_engine::io::{Mode, Op, OpId, OpResult, Run, Saved, Target, View};
-use tanist_engine::message::raft::Persist;
+use tanist_engine::message::raft::{HardState, LogEntry, META_HARD, Persist};
 use tanist_engine::message::{Entry, Peer, SnapshotId};
 use tanist_engine::types::*;
 
@@ -36,6 +38,11 @@ pub fn digest(result: &OpResult) -> u64 {
     let mut hasher = DefaultHasher::new();
     format!("{result:?}").hash(&mut hasher);
     hasher.finish()
+}
+
+/// A row of the agency's as it is persisted.
+fn encode(row: &impl Serialize) -> Bytes {
+    postcard::to_allocvec(row).expect("a row can be encoded").into()
 }
 
 /// See the module's documentation.
@@ -103,11 +110,17 @@ impl Plan {
         let rng = &mut self.rng;
         let from = 1 + rng.below(200);
         let entries = 0..rng.below(8);
+        let hard = |rng: &mut Rng| encode(&HardState { term: Term(rng.below(1 << 40)), vote: None });
+        // A command never begins as a configuration does.
+        let entry = |rng: &mut Rng| {
+            let data = [&[0], bytes(rng).as_ref()].concat().into();
+            encode(&LogEntry { term: Term(rng.below(100)), data })
+        };
         let persist = Persist {
-            meta: vec![("hard", rng.chance(5, 6).then(|| bytes(rng)))],
+            meta: vec![(META_HARD, rng.chance(5, 6).then(|| hard(rng)))],
             truncate_from: rng.chance(1, 4).then_some(from),
             compact_to: rng.chance(1, 6).then(|| from.saturating_sub(50)),
-            entries: entries.map(|i| (from + i, bytes(rng))).collect(),
+            entries: entries.map(|i| (from + i, entry(rng))).collect(),
         };
         self.queue.push_back(Op::Persist(persist));
     }
