@@ -30,7 +30,7 @@ fn works(program: &str, arguments: &[&str]) -> bool {
 /// Says that a test is skipped; in CI it may not be.
 fn skip(what: &str) {
     assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{what} is missing, and in CI it must be there");
-    eprintln!("SKIPPED: {what} is missing");
+    tanist_tests::skip(&format!("{what} is missing"));
 }
 
 /// Installs what a list of pinned packages names, unless exactly that was installed before.

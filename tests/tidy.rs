@@ -215,7 +215,7 @@ fn the_sources_are_formatted() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let fmt = |arguments: &[&str]| Command::new(&cargo).arg("fmt").args(arguments).current_dir(root()).output();
     if !fmt(&["--version"]).is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: rustfmt is not installed");
+        tanist_tests::skip("rustfmt is not installed");
         return;
     }
     let output = fmt(&["--all", "--check"]).expect("cargo runs");

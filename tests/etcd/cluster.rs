@@ -18,7 +18,7 @@ pub struct Cluster {
 pub fn is_there() -> bool {
     let there = Command::new("etcd").arg("--version").output().is_ok_and(|output| output.status.success());
     if !there {
-        eprintln!("SKIPPED: etcd is missing (Debian: etcd-server)");
+        tanist_tests::skip("etcd is missing (Debian: etcd-server)");
     }
     there
 }

@@ -33,7 +33,7 @@ impl Machines {
         let net = match Net::new(count) {
             Ok(net) => net,
             Err(why) => {
-                eprintln!("SKIPPED: {why}");
+                tanist_tests::skip(&why);
                 return None;
             }
         };
