@@ -181,11 +181,12 @@ pub enum Op {
     /// Remove a rollback record; a bounded piece of work.
     ForgetRollback(RollbackId),
 
-    // These only read.
     /// Where does our log (or that of the copy being built) stand?
     Locate {
         target: Target,
     },
+
+    // These only read.
     /// Where does this follower's log leave ours?
     Compare(Follow),
     ReadLog {
@@ -204,15 +205,12 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether it may change the store: such ops are performed in the order started.
+    /// Whether it is performed in the order started, as all are that may change the store. To say where the log stands is
+    /// one of them: what was started before, as a leader perhaps, is part of the answer.
     pub fn writes(&self) -> bool {
         match self {
             Op::Run(run) => run.writes,
-            Op::Locate { .. }
-            | Op::Compare(_)
-            | Op::ReadLog { .. }
-            | Op::SnapshotBegin { .. }
-            | Op::SnapshotRead { .. } => false,
+            Op::Compare(_) | Op::ReadLog { .. } | Op::SnapshotBegin { .. } | Op::SnapshotRead { .. } => false,
             _ => true,
         }
     }

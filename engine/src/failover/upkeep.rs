@@ -106,18 +106,9 @@ impl Server {
     fn matched(&self) -> Option<Epoch> {
         match (&self.reign, &self.following) {
             (Some(reign), _) => reign.shipping.as_ref().map(|_| reign.epoch),
-            (None, Some(following)) => {
-                let tells_all = following.tails() && following.covers(self.last) && !self.former_reign_writes();
-                (tells_all || planted!(loss_told_early)).then(|| following.epoch())
-            }
+            (None, Some(following)) => (following.tails() || planted!(loss_told_early)).then(|| following.epoch()),
             (None, None) => None,
         }
-    }
-
-    /// What was started as a leader may still reach the disk, behind what has been matched.
-    fn former_reign_writes(&self) -> bool {
-        self.pending.values().any(|pending| matches!(pending, Pending::Begin { .. }))
-            || self.runs.values().any(|run| run.ticket.writes)
     }
 
     pub(super) fn heed(&mut self, cx: &mut Cx, news: News) {

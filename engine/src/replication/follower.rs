@@ -155,12 +155,6 @@ impl Follower {
         matches!(self.state, State::Tailing { .. }) && self.target == Target::Data
     }
 
-    /// Whether what was matched with the leader's log reaches as far as the disk does. It may not, where an entry of
-    /// our own former epoch came to the disk late.
-    pub fn covers(&self, last: Position) -> bool {
-        matches!(self.state, State::Tailing { end } if end >= last && end.tick >= last.tick)
-    }
-
     pub fn copies(&self) -> bool {
         self.target != Target::Data || matches!(self.state, State::Rows { .. })
     }
