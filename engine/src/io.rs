@@ -205,8 +205,8 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether it is performed in the order started, as all are that may change the store. To say where the log stands is
-    /// one of them: what was started before, as a leader perhaps, is part of the answer.
+    /// Whether it is performed in the order started, as all are that may change the store. To say where the log
+    /// stands is one of them: what was started before, as a leader perhaps, is part of the answer.
     pub fn writes(&self) -> bool {
         match self {
             Op::Run(run) => run.writes,
