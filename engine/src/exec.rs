@@ -260,7 +260,7 @@ fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
         | Op::ReadLog { .. }
         | Op::SnapshotBegin { .. }
         | Op::SnapshotRead { .. } => {
-            return Ok((look(op.clone(), base).unwrap_or_else(OpResult::Failed), Batch::default()));
+            return Ok((look(op.clone(), base)?, Batch::default()));
         }
     };
     Ok((result, rows.into_batch()))
@@ -275,7 +275,8 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
         mark!(WriterOutdated);
         return Ok((OpResult::Stale { seen }, Batch::default()));
     }
-    if let Some(result) = unmet(run, &Reader::new(base)?)? {
+    let reader = Reader::new(base)?;
+    if let Some(result) = unmet(run, &reader)? {
         return Ok((result, Batch::default()));
     }
     let mut writer = Writer::new(base, run.epoch, run.now.wall_ms, run.seed)?;
@@ -289,7 +290,6 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
             (Response::error(413, RESOURCE_LIMIT, &text), None, Batch::default())
         }
     };
-    let reader = Reader::new(base)?;
     let reflected = entry.as_ref().map_or_else(|| reader.last(), |entry| Ok(entry.position()))?;
     let response = reflects(response, reader.token(reflected)?);
     Ok((OpResult::Ran(Ran { response, entry, last: reflected, then: handled.then }), batch))

@@ -4,8 +4,6 @@
 //! The plan performs each on a store in memory, one at a time. That store is the model; it knows nothing of LMDB, of
 //! group commits or of threads.
 
-use bytes::Bytes;
-use serde::Serialize;
 use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -17,7 +15,7 @@ use tanist_engine::db::{Reader, meta};
 use tanist_engine::exec;
 use tanist_engine::http::{Method, Request};
 use tanist_engine::io::{Mode, Op, OpId, OpResult, Run, Saved, Target, View};
-use tanist_engine::message::raft::{HardState, LogEntry, META_HARD, Persist};
+use tanist_engine::message::raft::{HardState, LogEntry, META_HARD, Persist, encode};
 use tanist_engine::message::{Entry, Peer, SnapshotId};
 use tanist_engine::types::*;
 
@@ -38,11 +36,6 @@ pub fn digest(result: &OpResult) -> u64 {
     let mut hasher = DefaultHasher::new();
     format!("{result:?}").hash(&mut hasher);
     hasher.finish()
-}
-
-/// A row of the agency's as it is persisted.
-fn encode(row: &impl Serialize) -> Bytes {
-    postcard::to_allocvec(row).expect("a row can be encoded").into()
 }
 
 /// See the module's documentation.

@@ -111,17 +111,9 @@ impl Failover {
         self.improves(loss).then_some(loss)
     }
 
-    fn improves(&self, loss: Loss) -> bool {
+    /// Whether that is news.
+    pub fn improves(&self, loss: Loss) -> bool {
         self.loss.is_none_or(|known| (loss.exact, loss.ticks) > (known.exact, known.ticks))
-    }
-
-    /// True if that was news.
-    pub fn account(&mut self, loss: Loss) -> bool {
-        let news = self.improves(loss);
-        if news {
-            self.loss = Some(loss);
-        }
-        news
     }
 
     /// ArangoDB's job record, with what Tanist knows besides.
@@ -223,17 +215,16 @@ mod tests {
         );
         let part = record.told_by(server(3), &beat(Some(3), &[(3, at(2, 25), at(2, 28))])).unwrap();
         assert_eq!((part.ticks, part.exact), (3, false));
-        record.account(part);
+        record.loss = Some(part);
         let all = record.told_by(server(1), &beat(Some(4), &[(2, at(1, 3), at(1, 9)), tail])).unwrap();
         assert_eq!((all.ticks, all.operations, all.exact), (8, 9, true));
-        record.account(all);
+        record.loss = Some(all);
         assert_eq!(
             record.told_by(server(3), &beat(Some(3), &[(3, at(2, 1), at(2, 28))])),
             None,
             "nothing is more exact"
         );
-        record.account(part);
-        assert_eq!(record.loss, Some(all));
+        assert!(!record.improves(part));
     }
 
     #[test]

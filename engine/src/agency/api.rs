@@ -695,6 +695,7 @@ impl Agency {
         }
         let seconds = |duration: Duration| duration.as_secs_f64();
         let config = &self.config;
+        let size = if self.pool.is_formed() { seats.len() } else { config.size };
         Response::json(
             200,
             &json!({
@@ -706,8 +707,8 @@ impl Agency {
                     "pool": pool,
                     "active": active,
                     "id": cx.me.id.to_string(),
-                    "agency size": if self.pool.is_formed() { seats.len() } else { config.size },
-                    "pool size": if self.pool.is_formed() { seats.len() } else { config.size },
+                    "agency size": size,
+                    "pool size": size,
                     "disk": Uuid(self.disk.0).to_string(),
                     "endpoint": cx.me.endpoint.to_string(),
                     "min ping": seconds(config.election_timeout_min),

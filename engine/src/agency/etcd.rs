@@ -34,7 +34,7 @@ use crate::etcd::*;
 use crate::io::{AskId, Event, Severity};
 use crate::mark;
 use crate::message::Peer;
-use crate::message::raft::{LogEntry, Snapshot};
+use crate::message::raft::{LogEntry, Snapshot, encode};
 use crate::types::*;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -185,6 +185,12 @@ struct Leading {
 struct Upkeep {
     snapshot: Snapshot,
     next_chunk: u64,
+}
+
+impl Upkeep {
+    fn chunks(&self) -> u64 {
+        self.snapshot.state.len().div_ceil(CHUNK_BYTES) as u64
+    }
 }
 
 #[derive(Clone, Hash)]
@@ -405,8 +411,7 @@ impl Etcd {
     // ---- the seat ---------------------------------------------------------------------------------------------------
 
     fn look(&mut self, now: Time) {
-        let key = self.settings.leader_key();
-        self.range(now, Purpose::Seat, Span::key(&key));
+        self.range(now, Purpose::Seat, Span::key(&self.settings.leader_key()));
     }
 
     fn looked(&mut self, now: Time, row: Option<&Row>) {
@@ -425,11 +430,8 @@ impl Etcd {
         if holder.as_ref().is_some_and(|holder| holder.id == self.settings.me.id) {
             // It hangs on the lease of an earlier process, or of an earlier term of this one: nobody leads by it.
             mark!(EtcdSeatFreed);
-            let key = self.settings.leader_key();
-            let compare = vec![Compare::Created { key: key.clone(), revision: row.created }];
-            let then = vec![Change::Delete(Span::key(&key))];
-            let transaction = Transaction { compare, then, otherwise: vec![Span::key(&key)] };
-            return self.ask(now, Purpose::Seat, Ask::Transaction(transaction));
+            let change = Change::Delete(Span::key(&self.settings.leader_key()));
+            return self.change_seat(now, row.created, change);
         }
         self.follow(Term(row.created), holder);
     }
@@ -451,10 +453,16 @@ impl Etcd {
         let me = &self.settings.me;
         let holder = Holder { id: me.id.to_string(), endpoint: me.endpoint.to_string(), nonce };
         let value = serde_json::to_vec(&holder).expect("plain data can be encoded").into();
+        let put = Change::Put { key: self.settings.leader_key(), value, lease: Some(lease) };
+        self.change_seat(now, 0, put);
+    }
+
+    /// Takes or frees the seat, if `leader` was created in that revision (0: if nobody has it).
+    fn change_seat(&mut self, now: Time, revision: u64, change: Change) {
         let key = self.settings.leader_key();
-        let compare = vec![Compare::Created { key: key.clone(), revision: 0 }];
-        let then = vec![Change::Put { key: key.clone(), value, lease: Some(lease) }];
-        let transaction = Transaction { compare, then, otherwise: vec![Span::key(&key)] };
+        let otherwise = vec![Span::key(&key)];
+        let transaction =
+            Transaction { compare: vec![Compare::Created { key, revision }], then: vec![change], otherwise };
         self.ask(now, Purpose::Seat, Ask::Transaction(transaction));
     }
 
@@ -521,8 +529,7 @@ impl Etcd {
         let known = self.log.get(self.commit).map(|_| self.commit);
         let nothing = Reading { known, pointer: None, pointer_modified: 0, chunks: 0, state: Vec::new() };
         self.role = Role::Reading(nothing);
-        let key = self.settings.snapshot_key();
-        self.range(now, Purpose::Read, Span::key(&key));
+        self.range(now, Purpose::Read, Span::key(&self.settings.snapshot_key()));
     }
 
     fn read(&mut self, now: Time, rows: Vec<Row>, more: bool) {
@@ -659,8 +666,7 @@ impl Etcd {
         if leading.round_wanted && !self.calls.contains_key(&Purpose::Round) {
             leading.round += 1;
             leading.round_wanted = false;
-            let key = self.settings.leader_key();
-            self.range(now, Purpose::Round, Span::key(&key));
+            self.range(now, Purpose::Round, Span::key(&self.settings.leader_key()));
         }
         self.append(now);
         self.upkeep(now);
@@ -773,7 +779,7 @@ impl Etcd {
             return;
         }
         let Snapshot { index, term, state, .. } = &upkeep.snapshot;
-        let chunks = state.len().div_ceil(CHUNK_BYTES) as u64;
+        let chunks = upkeep.chunks();
         if upkeep.next_chunk < chunks {
             let from = upkeep.next_chunk as usize * CHUNK_BYTES;
             let value = state.slice(from..state.len().min(from + CHUNK_BYTES));
@@ -800,8 +806,7 @@ impl Etcd {
     fn kept(&mut self, revision: u64) {
         let Role::Leading(leading) = &mut self.role else { return };
         let Some(upkeep) = &mut leading.upkeep else { return };
-        let chunks = upkeep.snapshot.state.len().div_ceil(CHUNK_BYTES) as u64;
-        if upkeep.next_chunk < chunks {
+        if upkeep.next_chunk < upkeep.chunks() {
             upkeep.next_chunk += 1;
         } else {
             mark!(EtcdSnapshotWritten);
@@ -826,10 +831,6 @@ fn row_of(ranges: &[Vec<Row>], nth: usize) -> Option<&Row> {
 
 fn holder(row: &Row) -> Option<Holder> {
     serde_json::from_slice(&row.value).ok()
-}
-
-fn encode(entry: &LogEntry) -> Bytes {
-    postcard::to_allocvec(entry).expect("an entry can be encoded").into()
 }
 
 #[cfg(test)]

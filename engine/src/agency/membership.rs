@@ -77,14 +77,10 @@ impl Configurations {
     }
 
     pub fn truncated_from(&mut self, index: u64) -> bool {
-        let before = self.stack.len();
         // The first is older than anything that can be taken back.
-        let mut place = 0;
-        self.stack.retain(|(at, _)| {
-            place += 1;
-            place == 1 || *at < index
-        });
-        let changed = self.stack.len() < before;
+        let keep = self.stack.partition_point(|(at, _)| *at < index).max(1);
+        let changed = keep < self.stack.len();
+        self.stack.truncate(keep);
         self.version += u64::from(changed);
         changed
     }

@@ -28,7 +28,6 @@ use crate::message::raft::{self as wire, Persist, SavedRaft};
 use crate::message::{Envelope, Message, Peer};
 use crate::types::*;
 use api::{Jobs, Target};
-use bytes::Bytes;
 use consensus::Consensus;
 use etcd::Etcd;
 use office::Office;
@@ -355,8 +354,7 @@ impl Agency {
     // ---- the log ----------------------------------------------------------------------------------------------------
 
     fn propose(&mut self, command: &Command) -> Option<u64> {
-        let data: Bytes = postcard::to_allocvec(command).expect("a command can be encoded").into();
-        self.consensus.as_mut()?.propose(data)
+        self.consensus.as_mut()?.propose(wire::encode(command))
     }
 
     /// The time to stamp into an entry, and to judge by what stamped times mean: the wall clock's, but never earlier

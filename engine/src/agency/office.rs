@@ -377,13 +377,10 @@ impl Agency {
 
     /// R6: the record decides when it is applied; one that names another is not worth an entry.
     fn on_set_in_sync(&mut self, from: Peer, set: SetInSync) {
-        let office = self.office.as_mut().expect("checked by the caller");
-        let lead = &self.state.lead;
-        let of_the_leader = self.state.leader_process() == Some((from.id, set.boot)) && lead.epoch == set.epoch;
-        let of_this_record = lead.index == set.index || planted!(in_sync_set_late);
-        if !(of_the_leader && of_this_record) {
+        if !self.state.takes_in_sync(from.id, &set) {
             return mark!(InSyncTooLate);
         }
+        let office = self.office.as_mut().expect("checked by the caller");
         if office.undecided.is_none() && set.in_sync.members.len() <= IN_SYNC_MAX {
             let index = self.propose(&Command::SetInSync { server: from.id, set });
             self.office.as_mut().expect("in office").undecided = index;

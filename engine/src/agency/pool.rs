@@ -11,7 +11,7 @@
 
 use crate::io::{Cx, Event, Op, OpId, Severity};
 use crate::mark;
-use crate::message::raft::{Gossip, META_POOL, Persist, Raft, SavedPool, Seat};
+use crate::message::raft::{Gossip, META_POOL, Persist, Raft, SavedPool, Seat, encode};
 use crate::message::{Message, Peer};
 use crate::types::*;
 use std::collections::BTreeSet;
@@ -267,8 +267,7 @@ impl Pool {
         let founders = if formed_now { self.seats.clone() } else { self.founders.clone() };
         let agency = self.agency.or_else(|| least_disk(&founders).filter(|_| formed));
         let row = SavedPool { founders, formed, agency, book: self.book.clone() };
-        let row = postcard::to_allocvec(&row).expect("a pool can be encoded");
-        cx.start(Op::Persist(Persist { meta: vec![(META_POOL, Some(row.into()))], ..Persist::default() }))
+        cx.start(Op::Persist(Persist { meta: vec![(META_POOL, Some(encode(&row)))], ..Persist::default() }))
     }
 
     /// True if it was an operation of the pool's.

@@ -21,11 +21,11 @@ use super::membership::{Configurations, is_seated, majority};
 use crate::io::{Event, Severity};
 use crate::mark;
 use crate::message::raft::{
-    Body, HardState, LogEntry, META_HARD, META_SNAPSHOT, Persist, SavedRaft, Seat, Snapshot, encode_configuration,
+    Body, HardState, LogEntry, META_HARD, META_SNAPSHOT, Persist, SavedRaft, Seat, Snapshot, encode,
+    encode_configuration,
 };
 use crate::types::*;
 use bytes::Bytes;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bounds on one append: entries and bytes; and how far a leader runs ahead of a follower's acknowledgements.
@@ -1089,10 +1089,6 @@ impl Raft {
     fn send(&mut self, to: NodeId, body: Body) {
         self.outbox.push((to, self.hard.term, body));
     }
-}
-
-fn encode<T: Serialize>(value: &T) -> Bytes {
-    postcard::to_allocvec(value).expect("plain data can be encoded").into()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::account::{Failover, Kind, Loss};
 use super::tree::{self, Refusal, Tree};
 use crate::io::{Event, Severity};
 use crate::mark;
+use crate::message::raft::{configuration, encode, parse};
 use crate::message::{Health, InSync, Leader, Leadership, Peer, Register, Replica, SetInSync};
 use crate::types::*;
 use bytes::Bytes;
@@ -231,13 +232,12 @@ struct Standing {
 
 impl State {
     pub fn encode(&self) -> Bytes {
-        postcard::to_allocvec(self).expect("the state can be encoded").into()
+        encode(self)
     }
 
     /// `Err` if it is of another format.
     pub fn parse(bytes: &[u8]) -> Result<State, String> {
-        let parsed = postcard::take_from_bytes::<State>(bytes);
-        let Ok((mut state, [])) = parsed else { return Err("the state of the agency can't be read".into()) };
+        let mut state: State = parse(bytes, "the state of the agency")?;
         state.read_standings();
         Ok(state)
     }
@@ -309,7 +309,7 @@ impl State {
         for part in [&index.to_le_bytes()[..], &term.0.to_le_bytes(), data] {
             self.digest = fnv(self.digest, part);
         }
-        let outcome = if data.is_empty() || crate::message::raft::configuration(data).is_some() {
+        let outcome = if data.is_empty() || configuration(data).is_some() {
             Outcome::Nothing
         } else {
             match postcard::from_bytes(data) {
@@ -357,14 +357,17 @@ impl State {
             }
             Command::Serves { epoch, wall_ms } => {
                 self.see_time(wall_ms);
-                self.revise_failover(|failover| {
-                    (failover.epoch == epoch && failover.serving_ms.is_none())
-                        .then(|| failover.serving_ms = Some(wall_ms))
-                });
+                self.revise_failover(
+                    |failover| failover.epoch == epoch && failover.serving_ms.is_none(),
+                    |failover| failover.serving_ms = Some(wall_ms),
+                );
                 Outcome::Nothing
             }
             Command::Account { ended, loss } => {
-                self.revise_failover(|failover| (failover.ended == ended && failover.account(loss)).then_some(()));
+                self.revise_failover(
+                    |failover| failover.ended == ended && failover.improves(loss),
+                    |failover| failover.loss = Some(loss),
+                );
                 let Loss { server, ticks, operations, exact, .. } = loss;
                 self.events.push(Event::Accounted { ended, server, ticks, operations, exact });
                 Outcome::Nothing
@@ -732,10 +735,11 @@ impl State {
         self.set(format!("/arango/Target/Finished/{}", failover.job), failover.to_json());
     }
 
-    /// Completes the latest record that `change` has something to do with.
-    fn revise_failover(&mut self, change: impl Fn(&mut Failover) -> Option<()>) {
-        let revised = self.finished.iter_mut().rev().find_map(|failover| change(failover).map(|()| failover.clone()));
-        if let Some(failover) = revised {
+    /// Completes the latest such record.
+    fn revise_failover(&mut self, which: impl Fn(&Failover) -> bool, change: impl FnOnce(&mut Failover)) {
+        if let Some(failover) = self.finished.iter_mut().rev().find(|failover| which(failover)) {
+            change(failover);
+            let failover = failover.clone();
             self.show_failover(&failover);
         }
     }
@@ -749,10 +753,14 @@ impl State {
         }
     }
 
-    fn set_in_sync(&mut self, index: u64, server: NodeId, set: SetInSync) {
+    /// Whether the leader of this record asks, and means this record.
+    pub fn takes_in_sync(&self, server: NodeId, set: &SetInSync) -> bool {
         let of_the_leader = self.leader_process() == Some((server, set.boot)) && self.lead.epoch == set.epoch;
-        let of_this_record = self.lead.index == set.index || planted!(in_sync_set_late);
-        if !(of_the_leader && of_this_record) {
+        of_the_leader && (self.lead.index == set.index || planted!(in_sync_set_late))
+    }
+
+    fn set_in_sync(&mut self, index: u64, server: NodeId, set: SetInSync) {
+        if !self.takes_in_sync(server, &set) {
             return mark!(InSyncTooLate);
         }
         mark!(InSyncChanged);

@@ -7,6 +7,7 @@ use crate::http::{Method, Request, Response, header};
 use crate::io::{OpResult, RequestId};
 use crate::message::*;
 use crate::types::Rng;
+use bytes::Bytes;
 use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -235,7 +235,7 @@ pub fn finish(id: SnapshotId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
         meta::put(rows, &meta::of_generation(meta::KEPT, old_generation), &kept);
         rollback = Some(rollback::sum_up_whole(rows, id.epoch, common, old_last));
     } else {
-        meta::put(rows, &meta::of_generation(meta::GARBAGE, old_generation), &old_generation);
+        meta::discard(rows, old_generation);
     }
     meta::put(rows, meta::GENERATION, &copy.generation);
     meta::put(rows, meta::COMPLETE, &true);
@@ -250,7 +250,7 @@ pub fn finish(id: SnapshotId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
 /// Forgets the copy, if there is one.
 pub fn drop_current(rows: &mut Overlay<'_>) -> StoreResult<()> {
     if let Some(copy) = current(rows)? {
-        meta::put(rows, &meta::of_generation(meta::GARBAGE, copy.generation), &copy.generation);
+        meta::discard(rows, copy.generation);
         meta::remove(rows, meta::COPY);
     }
     Ok(())

@@ -61,6 +61,11 @@ pub fn seen(rows: &dyn Read) -> StoreResult<Epoch> {
     Ok(get(rows, SEEN)?.unwrap_or_default())
 }
 
+/// Nobody uses these data any more: pruning removes them.
+pub fn discard(rows: &mut Overlay<'_>, generation: u32) {
+    put(rows, &of_generation(GARBAGE, generation), &generation);
+}
+
 /// Takes note of a sender's epoch, which ends whatever we began ourselves in an earlier one. `Err` with the highest
 /// seen if that is later (I7).
 pub fn hear(rows: &mut Overlay<'_>, epoch: Epoch) -> StoreResult<Result<(), Epoch>> {

@@ -83,7 +83,8 @@ fn prune_generations(rows: &mut Overlay<'_>, budget: &mut usize) -> StoreResult<
     Ok(())
 }
 
-fn remove_prefix(rows: &mut Overlay<'_>, table: Table, prefix: &[u8], budget: &mut usize) -> StoreResult<()> {
+/// Removes the first rows of a table that begin so, as many as the budget allows.
+pub fn remove_prefix(rows: &mut Overlay<'_>, table: Table, prefix: &[u8], budget: &mut usize) -> StoreResult<()> {
     let end = prefix_end(prefix);
     for key in take(rows, table, Bound::Included(prefix), Bound::Excluded(&end), budget)? {
         rows.remove(table, key);

@@ -6,6 +6,7 @@
 
 use super::meta;
 use super::overlay::Overlay;
+use super::prune;
 use super::rows::{decode, encode};
 use super::store::*;
 use crate::message::{Entry, RollbackSummary};
@@ -74,23 +75,17 @@ pub fn entries(rows: &dyn Read, epoch: Epoch, from: Position, limit: usize) -> S
 
 /// Removes a piece of a record; true if there is more.
 pub fn remove(rows: &mut Overlay<'_>, epoch: Epoch) -> StoreResult<bool> {
-    let (begin, end) = (key(epoch, Position::ZERO), Epoch(epoch.0 + 1).0.to_be_bytes());
-    let found = rows.scan(Table::Rollback, Bound::Included(&begin), Bound::Excluded(&end), Direction::Forward);
-    let keys = found.take(ROWS_MAX).map(|row| row.map(|(key, _)| key.to_vec())).collect::<StoreResult<Vec<_>>>()?;
-    let more = keys.len() == ROWS_MAX;
-    for key in keys {
-        rows.remove(Table::Rollback, key);
-    }
-    Ok(more)
+    let mut budget = ROWS_MAX;
+    prune::remove_prefix(rows, Table::Rollback, &epoch.0.to_be_bytes(), &mut budget)?;
+    Ok(budget == 0)
 }
 
-/// Gives up a store that was kept whole: it is pruned away like any other that nobody uses. False if there is none.
-pub fn remove_store(rows: &mut Overlay<'_>, generation: u32) -> StoreResult<bool> {
+/// Gives up a store that was kept whole, if it is there: it is pruned away like any other that nobody uses.
+pub fn remove_store(rows: &mut Overlay<'_>, generation: u32) -> StoreResult<()> {
     let name = meta::of_generation(meta::KEPT, generation);
-    if rows.get(Table::Meta, name.as_bytes())?.is_none() {
-        return Ok(false);
+    if rows.get(Table::Meta, name.as_bytes())?.is_some() {
+        meta::remove(rows, &name);
+        meta::discard(rows, generation);
     }
-    meta::remove(rows, &name);
-    meta::put(rows, &meta::of_generation(meta::GARBAGE, generation), &generation);
-    Ok(true)
+    Ok(())
 }

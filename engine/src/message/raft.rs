@@ -116,14 +116,17 @@ pub struct LogEntry {
     pub data: Bytes,
 }
 
+/// A row of an agent's, or an entry, as it is kept.
+pub fn encode(row: &(impl Serialize + ?Sized)) -> Bytes {
+    postcard::to_allocvec(row).expect("plain data can be encoded").into()
+}
+
 /// What a configuration begins with, and a command never does (no enum has so many variants).
 const CONFIGURATION: u8 = 0xff;
 
 /// The data of an entry that says who has a voice from there on.
 pub fn encode_configuration(seats: &[Seat]) -> Bytes {
-    let mut data = vec![CONFIGURATION];
-    data.extend(postcard::to_allocvec(seats).expect("seats can be encoded"));
-    data.into()
+    [&[CONFIGURATION], &encode(seats)[..]].concat().into()
 }
 
 /// The seats, if the entry's data is a configuration.
@@ -211,7 +214,7 @@ impl SavedRaft {
 }
 
 /// All of the bytes, or it is of another format.
-fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, String> {
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, String> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         _ => Err(format!("{what} can't be read")),

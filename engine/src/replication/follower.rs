@@ -256,11 +256,9 @@ impl Follower {
 
     /// The data in use are durable up to here.
     fn caught_up(&mut self, durable: Position) {
-        while let Some((position, asked)) = self.catching_up.front().copied().filter(|(at, _)| *at <= durable) {
-            self.catching_up.pop_front();
+        while let Some((_, asked)) = self.catching_up.pop_front_if(|(at, _)| *at <= durable) {
             if self.target == Target::Data {
                 self.fresh = Some(asked);
-                debug_assert!(position <= durable);
             }
         }
     }
@@ -272,7 +270,7 @@ impl Follower {
 
     /// Somebody wants fresher data: ask now, not with the next append.
     pub fn ask(&mut self, cx: &mut Cx) {
-        if matches!(self.state, State::Tailing { .. }) && self.target == Target::Data {
+        if self.tails() {
             self.acknowledge(cx, self.durable, true);
         }
     }

@@ -43,7 +43,11 @@ fn is_kept(call: &Call<'_, '_>, epoch: Epoch) -> Result<bool, Failure> {
 
 /// How many records there are.
 pub(super) fn count(call: &Call<'_, '_>) -> Result<usize, Failure> {
-    Ok(records(call)?.len())
+    let mut count = call.reader().kept_stores()?.len();
+    for summary in rollback::summaries(call.reader().rows)? {
+        count += usize::from(is_kept(call, summary.epoch)?);
+    }
+    Ok(count)
 }
 
 fn records(call: &Call<'_, '_>) -> Result<Vec<Value>, Failure> {
