@@ -34,6 +34,7 @@
 pub mod planted;
 
 pub mod agency;
+pub mod aql;
 pub mod auth;
 pub mod db;
 pub mod demand;

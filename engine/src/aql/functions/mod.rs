@@ -1,0 +1,157 @@
+//! The functions of AQL, one file for a page of ArangoDB's manual.
+//!
+//! A function gets its arguments as values and answers with a value. An argument of a wrong type is no error: the answer
+//! is null and a warning (1542), as in ArangoDB. The clock, the random numbers and the store come from [`Context`] only.
+//! No function panics, and none builds a value beyond [`VALUE_BYTES_MAX`].
+
+mod r#type;
+
+use super::value::Value;
+use crate::errors::{self, Error, Kind};
+use crate::types::Rng;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// No function builds a larger value (about).
+pub const VALUE_BYTES_MAX: usize = 64 << 20;
+
+/// Of more warnings than this the first are kept.
+const WARNINGS_MAX: usize = 10;
+
+/// As many arguments as the query has.
+pub const ANY: usize = usize::MAX;
+
+pub struct Function {
+    /// In capitals.
+    pub name: &'static str,
+    pub min_args: usize,
+    pub max_args: usize,
+    /// The same arguments give the same value, whenever and wherever.
+    pub deterministic: bool,
+    /// To be called by [`Function::invoke`], which checks the number of arguments.
+    pub call: Call,
+}
+
+pub type Call = fn(&mut Context<'_>, &[Value]) -> Result<Value, Error>;
+
+impl Function {
+    pub fn invoke(&self, context: &mut Context<'_>, args: &[Value]) -> Result<Value, Error> {
+        self.check_count(args.len())?;
+        let caller = std::mem::replace(&mut context.function, self.name);
+        let result = (self.call)(context, args);
+        context.function = caller;
+        result
+    }
+
+    /// Also for the parser, which knows the number before there are values.
+    pub fn check_count(&self, count: usize) -> Result<(), Error> {
+        if (self.min_args..=self.max_args).contains(&count) {
+            return Ok(());
+        }
+        let kind = errors::QUERY_FUNCTION_ARGUMENT_NUMBER_MISMATCH;
+        Err(kind.says(format!(
+            "{} '{}()', expected number of arguments: minimum: {}, maximum: {}",
+            kind.message, self.name, self.min_args, self.max_args
+        )))
+    }
+}
+
+/// What functions need of the store and the request; given by the executor.
+///
+/// A collection as an argument (`LENGTH(users)`, `COLLECTION_COUNT(users)`) is passed as its name.
+pub trait Environment {
+    fn database(&self) -> &str;
+    /// Nobody if authentication is off.
+    fn user(&self) -> Option<&str>;
+    /// As `/_api/version` names it.
+    fn version(&self) -> &str;
+    /// None if the collection or the document is missing.
+    fn document(&self, collection: &str, key: &str) -> Result<Option<Value>, Error>;
+    fn count(&self, collection: &str) -> Result<u64, Error>;
+    /// Ids and names.
+    fn collections(&self) -> Result<Vec<(String, String)>, Error>;
+}
+
+/// What a query's functions share while it runs.
+pub struct Context<'a> {
+    pub environment: &'a dyn Environment,
+    /// Milliseconds since 1970 when the query began: it sees one time.
+    pub now_ms: i64,
+    pub rng: Rng,
+    pub warnings: Vec<Warning>,
+    /// The first warning ends the query.
+    pub fail_on_warning: bool,
+    /// The function that runs, for what it has to say.
+    function: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    pub number: u32,
+    pub message: String,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(environment: &'a dyn Environment, now_ms: i64, rng: Rng) -> Context<'a> {
+        Context { environment, now_ms, rng, warnings: Vec::new(), fail_on_warning: false, function: "" }
+    }
+
+    /// Keeps the warning and gives null in place of a value.
+    pub fn warn(&mut self, kind: Kind, message: impl Into<String>) -> Result<Value, Error> {
+        let message = message.into();
+        if self.fail_on_warning {
+            return Err(kind.says(message));
+        }
+        if self.warnings.len() < WARNINGS_MAX {
+            self.warnings.push(Warning { number: kind.number, message });
+        }
+        Ok(Value::Null)
+    }
+
+    /// Null, and a warning with the kind's own message.
+    pub fn warn_of(&mut self, kind: Kind) -> Result<Value, Error> {
+        self.warn(kind, kind.message)
+    }
+
+    /// Null, and the warning that an argument has a wrong type.
+    pub fn invalid_type(&mut self) -> Result<Value, Error> {
+        let kind = errors::QUERY_FUNCTION_ARGUMENT_TYPE_MISMATCH;
+        let message = format!("{} '{}()'", kind.message, self.function);
+        self.warn(kind, message)
+    }
+
+    pub fn array_expected(&mut self) -> Result<Value, Error> {
+        self.warn_of(errors::QUERY_ARRAY_EXPECTED)
+    }
+}
+
+/// Refuses a value that would become too large.
+pub fn check_size(bytes: usize) -> Result<(), Error> {
+    if bytes > VALUE_BYTES_MAX {
+        return Err(errors::RESOURCE_LIMIT.because("a function's result would be too large"));
+    }
+    Ok(())
+}
+
+/// A function by its name, in whatever case.
+pub fn lookup(name: &str) -> Option<&'static Function> {
+    static BY_NAME: LazyLock<BTreeMap<&'static str, &'static Function>> =
+        LazyLock::new(|| all().map(|function| (function.name, function)).collect());
+    BY_NAME.get(name).or_else(|| BY_NAME.get(name.to_ascii_uppercase().as_str())).copied()
+}
+
+/// All functions, by page.
+pub fn all() -> impl Iterator<Item = &'static Function> {
+    [r#type::FUNCTIONS].into_iter().flatten()
+}
+
+/// A function whose value rests on its arguments only.
+pub(crate) const fn pure(name: &'static str, min_args: usize, max_args: usize, call: Call) -> Function {
+    Function { name, min_args, max_args, deterministic: true, call }
+}
+
+/// A function that looks at the store, the clock or the random numbers, or that has something to say.
+#[allow(dead_code)]
+pub(crate) const fn impure(name: &'static str, min_args: usize, max_args: usize, call: Call) -> Function {
+    Function { name, min_args, max_args, deterministic: false, call }
+}
