@@ -88,6 +88,7 @@ kinds! {
     QUERY_USER_ASSERT = 1593 400 "query assertion";
     QUERY_USER_WARN = 1594 400 "query warning";
     QUERY_INVALID_GEO_VALUE = 1505 400 "invalid geo coordinate value";
+    CURSOR_NOT_FOUND = 1600 404 "cursor not found";
     TRANSACTION_NOT_FOUND = 1655 404 "transaction not found";
     USER_INVALID_NAME = 1700 400 "invalid user name";
     USER_DUPLICATE = 1702 409 "duplicate user";

@@ -287,7 +287,9 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
         Finished::Nothing => (handled.response, None, Batch::default()),
         Finished::TooLarge => {
             let text = format!("one transaction may write about {PAYLOAD_BYTES_MAX} bytes at most");
-            (Response::error(413, RESOURCE_LIMIT, &text), None, Batch::default())
+            let last = reader.last()?;
+            let response = reflects(Response::error(413, RESOURCE_LIMIT, &text), reader.token(last)?);
+            return Ok((OpResult::Ran(Ran { response, entry: None, last, then: None }), Batch::default()));
         }
     };
     let reflected = entry.as_ref().map_or_else(|| reader.last(), |entry| Ok(entry.position()))?;

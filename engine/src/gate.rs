@@ -113,7 +113,8 @@ pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admissi
     }
     let at_least = demands.at_least;
     let leads = mode == Mode::Default;
-    let writes = (leads || (dirty && planted!(dirty_write_let_through))) && api::writes(&request);
+    let effect = api::effect(&request);
+    let writes = (leads || (dirty && planted!(dirty_write_let_through))) && effect.writes;
     let sync_followers = match sync_followers(&request) {
         _ if !writes => 0,
         Some(number) if number > 0 && view.standalone => {
@@ -129,8 +130,8 @@ pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admissi
         mark!(WriteShort);
         return Admission::Refuse(errors::WRITE_CONCERN.response());
     }
-    let (epoch, open, view) = (view.epoch, open && !writes, Arc::clone(view));
-    Admission::Run(Run { request, epoch, writes, dirty, open, at_least, fresh, sync_followers, now, seed, view })
+    let (epoch, kept, open, view) = (view.epoch, effect.kept, open && !writes, Arc::clone(view));
+    Admission::Run(Run { request, epoch, writes, kept, dirty, open, at_least, fresh, sync_followers, now, seed, view })
 }
 
 /// How many followers a request asks for; `None` if that can't be read.

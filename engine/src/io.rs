@@ -11,6 +11,7 @@
 //! 6. A [`Run`] carries the epoch it was admitted in; `perform` refuses it if the store has seen a later one.
 //! 7. `Note` never feeds back into a decision.
 
+use crate::cursor::{CursorCall, QueryResult};
 use crate::demand::{FreshUntil, Freshness, Token};
 use crate::etcd;
 use crate::http::{Request, Response};
@@ -230,6 +231,8 @@ pub struct Run {
     pub epoch: Epoch,
     /// Decided by the route table: a request that only reads gets a snapshot.
     pub writes: bool,
+    /// The node's loop keeps what comes of it (a cursor), so it goes through the loop even if it only reads.
+    pub kept: bool,
     /// A marked dirty read on a follower: whatever it tries to write is refused with 1004.
     pub dirty: bool,
     /// One of the paths that every server answers whoever leads (ARANGODB `CommTask`'s list).
@@ -375,6 +378,10 @@ pub enum Then {
     Shutdown,
     /// Remove a rollback record.
     Forget(RollbackId),
+    /// Answer with the first batch of a query's result, and keep the rest.
+    Keep(Box<QueryResult>),
+    /// Go on with a cursor, or end it.
+    Cursor(CursorCall),
 }
 
 /// A rollback record: the entries that were undone in an epoch, or a store that was replaced and is kept whole.

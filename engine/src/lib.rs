@@ -4,7 +4,7 @@
 //!
 //! # Parts, in import order
 //! `types <- {http, etcd} <- message <- io <- {agency, failover, replication, gate} <- node` and
-//! `types <- http <- {errors, auth} <- demand <- db/store <- db <- db/api <- exec`. The control plane treats log
+//! `types <- http <- {errors, auth} <- demand <- {db/store, cursor} <- db <- db/api <- exec`. The control plane treats log
 //! entries as bytes.
 //!
 //! # Invariants
@@ -36,6 +36,7 @@ pub mod planted;
 pub mod agency;
 pub mod aql;
 pub mod auth;
+pub mod cursor;
 pub mod db;
 pub mod demand;
 pub mod errors;

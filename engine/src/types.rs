@@ -421,11 +421,20 @@ pub struct Limits {
     pub document_bytes: usize,
     /// Requests admitted and not yet answered; one more is refused as overload.
     pub pending_requests: usize,
+    /// Results of queries that wait to be fetched: how many, and their bytes together.
+    pub cursors: usize,
+    pub cursor_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { body_bytes: 512 << 20, document_bytes: 64 << 20, pending_requests: 8192 }
+        Limits {
+            body_bytes: 512 << 20,
+            document_bytes: 64 << 20,
+            pending_requests: 8192,
+            cursors: 10_000,
+            cursor_bytes: 1 << 30,
+        }
     }
 }
 

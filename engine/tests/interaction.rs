@@ -122,7 +122,8 @@ impl Stage {
         }
         let leads = self.view.mode == Mode::Default;
         let run = Run {
-            writes: leads && api::writes(&request),
+            writes: leads && api::effect(&request).writes,
+            kept: false,
             dirty: request.header(header::ALLOW_DIRTY_READ).is_some() && !leads,
             open: false,
             at_least: Demands::of(&request).expect("well-formed demands").at_least,
@@ -165,6 +166,8 @@ fn show(response: &Response, then: Option<Then>, ticks: bool) -> String {
         }
         Some(Then::Forget(record)) => text += &format!("then forget {record:?}\n"),
         Some(Then::Shutdown) => text += "then shut down\n",
+        Some(Then::Keep(result)) => text += &format!("then keep {} rows\n", result.rows.len()),
+        Some(Then::Cursor(call)) => text += &format!("then cursor {} {:?}\n", call.id, call.what),
         None => {}
     }
     text

@@ -329,7 +329,7 @@ impl Port {
             Admission::Refuse(response) => response,
             // The loop knows how to wait.
             Admission::Wait(request) => self.through_loop(request).await,
-            Admission::Run(run) if run.writes => self.through_loop(run.request).await,
+            Admission::Run(run) if run.writes || run.kept => self.through_loop(run.request).await,
             Admission::Run(run) => self.read(run).await,
         }
     }

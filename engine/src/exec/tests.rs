@@ -826,6 +826,7 @@ fn run(epoch: u64, method: Method, target: &str, body: &str) -> Op {
         request: Request::new(method, target).with_body(body.to_owned()),
         epoch: Epoch(epoch),
         writes: method != Method::Get,
+        kept: false,
         dirty: false,
         open: false,
         at_least: None,

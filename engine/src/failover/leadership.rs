@@ -150,6 +150,7 @@ impl Server {
             self.lease.drop_all();
             self.view_old = true;
             self.give_up_held(cx);
+            self.cursors.clear();
         }
     }
 

@@ -17,6 +17,7 @@ mod requests;
 pub mod role;
 mod upkeep;
 
+use crate::cursor::Cursors;
 use crate::demand::Freshness;
 use crate::http::{Request, Response};
 use crate::io::*;
@@ -92,6 +93,7 @@ pub struct Server {
     moves_until: Time,
     /// Answers that wait for followers.
     held: Vec<acknowledge::Held>,
+    cursors: Cursors,
     pending: BTreeMap<OpId, Pending>,
     pruning: bool,
     /// Replaced or abandoned copies may be lying about.
@@ -202,6 +204,7 @@ impl Server {
             parked: Vec::new(),
             moves_until: Time::ZERO,
             held: Vec::new(),
+            cursors: Cursors::default(),
             pending: BTreeMap::new(),
             pruning: false,
             garbage: true,
@@ -267,6 +270,7 @@ impl Server {
         wakes.extend(self.leaving.as_ref().map(|leaving| Wake { at: leaving.next(), why: "leave" }));
         wakes.extend(self.parked_until().map(|at| Wake { at, why: "waiting request" }));
         wakes.extend(self.held_deadline());
+        wakes.extend(self.cursors.deadline().map(|at| Wake { at, why: "cursor" }));
         if self.link.is_none() && matches!(self.role, Role::Joining | Role::Waiting) {
             wakes.push(Wake { at: self.unfit_until, why: "begin" });
         }

@@ -7,6 +7,7 @@ use super::parking::Unmet;
 use super::{Pending, PendingRun, Server};
 use crate::db::api;
 use crate::db::store::StoreError;
+use crate::demand::Demands;
 use crate::errors;
 use crate::gate;
 use crate::http::{Request, Response};
@@ -43,6 +44,18 @@ impl Server {
                         self.leave(cx);
                     }
                     Some(Then::Forget(record)) => self.forget(cx, record, run.id, run.ticket, ran.response),
+                    Some(Then::Keep(result)) => {
+                        let (id, told) = (cx.rng.next_u64() >> 1, (run.ticket, ran.last.tick));
+                        let limits = &self.config.limits;
+                        let response = self.cursors.open(id, *result, ran.response, told, limits, cx.now.time);
+                        self.answer_when_safe(cx, &run, Ran { response, then: None, ..ran });
+                    }
+                    Some(Then::Cursor(call)) => {
+                        let demands = run.request.as_ref().and_then(|request| Demands::of(request).ok());
+                        let at_least = demands.and_then(|demands| demands.at_least).map(|token| token.tick);
+                        let response = self.cursors.call(&call, run.ticket, at_least, cx.now.time);
+                        self.answer_when_safe(cx, &run, Ran { response, then: None, ..ran });
+                    }
                     Some(Then::Agency { request, make }) => self.ask_agency(cx, run, request, make),
                 }
             }

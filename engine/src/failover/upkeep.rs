@@ -199,6 +199,7 @@ impl Server {
         if let Some(following) = &mut self.following {
             following.timer(cx);
         }
+        self.cursors.expire(cx.now.time);
         self.look_after_followers(cx);
         self.hand_over(cx);
         self.prune(cx);

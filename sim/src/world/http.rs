@@ -44,7 +44,7 @@ impl World {
         if let Some(view) = process.view.clone() {
             match gate::admit(&view, request.clone(), now, self.node_rng.next_u64()) {
                 Admission::Refuse(response) => return self.reply(node, pending, response),
-                Admission::Run(run) if !run.writes => {
+                Admission::Run(run) if !run.writes && !run.kept => {
                     let run = Box::new(run);
                     let reading = process.reading(Reading::Fast { run, request, pending });
                     let wait = self.disk_read(node);

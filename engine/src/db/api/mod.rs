@@ -7,6 +7,7 @@
 
 mod admin;
 mod collection;
+mod cursor;
 mod database;
 mod document;
 mod import;
@@ -59,10 +60,26 @@ pub fn write(run: &Run, db: &mut Writer<'_>) -> StoreResult<Handled> {
     handle(run, Access::Write(db))
 }
 
-/// Whether a request needs a writer. Those that no row knows do not.
-pub fn writes(request: &Request) -> bool {
+/// What a request will do, as far as that has to be known before it is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// It needs a writer.
+    pub writes: bool,
+    /// The node's loop keeps what comes of it.
+    pub kept: bool,
+}
+
+/// Those that no row knows have no effect.
+pub fn effect(request: &Request) -> Effect {
     let (_, path) = request.split_database();
-    matches!(find(request, path), Found::Route(route, _) if route.writes)
+    match find(request, path) {
+        Found::Route(route, _) => match route.effect {
+            Does::Read => Effect::default(),
+            Does::Write => Effect { writes: true, kept: false },
+            Does::Query => Effect { writes: cursor::writes(request), kept: true },
+        },
+        _ => Effect::default(),
+    }
 }
 
 // ---- the table ------------------------------------------------------------------------------------------------------
@@ -81,6 +98,15 @@ enum Needs {
     Administrator,
 }
 
+/// What an endpoint does to the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    Read,
+    Write,
+    /// What the text of a query says.
+    Query,
+}
+
 struct Route {
     method: Method,
     /// Segments; `{…}` stands for any one of them.
@@ -88,16 +114,16 @@ struct Route {
     /// A query parameter that must be there and not be "false".
     flag: Option<&'static str>,
     needs: Needs,
-    writes: bool,
+    effect: Does,
     handler: Handler,
 }
 
 const fn reads(method: Method, path: &'static str, needs: Needs, handler: Handler) -> Route {
-    Route { method, path, flag: None, needs, writes: false, handler }
+    Route { method, path, flag: None, needs, effect: Does::Read, handler }
 }
 
 const fn changes(method: Method, path: &'static str, needs: Needs, handler: Handler) -> Route {
-    Route { method, path, flag: None, needs, writes: true, handler }
+    Route { method, path, flag: None, needs, effect: Does::Write, handler }
 }
 
 use Method::{Delete, Get, Head, Patch, Post, Put};
@@ -121,6 +147,12 @@ static ROUTES: &[Route] = &[
     changes(Patch, "/_api/document", Any, document::update_many),
     reads(Get, "/_api/document/{collection}", Any, document::get_nothing),
     reads(Get, "/_api/document", Any, document::get_nothing),
+    // cursor.rs
+    Route { effect: Does::Query, ..reads(Post, "/_api/cursor", Any, cursor::open) },
+    reads(Post, "/_api/cursor/{id}", Any, cursor::next),
+    reads(Put, "/_api/cursor/{id}", Any, cursor::next),
+    reads(Post, "/_api/cursor/{id}/{batch}", Any, cursor::batch),
+    reads(Delete, "/_api/cursor/{id}", Any, cursor::end),
     // import.rs
     changes(Post, "/_api/import", Any, import::import),
     // simple.rs
@@ -698,7 +730,7 @@ mod tests {
             (Post, "/_api/nothing", false),
             (Method::Options, "/_api/document/c", false),
         ] {
-            assert_eq!(writes(&Request::new(method, target)), expected, "{method} {target}");
+            assert_eq!(effect(&Request::new(method, target)).writes, expected, "{method} {target}");
         }
     }
 
