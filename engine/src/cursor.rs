@@ -196,8 +196,7 @@ impl Cursors {
         let response = result.batch(first.status, 1, id);
         let until = now.plus(result.ttl);
         let headers = first.headers.clone();
-        let cursor =
-            Cursor { result, epoch: ticket.epoch, dirty: ticket.dirty, last, headers, handed: 1, until };
+        let cursor = Cursor { result, epoch: ticket.epoch, dirty: ticket.dirty, last, headers, handed: 1, until };
         self.bytes += bytes;
         self.open.insert(id, cursor);
         Response { body: response.body, ..first }
@@ -278,7 +277,8 @@ impl Cursors {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { body_bytes: 0, document_bytes: 0, pending_requests: 0, cursors: 2, cursor_bytes: 200 };
+    const LIMITS: Limits =
+        Limits { body_bytes: 0, document_bytes: 0, pending_requests: 0, cursors: 2, cursor_bytes: 200 };
 
     fn owner(user: &str) -> Owner {
         Owner { database: 1, user: Some(user.into()) }
