@@ -235,6 +235,7 @@ fn request(epoch: Epoch, rng: &mut Rng) -> Op {
         request: Request::new(method, target).with_body(body),
         epoch,
         writes: true,
+        kept: false,
         dirty: false,
         open: false,
         at_least: None,
