@@ -1,10 +1,13 @@
 //! AQL, ArangoDB's query language, as of version 3.11.
 //!
-//! `value <- operators <- functions`: what a query computes with. All of it is pure: the clock, the random numbers and
+//! `value <- operators <- functions`: what a query computes with. `value <- ast <- {lexer, parser}`: what a query says.
+//!
+//! All of it is pure: the clock, the random numbers and
 //! the store are arguments ([`functions::Context`]), so that a query gives the same result wherever it runs again.
 //!
 //! Nothing in here may panic on a query or a document. What ArangoDB answers with a warning and null is answered so.
 
+pub mod ast;
 pub mod collation;
 pub mod functions;
 pub mod value;
