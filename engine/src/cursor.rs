@@ -1,9 +1,9 @@
 //! Results of queries that are handed out in batches.
 //!
-//! A query is run to its end at once; what does not fit into the first answer is kept here, serialised, until the client
-//! has fetched it, ends it, or leaves it alone for too long. A cursor belongs to a database, a user and the leadership
-//! that it was opened under (R13): whoever else asks for it learns that there is none. It tells of the data as they were
-//! when the query ran, and each of its batches says so by the same tick.
+//! A query is run to its end at once; what does not fit into the first answer is kept here, serialised, until the
+//! client has fetched it, ends it, or leaves it alone for too long. A cursor belongs to a database, a user and the
+//! leadership that it was opened under (R13): whoever else asks for it learns that there is none. It tells of the
+//! data as they were when the query ran, and each of its batches says so by the same tick.
 
 use crate::errors::{self, Error};
 use crate::http::Response;

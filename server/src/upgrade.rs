@@ -97,7 +97,8 @@ impl Upgrade {
     async fn go(&self) -> Result<(), Exit> {
         let report = report(&self.client, &self.found).await;
         let mut problems = problems(&report);
-        problems.extend(lacks(&report));
+        let processes = self.processes().await?;
+        problems.extend(lacks(&report, processes.iter().filter(|process| process.agent).count()));
         if !problems.is_empty() && !self.force {
             return Err(Exit::failed(format!("nothing was touched: {} (--force)", problems.join("; "))));
         }
@@ -105,7 +106,6 @@ impl Upgrade {
             println!("Goes on although {problem}");
         }
         let mut lines = vec![["NODE", "WAS", "IS", "SECONDS"].map(str::to_owned)];
-        let processes = self.processes().await?;
         let (agents, servers): (Vec<_>, Vec<_>) = processes.into_iter().partition(|process| process.agent);
         // Who leads may change on the way: those that lead wait for the end of their kind.
         let mut left = agents;
@@ -219,17 +219,21 @@ impl Upgrade {
     }
 }
 
-/// What a deployment lacks to be rolled over without a risk, however well it is.
-fn lacks(report: &Value) -> Vec<String> {
+/// What a deployment lacks to be rolled over without a risk, however well it is. `agents` run under the starters.
+fn lacks(report: &Value, agents: usize) -> Vec<String> {
     let count = |list: &Value| list.as_array().map_or(0, Vec::len);
     let mut lacks = Vec::new();
     if count(&report["servers"]) < 2 {
         lacks.push("there is only one server: nobody can take over from it".to_owned());
     }
-    match count(&report["agency"]["agents"]) {
-        0 => lacks.push("there is no agency".to_owned()),
-        1 | 2 => lacks.push("while one agent is away the others are no majority".to_owned()),
-        _ => {}
+    let seats = count(&report["agency"]["agents"]);
+    match report["agency"]["witness"].as_str() {
+        None => lacks.push("there is no agency".to_owned()),
+        // Any other takes the seat.
+        Some("etcd") if agents < 2 => lacks.push("there is only one agent: nobody can take its seat".to_owned()),
+        Some("etcd") => {}
+        Some(_) if seats < 3 => lacks.push("while one agent is away the others are no majority".to_owned()),
+        Some(_) => {}
     }
     lacks
 }
@@ -288,14 +292,14 @@ mod tests {
                 "silentMs": (!leading).then_some(20), "matched": (!leading).then_some(900)})
         };
         json!({
-            "agency": {"applied": 901, "agents": [agent(1, false), agent(2, true), agent(3, false)]},
+            "agency": {"applied": 901, "witness": "agents", "agents": [agent(1, false), agent(2, true), agent(3, false)]},
             "servers": [server(4, "leader", 5000), server(5, "follower", 4990), server(6, "follower", 5000)],
         })
     }
 
     #[test]
     fn what_is_not_well_is_named() {
-        assert_eq!((problems(&well()), lacks(&well())), (vec![], vec![]));
+        assert_eq!((problems(&well()), lacks(&well(), 3)), (vec![], vec![]));
         let with = |pointer: &str, value: Value| {
             let mut report = well();
             *report.pointer_mut(pointer).expect("a place in the report") = value;
@@ -313,8 +317,10 @@ mod tests {
 
     #[test]
     fn what_has_nothing_to_fall_back_on_is_named() {
-        let one = json!({"agency": {"agents": [{"leading": true}]}, "servers": [{}]});
-        assert_eq!(lacks(&one).len(), 2);
-        assert_eq!(lacks(&json!({"agency": {}, "servers": [{}, {}]})), ["there is no agency"]);
+        let one =
+            |witness: &str| json!({"agency": {"witness": witness, "agents": [{"leading": true}]}, "servers": [{}]});
+        assert_eq!((lacks(&one("agents"), 1).len(), lacks(&one("etcd"), 1).len()), (2, 2));
+        assert_eq!(lacks(&one("etcd"), 2), ["there is only one server: nobody can take over from it"]);
+        assert_eq!(lacks(&json!({"agency": {}, "servers": [{}, {}]}), 0), ["there is no agency"]);
     }
 }

@@ -157,3 +157,41 @@ fn under_the_starter_a_killed_leader_is_replaced_at_once_by_its_death_notice() {
     starter.client(new).post(&format!("/_api/document/{C}"), &json!({"_key": "1"})).unwrap().expect(202);
     starter.wait_followers();
 }
+
+/// Its agents have no seats: a machine that joins brings one that waits for the leading one's, and it may go again.
+#[test]
+fn a_machine_joins_a_deployment_on_an_etcd_and_the_upgrade_rolls_over_both() {
+    if !is_there() {
+        return;
+    }
+    let etcds = Cluster::start(1);
+    let endpoint = format!("--agency.endpoint={}", etcds.address());
+    let first = Starter::new(PROGRAM.as_ref(), &["--starter.local=false", "--cluster.agency-size=1", &endpoint]);
+    let join = format!("--starter.join=127.0.0.1:{}", first.port);
+    let second = Starter::new(PROGRAM.as_ref(), &[&join, "--cluster.start-agent"]);
+    let agents = |count: usize| {
+        wait_until("the starter knows the agents", || {
+            first.ask("/endpoints")["agents"].as_array().is_some_and(|agents| agents.len() == count)
+        });
+    };
+    agents(2);
+    let is_well = || {
+        let (code, text) = first.command(&["status"]);
+        code == 0 && text.contains(" leader ") && text.contains(" follower ") && !text.contains("unreachable")
+    };
+    wait_until("both servers are well", is_well);
+    let (code, text) = wait("the deployment is well enough for an upgrade", || {
+        Some(first.command(&["upgrade"])).filter(|(code, _)| *code == 0)
+    });
+    assert_eq!(text.matches("agent http").count(), 2, "{code}: {text}");
+    assert_eq!(text.matches("server http").count(), 2, "{text}");
+
+    let name = format!("127.0.0.1:{}", second.port);
+    let (code, text) = first.command(&["agents", "remove", &name]);
+    assert_eq!(code, 0, "{text}");
+    agents(1);
+    let (code, text) = first.command(&["agents", "add", &name]);
+    assert_eq!(code, 0, "{text}");
+    agents(2);
+    wait_until("both servers are well", is_well);
+}

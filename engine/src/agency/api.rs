@@ -23,7 +23,7 @@ const ENTRY_BYTES_BESIDE: usize = 1024;
 /// Requests that wait at one time.
 const JOBS_MAX: usize = 4096;
 /// Agents that may have a seat at one time; while one takes another's place there is one more than usual.
-const AGENTS_MAX: usize = 7;
+pub const AGENTS_MAX: usize = 7;
 /// How much of the log `state` shows.
 const STATE_LOG_COUNT_MAX: usize = 1000;
 const STATE_LOG_BYTES_MAX: usize = 1 << 20;
@@ -577,7 +577,12 @@ impl Agency {
         if let Some(Consensus::Raft(raft)) = &self.consensus {
             agents.extend(raft.learner().map(|seat| agent(seat, "learning")));
         }
-        ok(json!({"agents": agents}))
+        ok(json!({"witness": self.witness(), "agents": agents}))
+    }
+
+    /// What orders the agency's entries: its own agents, each with a seat, or an etcd.
+    fn witness(&self) -> &'static str {
+        if matches!(self.consensus, Some(Consensus::Etcd(_))) { "etcd" } else { "agents" }
     }
 
     /// Asked again until the agent is a member: it gets its seat once it has caught up.
@@ -638,6 +643,7 @@ impl Agency {
             "maintenance": self.maintenance_status(cx.now),
             "readOnly": self.state.read_only,
             "servers": self.server_status(cx.now.time),
+            "witness": self.witness(),
             "agents": agents,
             "term": office.term.0,
             "applied": self.state.applied,

@@ -27,6 +27,7 @@ use crate::mark;
 use crate::message::raft::{self as wire, Persist, SavedRaft};
 use crate::message::{Envelope, Message, Peer};
 use crate::types::*;
+pub use api::AGENTS_MAX;
 use api::{Jobs, Target};
 use consensus::Consensus;
 use etcd::Etcd;

@@ -1,9 +1,10 @@
 //! What a query says: the tree that the parser builds and that everything after it works on.
 //!
-//! Names are resolved: a variable is a [`Slot`], different for each declaration in the whole query, so that a row can be
-//! a vector of [`Query::variables`]`.len()` values. That holds for the variables that nobody declares, too: `CURRENT`
-//! of an array operator, `OLD` and `NEW`, have slots of their own. A name that no variable has is a collection's
-//! ([`ExpressionKind::Collection`], [`Name`]); whether there is such a collection is asked when the query runs.
+//! Names are resolved: a variable is a [`Slot`], different for each declaration in the whole query, so that a row can
+//! be a vector of [`Query::variables`]`.len()` values. That holds for the variables that nobody declares, too:
+//! `CURRENT` of an array operator, `OLD` and `NEW`, have slots of their own. A name that no variable has is a
+//! collection's ([`ExpressionKind::Collection`], [`Name`]); whether there is such a collection is asked when the
+//! query runs.
 //!
 //! Bind parameters are gone: the parser puts their values in their places. Only a query that was parsed without values
 //! (for `/_api/query` and `explain`) has [`ExpressionKind::Parameter`] and names that begin with `@`.

@@ -94,7 +94,9 @@ pub fn agents(arguments: &[String]) -> Result<(), Exit> {
         if flags.what != "list" {
             let wanted = flags.what == "add";
             let changed = starter.post("/agents", &json!({"machine": flags.machine, "agent": wanted})).await?;
-            wait_for_seat(&starter, &changed["endpoint"], wanted).await?;
+            if changed["seat"] == true {
+                wait_for_seat(&starter, &changed["endpoint"], wanted).await?;
+            }
         }
         let listed = starter.agents().await.map_err(Exit::failed)?;
         let mut lines = vec![["AGENT", "ROLE", "ID"].map(str::to_owned)];

@@ -75,6 +75,9 @@ pub struct Hello {
     pub mode: Mode,
     /// What the operator asked for, if anything.
     pub agency_size: Option<usize>,
+    /// The address of an etcd; who says nothing takes the deployment's.
+    #[serde(default)]
+    pub etcd: Option<String>,
     pub agent: Option<bool>,
     pub server: Option<bool>,
     /// The id of a dead machine whose place this one takes.
@@ -89,6 +92,9 @@ pub struct Welcome {
     pub deployment: String,
     pub formed: bool,
     pub agency_size: usize,
+    /// The address of the etcd that keeps the agency's log: then its agents have no seats.
+    #[serde(default)]
+    pub etcd: Option<String>,
     pub machines: Vec<Machine>,
 }
 
@@ -104,7 +110,7 @@ fn refuse<T>(status: u16, message: String) -> Result<T, Refusal> {
 }
 
 /// What holds of a hello whatever the state of the deployment.
-fn check(hello: &Hello, agency_size: usize) -> Result<(), Refusal> {
+fn check(hello: &Hello, agency_size: usize, etcd: Option<&str>) -> Result<(), Refusal> {
     if hello.mode != Mode::ActiveFailover {
         return refuse(400, "this is an activefailover deployment, --starter.mode asks for another".to_owned());
     }
@@ -115,6 +121,12 @@ fn check(hello: &Hello, agency_size: usize) -> Result<(), Refusal> {
             400,
             format!("this deployment has an agency of {agency_size}, --cluster.agency-size says {size}"),
         );
+    }
+    if let Some(other) = &hello.etcd
+        && Some(&**other) != etcd
+    {
+        let witness = etcd.unwrap_or("agents of its own");
+        return refuse(400, format!("this deployment's witness is {witness}, --agency.endpoint says {other}"));
     }
     if hello.agent == Some(false) && hello.server == Some(false) {
         return refuse(400, "a machine with neither agent nor server has nothing to do".to_owned());
@@ -132,20 +144,21 @@ fn check(hello: &Hello, agency_size: usize) -> Result<(), Refusal> {
 pub struct Forming {
     deployment: String,
     agency_size: usize,
+    etcd: Option<String>,
     /// In the order in which they came; the first is the one that began.
     hellos: Vec<Hello>,
 }
 
 impl Forming {
     pub fn new(deployment: String, own: Hello, agency_size: usize) -> Result<Forming, Refusal> {
-        let mut forming = Forming { deployment, agency_size, hellos: Vec::new() };
+        let mut forming = Forming { deployment, agency_size, etcd: own.etcd.clone(), hellos: Vec::new() };
         forming.hello(own)?;
         Ok(forming)
     }
 
     /// Lets a machine in, or says what is wrong. One that was started afresh at its address takes its own place.
     pub fn hello(&mut self, hello: Hello) -> Result<Welcome, Refusal> {
-        check(&hello, self.agency_size)?;
+        check(&hello, self.agency_size, self.etcd.as_deref())?;
         let same = |other: &Hello| (&other.address, other.port) == (&hello.address, hello.port);
         let own = self.hellos.first().is_some_and(|own| same(own) && own.id != hello.id);
         if own {
@@ -180,7 +193,8 @@ impl Forming {
         });
         let machines = machines.collect();
         let formed = self.is_full();
-        Welcome { deployment: self.deployment.clone(), formed, agency_size: self.agency_size, machines }
+        let (deployment, etcd) = (self.deployment.clone(), self.etcd.clone());
+        Welcome { deployment, formed, agency_size: self.agency_size, etcd, machines }
     }
 }
 
@@ -193,7 +207,7 @@ pub struct Admission {
 
 /// Decides on a hello to a formed deployment; `None` if that machine belongs to it already.
 pub fn admit(welcome: &Welcome, hello: &Hello) -> Result<Option<Admission>, Refusal> {
-    check(hello, welcome.agency_size)?;
+    check(hello, welcome.agency_size, welcome.etcd.as_deref())?;
     let address = |machine: &Machine| machine.address == hello.address && machine.port == hello.port;
     if let Some(known) = welcome.machines.iter().find(|machine| machine.id == hello.id) {
         if address(known) {
@@ -245,6 +259,7 @@ mod tests {
             port: 8528,
             mode: Mode::ActiveFailover,
             agency_size: None,
+            etcd: None,
             agent: None,
             server: None,
             replaces: None,
@@ -281,10 +296,21 @@ mod tests {
     }
 
     #[test]
+    fn who_says_nothing_of_an_etcd_takes_the_deployments() {
+        let etcd = Some("etcd://e:1/orders".to_owned());
+        let mut forming = Forming::new("d".to_owned(), Hello { etcd: etcd.clone(), ..hello("a") }, 3).unwrap();
+        assert_eq!(forming.hello(hello("bb")).unwrap().etcd, etcd);
+        forming.hello(Hello { etcd: etcd.clone(), ..hello("ccc") }).unwrap();
+        let refused = forming.hello(Hello { etcd: Some("etcd://f:1".to_owned()), ..hello("bb") }).unwrap_err();
+        assert!(refused.message.contains("witness is etcd://e:1/orders"), "{refused:?}");
+    }
+
+    #[test]
     fn what_can_not_be_is_refused_in_one_line() {
         let formed = Forming::new("d".to_owned(), hello("a"), 1).unwrap().welcome();
         let cases = [
             (Hello { agency_size: Some(3), ..hello("bb") }, 400, "an agency of 1"),
+            (Hello { etcd: Some("etcd://e:1".to_owned()), ..hello("bb") }, 400, "witness is agents of its own"),
             (Hello { mode: Mode::Single, ..hello("bb") }, 400, "activefailover"),
             (Hello { agent: Some(false), server: Some(false), ..hello("bb") }, 400, "nothing to do"),
             (Hello { address: "no address".to_owned(), ..hello("bb") }, 400, "no address"),

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
+use tanist_engine::agency::AGENTS_MAX;
 use tanist_engine::types::Endpoint;
 
 /// Where the machines are recorded.
@@ -187,7 +188,7 @@ async fn reconcile(deployment: &Arc<Deployment>, record: &Record) -> Result<bool
         _ => {}
     }
     let agent = match own.endpoint(Role::Agent) {
-        Some(endpoint) if own.joined => match let_agent_in(deployment, &endpoint).await? {
+        Some(endpoint) if own.joined && setup.etcd.is_none() => match let_agent_in(deployment, &endpoint).await? {
             Some(id) => Some(id),
             None => return Ok(false),
         },
@@ -239,7 +240,9 @@ async fn clear(
     server: Option<&str>,
 ) -> Result<bool, String> {
     let mut clean = true;
-    if let Some(endpoint) = old.endpoint(Role::Agent) {
+    // On an etcd no agent has a seat: it is gone when its process is.
+    let seated = deployment.setup().etcd.is_none();
+    if let Some(endpoint) = old.endpoint(Role::Agent).filter(|_| seated) {
         let listed = call(deployment, "GET", AGENTS, None).await?;
         for (id, at) in seats(&listed) {
             if at == &*endpoint.0 && Some(id) != agent {
@@ -309,12 +312,13 @@ async fn change(deployment: &Deployment, change: Value, record: &Record) -> Resu
     }
 }
 
-/// Gives a machine an agent, or takes it away. Answers with the agent's endpoint when that is decided; the machine's
-/// own starter does it.
+/// Gives a machine an agent, or takes it away. Answers with the agent's endpoint, and whether it gets or loses a seat,
+/// when that is decided; the machine's own starter does it.
 pub async fn set_agent(deployment: &Deployment, name: Option<&str>, wanted: bool) -> Result<Value, Refusal> {
     let (record, machine) = find(deployment, name).await?;
     let agents = record.machines.iter().filter(|machine| machine.agent).count();
     match (machine.agent, wanted) {
+        (false, true) if agents >= AGENTS_MAX => return refuse(format!("there are {AGENTS_MAX} agents already")),
         (true, false) if agents == 1 => return refuse("it is the last agent"),
         (true, false) if !machine.server => {
             return refuse("a machine with neither agent nor server has nothing to do (tanist remove removes it)");
@@ -330,7 +334,8 @@ pub async fn set_agent(deployment: &Deployment, name: Option<&str>, wanted: bool
         change(deployment, json!({format!("{KEY}/{id}"): {"op": "set", "new": new}}), &record).await?;
     }
     let endpoint = Machine { agent: true, ..machine }.endpoint(Role::Agent);
-    Ok(json!({"endpoint": endpoint.map(|endpoint| endpoint.to_string())}))
+    let seat = deployment.setup().etcd.is_none();
+    Ok(json!({"endpoint": endpoint.map(|endpoint| endpoint.to_string()), "seat": seat}))
 }
 
 /// Until a machine's agent has no seat.

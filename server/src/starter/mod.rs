@@ -115,6 +115,7 @@ pub fn start(arguments: &[String]) -> Result<(), Exit> {
             };
             setup.deployment = Some(welcome.deployment);
             setup.agency_size = welcome.agency_size;
+            setup.etcd = welcome.etcd;
             setup.machines = welcome.machines;
             check_ports(&setup)?;
             setup::remember(&setup, &asked.directory)?;

@@ -145,8 +145,8 @@ impl Setup {
 
     pub fn welcome(&self) -> Option<Welcome> {
         let deployment = self.deployment.clone()?;
-        let machines = self.machines.clone();
-        Some(Welcome { deployment, formed: true, agency_size: self.agency_size, machines })
+        let (etcd, machines) = (self.etcd.clone(), self.machines.clone());
+        Some(Welcome { deployment, formed: true, agency_size: self.agency_size, etcd, machines })
     }
 
     /// What a process is told of the others.
@@ -156,12 +156,12 @@ impl Setup {
             Role::Agent => {
                 let mut words =
                     vec![format!("--agency.size={}", self.agency_size), format!("--agency.my-address={me}")];
-                match &self.etcd {
-                    Some(etcd) => words.push(format!("--agency.endpoint={etcd}")),
-                    None => words.extend(
-                        agents.iter().filter(|other| *other != me).map(|other| format!("--agency.endpoint={other}")),
-                    ),
+                if let Some(etcd) = &self.etcd {
+                    words.push(format!("--agency.endpoint={etcd}"));
+                    return words;
                 }
+                let others = agents.iter().filter(|other| *other != me);
+                words.extend(others.map(|other| format!("--agency.endpoint={other}")));
                 if self.own().is_some_and(|own| own.joined) {
                     words.push("--agency.join=true".to_owned());
                 }
@@ -248,6 +248,7 @@ pub struct Asked {
 const OWN_OPTIONS: &[&str] = &[
     "agency.activate",
     "agency.endpoint",
+    "agency.join",
     "agency.my-address",
     "agency.size",
     "agency.supervision",
@@ -341,6 +342,7 @@ fn meeting(flags: &Flags, setup: &Setup) -> Result<Option<Meeting>, Exit> {
         port: setup.port,
         mode: setup.mode,
         agency_size: flags.agency_size,
+        etcd: setup.etcd.clone(),
         agent: flags.start_agent,
         server: flags.start_server,
         replaces: flags.replace.clone(),

@@ -1,8 +1,8 @@
 //! The functions of AQL, one file for a page of ArangoDB's manual.
 //!
-//! A function gets its arguments as values and answers with a value. An argument of a wrong type is no error: the answer
-//! is null and a warning (1542), as in ArangoDB. The clock, the random numbers and the store come from [`Context`] only.
-//! No function panics, and none builds a value beyond [`VALUE_BYTES_MAX`].
+//! A function gets its arguments as values and answers with a value. An argument of a wrong type is no error: the
+//! answer is null and a warning (1542), as in ArangoDB. The clock, the random numbers and the store come from
+//! [`Context`] only. No function panics, and none builds a value beyond [`VALUE_BYTES_MAX`].
 
 mod r#type;
 
