@@ -1,4 +1,5 @@
-//! The figures of a failover, measured at a client: `cargo run --release -p tanist-tests --example outage [ROUNDS [SERIES]]`.
+//! The figures of a failover, measured at a client:
+//! `cargo run --release -p tanist-tests --example outage [ROUNDS [SERIES]]`.
 //!
 //! A client writes a document of 200 bytes under a new key every 5 ms, gives each attempt 250 ms, and follows
 //! `X-Arango-Endpoint`; a document is tried again, at the next server, for as long. The outage of a round is the
