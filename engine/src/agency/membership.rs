@@ -21,7 +21,12 @@
 //! neighbourhood in the same way. A removed agent's echoes count for nobody who knows of the removal, and whoever does
 //! not know of it is in the place of L above.
 //!
-//! Never: two changes at once; a learner that counts; an agent that campaigns without a seat.
+//! **Who stands for election** has a seat in some configuration that may hold: its latest, or an earlier one if it does
+//! not know the later to be committed. A leader that has appended its own removal and is the only one to have it could
+//! else block the agency for ever: the others need its vote, which it owes to nobody with a shorter log. As always it
+//! needs a majority of its latest configuration, in which it does not count itself.
+//!
+//! Never: two changes at once; a learner that counts; an agent that campaigns after its removal is known to be committed.
 
 use super::log::Log;
 use crate::message::raft::{LogEntry, Seat, configuration};
@@ -66,6 +71,12 @@ impl Configurations {
     pub fn at(&self, index: u64) -> &[Seat] {
         let found = self.stack.iter().rev().find(|(at, _)| *at <= index);
         &found.or(self.stack.first()).expect("never empty").1
+    }
+
+    /// Those that may hold if all up to `commit` is decided, and perhaps more.
+    pub fn undecided(&self, commit: u64) -> impl Iterator<Item = &[Seat]> {
+        let first = self.stack.iter().rposition(|(at, _)| *at <= commit).unwrap_or(0);
+        self.stack[first..].iter().map(|(_, seats)| seats.as_slice())
     }
 
     /// True if the entry is a configuration.

@@ -9,6 +9,7 @@
 //! part of its identity. An agent that joins an agency that exists forms nothing: it belongs to the first that speaks
 //! to it, and is told everything by that one's leader.
 
+use super::membership::is_seated;
 use crate::io::{Cx, Event, Op, OpId, Severity};
 use crate::mark;
 use crate::message::raft::{Gossip, META_POOL, Persist, Raft, SavedPool, Seat, encode};
@@ -157,9 +158,14 @@ impl Pool {
         self.seats.iter().filter(|seat| seat.disk != self.disk)
     }
 
+    /// Whom the pool was formed of, or will be. Seats that have moved since say nothing to one who still forms it.
+    fn forming(&self) -> &[Seat] {
+        if self.is_formed() { &self.founders } else { &self.seats }
+    }
+
     fn gossip(&self, asks: bool) -> Gossip {
         let settled = matches!(self.phase, Phase::Settled | Phase::Forming(_) | Phase::Formed);
-        Gossip { size: self.size as u32, disk: self.disk, known: self.seats.clone(), settled, asks }
+        Gossip { size: self.size as u32, disk: self.disk, known: self.forming().to_vec(), settled, asks }
     }
 
     /// The first complaint about somebody; the rest would only fill the log.
@@ -199,17 +205,16 @@ impl Pool {
                 }
             }
         }
-        let mine = self.seats.iter_mut().find(|s| s.peer.id == from.id && s.disk == gossip.disk);
-        match mine {
-            Some(mine) => mine.peer.endpoint = from.endpoint.clone(),
-            None => {
-                let text = format!("{} (disk {}) is not in this agent's pool", from.id, Uuid(gossip.disk.0));
-                self.complain(cx, from.id, text);
-                return;
-            }
+        if !is_seated(self.forming(), from.id, gossip.disk) {
+            let text = format!("{} (disk {}) is not in this agent's pool", from.id, Uuid(gossip.disk.0));
+            self.complain(cx, from.id, text);
+            return;
+        }
+        if let Some(mine) = self.seats.iter_mut().find(|s| s.peer.id == from.id && s.disk == gossip.disk) {
+            mine.peer.endpoint = from.endpoint.clone();
         }
         if gossip.settled {
-            if identities(&gossip.known) == identities(&self.seats) {
+            if identities(&gossip.known) == identities(self.forming()) {
                 self.agreed.insert(from.id);
             } else if self.phase != Phase::Meeting {
                 let text = format!("{} has settled on another pool: more agents than the pool's size?", from.id);

@@ -11,7 +11,7 @@
 //! disk write.
 //!
 //! Who has a voice is in the log itself (`membership`): a leader adds a caught-up learner or removes an agent, one at a
-//! time, and a leader without a seat steps down once that is committed.
+//! time, and a leader without a seat steps down once that is committed. Until then it may have to stand for election.
 //!
 //! Beyond the paper: pre-vote, and check-quorum (a leader that hears of no majority steps down; whoever hears a leader
 //! gives no vote to others).
@@ -261,6 +261,12 @@ impl Raft {
         is_seated(self.seats(), self.settings.me, self.settings.disk)
     }
 
+    /// Whether this agent stands for election: with a seat in any configuration that may hold. A leader that took its
+    /// own seat away may be the only one with that entry, and nobody else can win until it is committed.
+    fn stands(&self) -> bool {
+        self.configurations.undecided(self.commit).any(|seats| is_seated(seats, self.settings.me, self.settings.disk))
+    }
+
     fn majority(&self) -> usize {
         majority(self.seats())
     }
@@ -292,7 +298,7 @@ impl Raft {
         match &self.role {
             Role::Leader(leading) if leading.is_alone() => Time::NEVER,
             Role::Leader(leading) => leading.heartbeat_at,
-            _ if !self.is_seated() && self.leader.is_none() => Time::NEVER,
+            _ if !self.stands() && self.leader.is_none() => Time::NEVER,
             _ => self.election_at,
         }
     }
@@ -366,7 +372,7 @@ impl Raft {
     // ---- time -------------------------------------------------------------------------------------------------------
 
     pub fn tick(&mut self, now: Time) {
-        let (own, majority) = (usize::from(self.is_seated()), self.majority());
+        let (own, majority, stands) = (usize::from(self.is_seated()), self.majority(), self.stands());
         match &mut self.role {
             Role::Leader(leading) => {
                 let window = self.settings.quorum_window();
@@ -382,10 +388,10 @@ impl Raft {
                     self.broadcast(now);
                 }
             }
-            // Without a seat there is no election to stand for; but whom it has not heard of it names no longer.
-            _ if now >= self.election_at && own == 0 => self.set_leader(None),
+            // Who has no seat stands for no election; but whom it has not heard of it names no longer.
+            _ if now >= self.election_at && !stands => self.set_leader(None),
             _ if now >= self.election_at => {
-                if self.seats().len() == 1 {
+                if own == 1 && self.seats().len() == 1 {
                     self.campaign(now, false);
                 } else {
                     self.pre_campaign(now);
@@ -448,7 +454,9 @@ impl Raft {
 
     fn count_votes(&mut self, now: Time) {
         let Role::Candidate { pre, votes, .. } = &self.role else { return };
-        if votes.len() < self.majority() {
+        // Its own counts only if it has a seat.
+        let others = votes.iter().filter(|voter| **voter != self.settings.me).count();
+        if others + usize::from(self.is_seated()) < self.majority() {
             return;
         }
         if *pre {

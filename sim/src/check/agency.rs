@@ -255,7 +255,7 @@ impl Agency {
         let seats = self.seats(ctx.node);
         let seated = |id: &&NodeId| seats.is_none_or(|seats| seats.contains(id));
         let told = self.told.get(&(ctx.node, term)).map_or(0, |told| told.iter().filter(seated).count());
-        if 1 + told < self.majority(seats) {
+        if usize::from(self.has_seat(seats, ctx.node)) + told < self.majority(seats) {
             broken!("I1", "a{} leads term {} with {told} votes of others in that term", ctx.node, term.0);
         }
         let me = self.ids[ctx.node];

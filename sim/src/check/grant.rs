@@ -136,6 +136,12 @@ impl Grants {
         }
     }
 
+    /// An etcd's answer brings a piece of the snapshot that ends at this index.
+    pub fn snapshot_shown(&mut self, ctx: &Ctx, index: Option<u64>) {
+        let desk = self.desk(ctx);
+        desk.offered = index.unwrap_or(desk.offered);
+    }
+
     /// An agent answers a read that arrived in the event `arrived`: what it read must be the latest, so it must have
     /// led since then (I3). `confirms`: whether these others and it are a majority.
     pub fn read(&mut self, ctx: &Ctx, arrived: u64, confirms: impl Fn(&BTreeSet<NodeId>) -> bool) -> Verdict {
@@ -304,6 +310,12 @@ mod tests {
             grants.noted(&ctx(5, 0), &Event::Applied { index: 3, term: Term(2), digest: 0 });
         };
         assert!(granted(snapshot, 2).unwrap_err().1.contains("did not ask"));
+        let from_etcd = |grants: &mut Grants| {
+            applied(grants, 2);
+            grants.snapshot_shown(&ctx(3, 0), Some(2));
+            grants.noted(&ctx(3, 0), &Event::Applied { index: 2, term: Term(2), digest: 0 });
+        };
+        assert!(granted(from_etcd, 2).unwrap_err().1.contains("did not ask"));
         let follows = |grants: &mut Grants| grants.noted(&ctx(3, 0), &Event::Campaigns { term: Term(3), pre: false });
         assert!(granted(follows, 1).unwrap_err().1.contains("without leading"));
     }

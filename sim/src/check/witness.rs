@@ -131,6 +131,12 @@ impl Witness {
             _ => None,
         }
     }
+
+    /// The end of the snapshot of which an answer brings a piece.
+    pub fn shows_snapshot(&self, answer: &Answer) -> Option<u64> {
+        let Answer::Rows { rows, .. } = answer else { return None };
+        rows.iter().find_map(|row| row.key.split_once("/chunk/")?.1.split('/').next()?.parse().ok())
+    }
 }
 
 #[cfg(test)]

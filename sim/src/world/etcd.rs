@@ -120,8 +120,9 @@ impl World {
         }
         self.say(node, format_args!("<- etcd {} {}", id.0, cut(&format!("{answer:?}"))));
         if let Some(answer) = &answer {
-            let seat = self.witness.shows_seat(answer);
+            let (seat, snapshot) = (self.witness.shows_seat(answer), self.witness.shows_snapshot(answer));
             let ctx = self.ctx(node);
+            self.grants.snapshot_shown(&ctx, snapshot);
             self.grants.seat_shown(&ctx, seat, done_in);
         }
         self.step(node, Input::Answered { id, answer });

@@ -532,6 +532,42 @@ fn who_has_no_seat_does_not_campaign_and_names_no_leader_that_is_silent() {
     assert!(sent(&mut raft).is_empty());
 }
 
+/// A leader appends its own removal, and dies before anybody else has it: the others can't win without its vote, which
+/// only a log as long as its own gets. So it stands, does not count itself, commits the entry and steps down.
+#[test]
+fn a_leader_that_took_its_own_seat_stands_until_that_is_committed() {
+    let removal = LogEntry { term: Term(5), data: encode_configuration(&seats(&[LEADER])) };
+    let joined = LogEntry { term: Term(5), data: encode_configuration(&seats(&[ME, LEADER])) };
+    let snapshot = |commit| match commit {
+        true => Snapshot { index: 2, term: Term(5), seats: seats(&[LEADER]), state: Bytes::new() },
+        false => Snapshot { index: 1, term: Term(5), seats: seats(&[ME, LEADER]), state: Bytes::new() },
+    };
+    let booted = |snapshot: Snapshot, entries: Vec<(u64, LogEntry)>| {
+        let hard = HardState { term: Term(5), vote: None };
+        Raft::boot(settings(), SavedRaft { hard, snapshot, entries, ..SavedRaft::default() }, Rng::new(1), ms(0))
+    };
+    let mut raft = booted(snapshot(false), vec![(2, removal.clone())]);
+    assert!(!raft.is_seated() && raft.deadline() < Time::NEVER);
+    raft.tick(ms(500));
+    assert_eq!(sent(&mut raft), vec![ask(true, 2, 5)]);
+    assert!(raft.flush().is_none(), "its own voice does not count");
+    hears(&mut raft, 500, 6, Body::VoteReply { pre: true, granted: true });
+    assert_eq!(persist(&mut raft, 500).1, vec![ask(false, 2, 5)]);
+    assert!(!raft.is_leader());
+    hears(&mut raft, 500, 6, Body::VoteReply { pre: false, granted: true });
+    assert!(raft.is_leader());
+    persist(&mut raft, 500);
+    assert_eq!(raft.commit(), 1);
+    let said = hears(&mut raft, 500, 6, Body::AppendReply { matched: 3, conflict: None, round: 0 });
+    assert!(said.contains(&Body::TimeoutNow) && !raft.is_leader());
+    assert_eq!((raft.commit(), raft.deadline()), (3, Time::NEVER), "now it is decided");
+    // Where the removal is known to be committed nobody stands; where its seat is younger than what is known, it does.
+    assert_eq!(booted(snapshot(true), Vec::new()).deadline(), Time::NEVER);
+    let outside = Snapshot { seats: seats(&[LEADER]), ..snapshot(false) };
+    let raft = booted(outside, vec![(2, joined), (3, removal)]);
+    assert!(!raft.is_seated() && raft.deadline() < Time::NEVER);
+}
+
 /// So far ahead of what is acknowledged, and no further.
 #[test]
 fn a_follower_that_does_not_answer_is_not_flooded() {

@@ -98,6 +98,26 @@ fn a_leader_whose_seat_is_taken_away_steps_down_and_campaigns_no_more() {
     world.wait_for_leader(5_000);
 }
 
+/// An agent that could not see yet that the pool is formed forms it from whom it settled on, wherever the seats are by
+/// then: with its vote alone the agency has a majority.
+#[test]
+fn an_agent_that_forms_the_pool_late_may_find_seats_moved() {
+    let mut world = World::new(3, 1, 46);
+    let formed = |w: &World, i: usize| w.machines[i].agent.as_ref().is_some_and(|agent| agent.agency.pool.is_formed());
+    let end = world.now.plus(Duration::from_secs(10));
+    assert!(world.run_until(end, |w| (0..3).filter(|i| formed(w, *i)).count() == 2));
+    let late = (0..3).find(|i| !formed(&world, *i)).unwrap();
+    world.crash_agent(late);
+    world.wait_for_leader(10_000);
+    let gone = world.agency_leader().unwrap();
+    world.change(gone, false);
+    world.run(3_000);
+    assert_eq!(world.agency_leader(), None, "two have a seat, and one of them is down");
+    world.start_agent(late);
+    world.run(5_000);
+    assert!(formed(&world, late) && world.agency_leader().is_some_and(|leader| leader != gone));
+}
+
 /// A learner that never answers gets no seat; without one it counts for nothing.
 #[test]
 fn an_agent_that_does_not_catch_up_gets_no_seat() {
