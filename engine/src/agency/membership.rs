@@ -26,7 +26,8 @@
 //! else block the agency for ever: the others need its vote, which it owes to nobody with a shorter log. As always it
 //! needs a majority of its latest configuration, in which it does not count itself.
 //!
-//! Never: two changes at once; a learner that counts; an agent that campaigns after its removal is known to be committed.
+//! Never: two changes at once; a learner that counts; an agent that campaigns after its removal is known to be
+//! committed.
 
 use super::log::Log;
 use crate::message::raft::{LogEntry, Seat, configuration};
