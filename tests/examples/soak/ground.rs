@@ -90,6 +90,26 @@ impl Drop for Disk {
     }
 }
 
+/// What failed is told by the nodes themselves.
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for place in &self.places {
+            let status = Client::new(&place.agent).with_timeout(PATIENCE).get("/_api/tanist/status");
+            eprintln!("---- agent {}: {status:?}", place.agent);
+            let folder = place.directory.parent().expect("in the machine's directory");
+            for log in fs::read_dir(folder).into_iter().flatten().flatten().map(|node| node.path().join("tanist.log")) {
+                let Ok(text) = fs::read_to_string(&log) else { continue };
+                eprintln!("---- {} (the end) ----", log.display());
+                let lines: Vec<&str> = text.lines().collect();
+                lines[lines.len().saturating_sub(60)..].iter().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+}
+
 impl Ground {
     /// Starts a deployment, and waits until it is sound.
     pub fn prepare(options: &Options) -> Ground {
