@@ -42,6 +42,7 @@ kinds! {
     HTTP_SERVICE_UNAVAILABLE = 503 503 "service unavailable";
     CORRUPTED_JSON = 600 400 "invalid JSON object";
     READ_ONLY = 1004 403 "read only";
+    DUPLICATE_IDENTIFIER = 1005 409 "duplicate identifier";
     CORRUPTED_DATA = 1100 500 "corrupted data";
     STORAGE_FULL = 1104 507 "the storage is full: nothing was written";
     CONFLICT = 1200 412 "conflict, _rev values do not match";

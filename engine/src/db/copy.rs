@@ -9,7 +9,8 @@
 //! back: such a piece is asked for again. Until it is swapped in by one commit, the data in use stays as it is.
 
 use super::compare::common_point;
-use super::log::{Data, Fit, NAME_BYTES_MAX};
+use super::index::Index;
+use super::log::{Data, Fit, Image, NAME_BYTES_MAX};
 use super::meta;
 use super::overlay::Overlay;
 use super::reader::Reader;
@@ -148,6 +149,9 @@ pub fn begin(offer: &SnapshotOffer, rows: &mut Overlay<'_>) -> StoreResult<OpRes
     if names.any(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
         return Err(StoreError::Corrupt("catalog of a copy: a name is too long".into()));
     }
+    if !catalog.collections.iter().flat_map(|(row, _)| &row.indexes).all(Index::is_sound) {
+        return Err(StoreError::Corrupt("catalog of a copy: an index is malformed".into()));
+    }
     if let Err(seen) = meta::hear(rows, offer.id.epoch)? {
         return Ok(OpResult::Stale { seen });
     }
@@ -177,6 +181,7 @@ pub fn begin(offer: &SnapshotOffer, rows: &mut Overlay<'_>) -> StoreResult<OpRes
     for (row, object) in &catalog.collections {
         data.put_collection(row);
         data.put_object(row.object, ObjectRow { count: 0, ..*object });
+        data.fit_indexes(row)?;
     }
     Ok(OpResult::CopyBegun)
 }
@@ -204,6 +209,8 @@ pub fn take_in(piece: &SnapshotPiece, rows: &mut Overlay<'_>) -> StoreResult<OpR
             return Err(StoreError::Corrupt(format!("row of a copy: object {object}, '{key}'")));
         }
         let present = data.reader().revision(object, key)?;
+        let image = Image { revision, body: Bytes::copy_from_slice(body) };
+        data.index_document(object, key, present, None, Some(&image))?;
         data.put_document(object, key, present, Some((revision, value.to_vec())), Fit::Lenient)?;
     }
     copy.cursor = piece.next.clone();

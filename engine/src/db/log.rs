@@ -7,7 +7,9 @@
 //! such. Only a copy that is being built is lenient, because its rows were read at different moments while its source
 //! went on writing; where the source wrote meanwhile, the log from the copy's start on has the last word (R8).
 
+use super::index::{self, Index, entries};
 use super::overlay::Overlay;
+use super::prune;
 use super::reader::Reader;
 use super::rows::*;
 use super::store::*;
@@ -32,7 +34,7 @@ pub enum LogOp {
         before: Option<DatabaseRow>,
         after: Option<DatabaseRow>,
     },
-    /// Truncating is a change of `object`.
+    /// Truncating is a change of `object`; creating and dropping an index are changes of `indexes`.
     Collection {
         before: Option<CollectionRow>,
         after: Option<CollectionRow>,
@@ -63,7 +65,10 @@ pub fn operations(entry: &Entry) -> StoreResult<Vec<LogOp>> {
         let bad = match op {
             LogOp::Epoch(row) => at > 0 || row.epoch != entry.epoch || row.first != entry.tick,
             LogOp::Database { before, after } => [before, after].into_iter().flatten().any(|row| bad_name(&row.name)),
-            LogOp::Collection { before, after } => [before, after].into_iter().flatten().any(|row| bad_name(&row.name)),
+            LogOp::Collection { before, after } => {
+                let bad = |row: &CollectionRow| bad_name(&row.name) || !row.indexes.iter().all(Index::is_sound);
+                [before, after].into_iter().flatten().any(bad)
+            }
             LogOp::Document { key, before, after, .. } => {
                 key.is_empty() || key.len() > DOCUMENT_KEY_BYTES_MAX || bad_image(before) || bad_image(after)
             }
@@ -158,7 +163,9 @@ impl Data<'_, '_> {
                     Way::Apply => self.collection(before, after, fit)?,
                     Way::Undo => self.collection(after, before, fit)?,
                 }
-                self.objects(before.as_ref(), after.as_ref(), tick, way)
+                self.objects(before.as_ref(), after.as_ref(), tick, way)?;
+                let now = if way == Way::Apply { after } else { before };
+                now.as_ref().map_or(Ok(()), |row| self.fit_indexes(row))
             }
             LogOp::Document { object, key, before, after } => match way {
                 Way::Apply => self.document(*object, key, before, after, fit),
@@ -264,6 +271,7 @@ impl Data<'_, '_> {
                         return Err(StoreError::Corrupt(format!("object {new} is not as the log says")));
                     }
                     self.rows.remove(Table::Catalog, object_key(self.generation, new));
+                    self.remove_catalog(kind::INDEXED, &[&new.to_be_bytes()]);
                 }
             }
         }
@@ -283,8 +291,96 @@ impl Data<'_, '_> {
             return Err(StoreError::Corrupt(format!("key '{key}' of object {object} is not as the log says")));
         }
         let value = after.as_ref().map(|image| (image.revision, document_value(key, &image.body)));
+        self.index_document(object, key, present, before.as_ref().filter(|_| fit == Fit::Exact), after.as_ref())?;
         self.put_document(object, key, present, value, fit)
     }
+
+    // ---- indexes ----
+
+    /// Builds the entries of the indexes that the row of a collection has and its object has not, removes those of the
+    /// others.
+    pub fn fit_indexes(&mut self, collection: &CollectionRow) -> StoreResult<()> {
+        const PAGE: usize = 1000;
+        let object = collection.object;
+        let (wanted, present) = (index::with_entries(collection), self.reader().indexed(object)?);
+        if wanted == present || self.reader().object(object)?.is_none() {
+            return Ok(());
+        }
+        for index in present.iter().filter(|index| !wanted.contains(index)) {
+            let prefix = entries::in_index(self.generation, object, index.id);
+            prune::remove_prefix(self.rows, Table::Index, &prefix, &mut usize::MAX.clone())?;
+        }
+        let new: Vec<Index> = wanted.iter().filter(|index| !present.contains(index)).cloned().collect();
+        let mut after = None;
+        while !new.is_empty() {
+            let page = self.reader().documents(collection, after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.revision);
+            for document in &page {
+                self.put_entries(object, &new, &document.key, document.revision, &document.body, true)?;
+            }
+        }
+        match wanted.is_empty() {
+            true => self.remove_catalog(kind::INDEXED, &[&object.to_be_bytes()]),
+            false => self.put_catalog(kind::INDEXED, &[&object.to_be_bytes()], &wanted),
+        }
+        Ok(())
+    }
+
+    /// Replaces the entries of what a key stands for, which has the revision `present` and the body of `before`; where
+    /// that is not known, the document says it.
+    pub fn index_document(
+        &mut self,
+        object: u64,
+        key: &str,
+        present: Option<Revision>,
+        before: Option<&Image>,
+        after: Option<&Image>,
+    ) -> StoreResult<()> {
+        let indexes = self.reader().indexed(object)?;
+        if indexes.is_empty() {
+            return Ok(());
+        }
+        if let Some(revision) = present {
+            let body = match before {
+                Some(image) => Some(image.body.clone()),
+                None => self.reader().body_at(object, revision)?,
+            };
+            if let Some(body) = body {
+                self.put_entries(object, &indexes, key, revision, &body, false)?;
+            }
+        }
+        if let Some(image) = after {
+            self.put_entries(object, &indexes, key, image.revision, &image.body, true)?;
+        }
+        Ok(())
+    }
+
+    /// Writes or removes the entries of a document.
+    fn put_entries(
+        &mut self,
+        object: u64,
+        indexes: &[Index],
+        key: &str,
+        revision: Revision,
+        body: &[u8],
+        put: bool,
+    ) -> StoreResult<()> {
+        let body = super::writer::parsed(body)?;
+        for index in indexes {
+            // The leader refuses a document that has too many.
+            for values in entries::of_document(index, key, revision, &body).unwrap_or_default() {
+                let (key, value) = entries::row(self.generation, object, index.id, &values, revision);
+                match put {
+                    true => self.rows.put(Table::Index, key, value),
+                    false => self.rows.remove(Table::Index, key),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // ---- documents ----
 
     /// Sets or removes what a key stands for. `present` is the revision that it has now.
     pub fn put_document(
@@ -344,7 +440,9 @@ impl Counters {
                 LogOp::Epoch(_) => {}
                 LogOp::Database { after, .. } => self.id = self.id.max(after.as_ref().map_or(0, |row| row.id)),
                 LogOp::Collection { after, .. } => {
-                    self.id = self.id.max(after.as_ref().map_or(0, |row| row.id.max(row.object)));
+                    let Some(row) = after else { continue };
+                    let indexes = row.indexes.iter().map(|index| index.id);
+                    self.id = self.id.max(indexes.fold(row.id.max(row.object), u64::max));
                 }
                 LogOp::Document { after, .. } => {
                     let revision = after.as_ref().map_or(0, |image| image.revision.0);

@@ -2,7 +2,7 @@
 //!
 //! - [`rows`]: what the rows of each table look like.
 //! - [`reader`] and [`writer`]: what the API and replication read and write through.
-//! - [`log`]: log entries; applying and undoing them.
+//! - [`log`]: log entries; applying and undoing them. [`index`]: secondary indexes, which follow the documents.
 //! - [`compare`]: where a follower's log leaves ours (R7).
 //! - [`copy`]: snapshot transfer, on both sides. [`prune`]: forgetting, in pieces.
 //! - [`rollback`]: what was undone, and kept.
@@ -14,6 +14,7 @@ pub mod api;
 pub mod compare;
 pub mod contract;
 pub mod copy;
+pub mod index;
 pub mod json;
 pub mod log;
 pub mod mem;
@@ -27,6 +28,7 @@ pub mod store;
 pub mod users;
 pub mod writer;
 
+pub use index::{Index, IndexKind};
 pub use reader::Reader;
 pub use rows::{CollectionKind, CollectionRow, DatabaseRow, Document, KeyKind, KeyOptions, Revision};
-pub use writer::{NewCollection, Savepoint, Writer};
+pub use writer::{NewCollection, NewIndex, PutError, Savepoint, Writer};

@@ -55,13 +55,14 @@ fn prune_objects(rows: &mut Overlay<'_>, generation: u32, budget: &mut usize) ->
     let released = take(rows, Table::Catalog, Bound::Included(&begin), Bound::Excluded(&end), &mut usize::MAX.clone())?;
     for key in released {
         let object = number_at(&key, 13, "released object")?;
-        for table in [Table::Documents, Table::Keys] {
+        for table in [Table::Documents, Table::Keys, Table::Index] {
             remove_prefix(rows, table, &in_object(generation, object, &[]), budget)?;
         }
         if *budget == 0 {
             return Ok(());
         }
         rows.remove(Table::Catalog, object_key(generation, object));
+        rows.remove(Table::Catalog, catalog_key(generation, kind::INDEXED, &[&object.to_be_bytes()]));
         rows.remove(Table::Catalog, key);
     }
     Ok(())

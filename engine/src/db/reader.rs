@@ -91,6 +91,12 @@ impl<'a> Reader<'a> {
         document(value, collection.object, revision).map(Some)
     }
 
+    pub(super) fn body_at(&self, object: u64, revision: Revision) -> StoreResult<Option<Bytes>> {
+        let row = in_object(self.generation, object, &revision.0.to_be_bytes());
+        let Some(value) = self.rows.get(Table::Documents, &row)? else { return Ok(None) };
+        document(value, object, revision).map(|document| Some(document.body))
+    }
+
     /// In the order of their revisions, those after `after`, at most `limit`.
     pub fn documents(
         &self,

@@ -1,7 +1,7 @@
 //! What the rows of the document engine look like: keys, values, checksums.
 //!
 //! Numbers in keys are big-endian, so that byte order is number order. A *generation* (`u32`) begins the key of every
-//! row of the tables Catalog, Documents, Keys and Log: a copy is built under the next one and swapped in by one commit
+//! row of the tables Catalog, Documents, Keys, Index and Log: a copy is built under the next one and swapped in by one commit
 //! (R8). An *object* is the current incarnation of a collection: truncating gives a collection a new object, so that
 //! it can be undone by going back to the old one.
 //!
@@ -16,12 +16,15 @@
 //! | Catalog   | 7                                     | [`Counters`]                                      |
 //! | Catalog   | 8, tick, object                       | nothing: that log entry let go of the object      |
 //! | Catalog   | 9                                     | [`LogBase`]: where the log begins                 |
+//! | Catalog   | 10, object                            | the indexes with entries of its documents         |
 //! | Documents | object, revision                      | length of `_key`, `_key`, body, CRC-32            |
 //! | Keys      | object, `_key`                        | revision                                          |
+//! | Index     | object, index id, values, revision    | see [`super::index::entries`]                     |
 //! | Log       | tick                                  | epoch, CRC-32, payload                            |
 //!
 //! Meta and Rollback rows carry no generation prefix; they are told in `exec.rs` and `log.rs`.
 
+use super::index::Index;
 use super::store::{StoreError, StoreResult};
 use crate::message::Entry;
 use crate::types::{Epoch, Position, Tick};
@@ -83,6 +86,8 @@ pub struct CollectionRow {
     pub globally_unique_id: String,
     pub key: KeyOptions,
     pub wait_for_sync: bool,
+    /// Those that were created, in that order; not those that every collection has.
+    pub indexes: Vec<Index>,
     /// What the API keeps with it (schema, computed values, …), opaque here.
     #[serde(with = "json_text")]
     pub properties: serde_json::Value,
@@ -234,6 +239,7 @@ pub mod kind {
     pub const COUNTERS: u8 = 7;
     pub const RELEASED: u8 = 8;
     pub const LOG_BASE: u8 = 9;
+    pub const INDEXED: u8 = 10;
 }
 
 pub fn catalog_key(generation: u32, kind: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -316,7 +322,7 @@ pub fn log_entry(key: &[u8], value: &[u8]) -> StoreResult<Entry> {
     if entry.intact() { Ok(entry) } else { Err(broken()) }
 }
 
-mod json_text {
+pub(super) mod json_text {
     //! postcard does not describe itself, so free-form JSON is kept as its text.
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 

@@ -28,7 +28,7 @@ pub enum Table {
     Documents,
     /// (generation, object, `_key`) -> revision.
     Keys,
-    /// Secondary index entries (kept for the indexes to come).
+    /// (generation, object, index, values, revision) -> nothing, or values that are too long for a key.
     Index,
     /// (generation, tick) -> replication log entry.
     Log,

@@ -1,10 +1,12 @@
 //! What one client's request writes: collected aside, then kept as one log entry with its rows, or not at all.
 
+use super::index::{self, Index, IndexKind, entries, scan::IndexRange};
 use super::log::*;
 use super::overlay::{Batch, Overlay};
 use super::reader::Reader;
 use super::rows::*;
-use super::store::{Read, StoreError, StoreResult};
+use super::store::{Direction, Read, StoreError, StoreResult};
+use crate::aql::value::Value;
 use crate::message::Entry;
 use crate::types::*;
 use bytes::Bytes;
@@ -47,6 +49,40 @@ pub struct NewCollection {
     pub key: KeyOptions,
     pub wait_for_sync: bool,
     pub properties: serde_json::Value,
+}
+
+/// What a new index is to be.
+#[derive(Clone, Debug)]
+pub struct NewIndex {
+    /// Without one it is named for its id.
+    pub name: Option<String>,
+    pub kind: IndexKind,
+    pub fields: Vec<String>,
+    pub unique: bool,
+    pub sparse: bool,
+    pub deduplicate: bool,
+    pub properties: serde_json::Value,
+}
+
+/// Why a document or an index was not written. Nothing of it was.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PutError {
+    Store(StoreError),
+    /// Another document has the same values in a unique index; its key.
+    Taken {
+        index: Box<Index>,
+        key: String,
+    },
+    /// The document would have too many entries in an index.
+    TooMany {
+        index: Box<Index>,
+    },
+}
+
+impl From<StoreError> for PutError {
+    fn from(error: StoreError) -> PutError {
+        PutError::Store(error)
+    }
 }
 
 /// The database that every server has.
@@ -106,8 +142,11 @@ impl<'a> Writer<'a> {
     pub(crate) fn create_system_database(&mut self, root: Bytes) -> StoreResult<()> {
         let database = self.create_database_with_id(SYSTEM_DATABASE_ID, SYSTEM_DATABASE, serde_json::json!({}))?;
         let users = self.reader().collection(database.id, "_users")?.expect("created right before");
-        self.put(&users, "root", root, None)?;
-        Ok(())
+        match self.put(&users, "root", root, None) {
+            Ok(_) => Ok(()),
+            Err(PutError::Store(error)) => Err(error),
+            Err(error) => unreachable!("a new collection has no indexes: {error:?}"),
+        }
     }
 
     // ---- databases and collections ----
@@ -173,6 +212,7 @@ impl<'a> Writer<'a> {
             globally_unique_id,
             key: new.key,
             wait_for_sync: new.wait_for_sync,
+            indexes: Vec::new(),
             properties: new.properties,
         };
         self.write(LogOp::Collection { before: None, after: Some(row.clone()) })?;
@@ -200,6 +240,115 @@ impl<'a> Writer<'a> {
 
     pub fn drop_collection(&mut self, collection: &CollectionRow) -> StoreResult<()> {
         self.write(LogOp::Collection { before: Some(collection.clone()), after: None })
+    }
+
+    // ---- indexes ----
+
+    /// Builds an index over the documents that are there. Returns the row after, whose last index it is.
+    pub fn create_index(&mut self, collection: &CollectionRow, new: NewIndex) -> Result<CollectionRow, PutError> {
+        let id = self.next_id();
+        let index = Index {
+            id,
+            name: new.name.unwrap_or_else(|| format!("idx_{id}")),
+            kind: new.kind,
+            fields: new.fields,
+            unique: new.unique,
+            sparse: new.sparse,
+            deduplicate: new.deduplicate,
+            properties: new.properties,
+        };
+        assert!(index.is_sound(), "indexes are checked before");
+        let mut after = collection.clone();
+        after.indexes.push(index.clone());
+        if index.kind.has_entries() {
+            self.check_documents(collection, &index)?;
+        }
+        let savepoint = self.savepoint();
+        self.write(LogOp::Collection { before: Some(collection.clone()), after: Some(after.clone()) })?;
+        if let Some(key) = self.double(&after, &index)? {
+            self.rollback_to(savepoint);
+            return Err(PutError::Taken { index: index.into(), key });
+        }
+        Ok(after)
+    }
+
+    /// The row after.
+    pub fn drop_index(&mut self, collection: &CollectionRow, id: u64) -> StoreResult<CollectionRow> {
+        let mut after = collection.clone();
+        after.indexes.retain(|index| index.id != id);
+        self.write(LogOp::Collection { before: Some(collection.clone()), after: Some(after.clone()) })?;
+        Ok(after)
+    }
+
+    /// Whether each document by itself can be in an index.
+    fn check_documents(&self, collection: &CollectionRow, index: &Index) -> Result<(), PutError> {
+        for document in self.reader().scan_documents(collection, None) {
+            let document = document?;
+            let body = parsed(&document.body)?;
+            self.entries(index, &document.key, document.revision, &body)?;
+        }
+        Ok(())
+    }
+
+    /// The key of a document whose values in a unique index another one has, too.
+    fn double(&self, collection: &CollectionRow, index: &Index) -> StoreResult<Option<String>> {
+        if !index.unique || !index.kind.has_entries() {
+            return Ok(None);
+        }
+        let reader = self.reader();
+        let mut last: Option<(&[u8], Revision)> = None;
+        for entry in reader.index_entries(collection.object, index.id, &IndexRange::default(), Direction::Forward) {
+            let (values, revision) = entry?;
+            if let Some((before, first)) = last
+                && before == values
+            {
+                return Ok(reader.document_at(collection, first)?.map(|document| document.key));
+            }
+            last = Some((values, revision));
+        }
+        Ok(None)
+    }
+
+    /// What a document will have in an index.
+    fn entries(&self, index: &Index, key: &str, revision: Revision, body: &Value) -> Result<Vec<Vec<u8>>, PutError> {
+        let every = entries::every_of_document(index, key, revision, body);
+        let mut every = every.map_err(|_| PutError::TooMany { index: index.clone().into() })?;
+        every.sort_unstable();
+        let own = index.unique && !index.deduplicate && every.windows(2).any(|pair| pair[0] == pair[1]);
+        match own {
+            true => Err(PutError::Taken { index: index.clone().into(), key: key.to_owned() }),
+            false => Ok(every),
+        }
+    }
+
+    /// Whether a document can be in the indexes of its collection. `before` is the revision that it replaces.
+    fn check_indexes(
+        &self,
+        collection: &CollectionRow,
+        key: &str,
+        revision: Revision,
+        body: &[u8],
+        before: Option<Revision>,
+    ) -> Result<(), PutError> {
+        let checked = |index: &&Index| index.unique || index.fields.iter().any(|field| field.contains("[*]"));
+        let indexes = index::with_entries(collection);
+        let mut indexes = indexes.iter().filter(checked).peekable();
+        if indexes.peek().is_none() {
+            return Ok(());
+        }
+        let body = parsed(body)?;
+        for index in indexes {
+            let entries = self.entries(index, key, revision, &body)?;
+            for values in entries.iter().filter(|_| index.unique) {
+                let holder = self.reader().index_holder(collection.object, index.id, values, before)?;
+                if let Some(holder) = holder {
+                    let document = self.reader().document_at(collection, holder)?;
+                    let key = document.map(|document| document.key).unwrap_or_default();
+                    return Err(PutError::Taken { index: index.clone().into(), key });
+                }
+            }
+        }
+        Ok(())
     }
 
     // ---- documents ----
@@ -232,10 +381,12 @@ impl<'a> Writer<'a> {
         key: &str,
         body: Bytes,
         before: Option<&Document>,
-    ) -> StoreResult<Revision> {
+    ) -> Result<Revision, PutError> {
         assert!((1..=DOCUMENT_KEY_BYTES_MAX).contains(&key.len()), "keys are checked before");
         assert!(body.starts_with(b"{") && body.ends_with(b"}"), "a document is an object");
         let revision = Revision::after(Revision(self.counters.revision), self.epoch, self.wall_ms);
+        let replaced = before.map(|document| document.revision);
+        self.check_indexes(collection, key, revision, &body, replaced)?;
         self.counters.revision = revision.0;
         self.write(LogOp::Document {
             object: collection.object,
@@ -284,6 +435,11 @@ impl<'a> Writer<'a> {
         self.counters.id = with_epoch((self.counters.id >> 8) + 1, self.epoch).expect("ids do not run out");
         self.counters.id
     }
+}
+
+pub(super) fn parsed(body: &[u8]) -> StoreResult<Value> {
+    let text = std::str::from_utf8(body).map_err(|_| StoreError::Corrupt("a document: not UTF-8".into()))?;
+    Ok(Value::parse_stored(text))
 }
 
 fn image(document: &Document) -> Image {

@@ -3,7 +3,9 @@
 use super::*;
 use crate::db::mem::MemStore;
 use crate::db::rows::{catalog_key, kind};
-use crate::db::{CollectionKind, CollectionRow, Document, KeyKind, KeyOptions, NewCollection};
+use crate::db::{
+    CollectionKind, CollectionRow, Document, IndexKind, KeyKind, KeyOptions, NewCollection, NewIndex, PutError, index,
+};
 use crate::http::{Method, Request};
 use crate::io::{Comparison, Mode, View};
 use crate::message::raft::{HardState, LogEntry, META_HARD, META_POOL, META_SNAPSHOT, Seat, Snapshot};
@@ -172,6 +174,7 @@ impl Server {
                     let prefix = crate::db::rows::in_object(reader.generation(), collection.object, &[]);
                     let keys = scan_prefix(&*snapshot, Table::Keys, &prefix, Direction::Forward).count();
                     assert_eq!(keys, documents.len(), "a key without a document");
+                    assert_eq!(index::check::wrong(reader, &collection).unwrap(), None);
                 }
             }
             let snapshot = self.store.snapshot().unwrap();
@@ -180,6 +183,11 @@ impl Server {
                 scan_prefix(&*snapshot, Table::Catalog, &prefix, Direction::Forward).count()
             };
             assert_eq!(rows(kind::DATABASE), rows(kind::DATABASE_NAME));
+            for row in scan_prefix(&*snapshot, Table::Index, &reader.generation().to_be_bytes(), Direction::Forward) {
+                let (key, _) = row.unwrap();
+                let prefix = crate::db::rows::object_key(reader.generation(), number_at(key, 4, "key").unwrap());
+                assert!(snapshot.get(Table::Catalog, &prefix).unwrap().is_some(), "an entry of no object");
+            }
             assert_eq!(rows(kind::COLLECTION), rows(kind::COLLECTION_ID));
             let log = reader.log(Tick(0), usize::MAX).unwrap();
             let mut tick = reader.log_first().unwrap();
@@ -199,6 +207,13 @@ struct Dump {
     collections: Vec<(CollectionRow, Vec<Document>)>,
 }
 
+fn put(writer: &mut Writer<'_>, collection: &CollectionRow, key: &str, body: Bytes, before: Option<&Document>) {
+    match writer.put(collection, key, body, before) {
+        Ok(_) | Err(PutError::Taken { .. }) => {}
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
 /// Any step makes sense whatever is there; some change nothing.
 fn act(writer: &mut Writer<'_>, (what, which, value): Step) {
     let reader = writer.reader();
@@ -208,15 +223,18 @@ fn act(writer: &mut Writer<'_>, (what, which, value): Step) {
     let chosen: Vec<_> = collections.iter().filter(|c| !c.system || c.name == "_graphs").collect();
     let collection = chosen[usize::from(which / 7) % chosen.len()].clone();
     let key = format!("k{}", value % 8);
-    let body = Bytes::from(format!("{{\"v\":\"{}\"}}", "x".repeat(usize::from(value))));
+    let long = "x".repeat(usize::from(value) * 3);
+    let ends = format!(r#""_from":"v/{}","_to":"v/{}""#, value % 3, value % 5);
+    let body =
+        Bytes::from(format!(r#"{{"v":"{long}","n":{},"list":[{},{},1],{ends}}}"#, value % 11, value % 4, value % 3));
     let present = reader.document(&collection, &key).unwrap();
-    match what % 16 {
+    match what % 20 {
         0..=6 => {
-            writer.put(&collection, &key, body, present.as_ref()).unwrap();
+            put(writer, &collection, &key, body, present.as_ref());
         }
         7 => {
             let made = writer.next_key(&collection).unwrap().expect("keys have not run out");
-            writer.put(&collection, &made, body, None).unwrap();
+            put(writer, &collection, &made, body, None);
         }
         8 | 9 => {
             if let Some(document) = present {
@@ -264,11 +282,33 @@ fn act(writer: &mut Writer<'_>, (what, which, value): Step) {
             let mut steps = crate::types::Rng::new(u64::from(value));
             for _ in 0..3 {
                 let step = steps.next_u64();
-                if step as u8 % 16 != 15 {
+                if step as u8 % 20 != 15 {
                     act(writer, (step as u8, (step >> 8) as u8, (step >> 16) as u8));
                 }
             }
             writer.rollback_to(savepoint);
+        }
+        16 | 17 if collection.indexes.len() < 4 => {
+            let fields = [&["v"][..], &["n"], &["n", "v"], &["list[*]"], &["_key"], &["list[*]", "n"], &["no"]];
+            let fields = fields[usize::from(value) % fields.len()];
+            let new = NewIndex {
+                name: None,
+                kind: IndexKind::CREATABLE[usize::from(value / 7) % 5],
+                fields: fields.iter().map(|&field| field.to_owned()).collect(),
+                unique: what % 2 == 0,
+                sparse: value % 2 == 0,
+                deduplicate: value % 3 != 0,
+                properties: serde_json::Value::Null,
+            };
+            match writer.create_index(&collection, new) {
+                Ok(_) | Err(PutError::Taken { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        18 => {
+            if let Some(index) = collection.indexes.get(usize::from(value) % 4) {
+                writer.drop_index(&collection, index.id).unwrap();
+            }
         }
         _ => {}
     }
@@ -534,7 +574,7 @@ proptest! {
         // With all of the log gone, only live objects are left.
         let live: Vec<u64> = server.dump().collections.iter().map(|(row, _)| row.object).collect();
         let snapshot = server.store.snapshot().unwrap();
-        for table in [Table::Documents, Table::Keys] {
+        for table in [Table::Documents, Table::Keys, Table::Index] {
             for row in snapshot.scan(table, Bound::Unbounded, Bound::Unbounded, Direction::Forward) {
                 let object = number_at(row.unwrap().0, 4, "test").unwrap();
                 prop_assert!(live.contains(&object), "{} of object {object}", table.name());

@@ -1,4 +1,4 @@
-//! `/_api/collection` and the indexes that every collection has.
+//! `/_api/collection`.
 
 use super::*;
 use crate::db::rows::{CollectionKind, KeyKind, KeyOptions};
@@ -127,7 +127,7 @@ pub(super) fn figures(call: &mut Call<'_, '_>) -> Answer {
         Ok(true)
     })?;
     body["figures"] = json!({
-        "indexes": {"count": index_list(&row).len(), "size": 0},
+        "indexes": {"count": index::list(&call.reader(), &row, false)?.len(), "size": 0},
         "documentsSize": bytes,
         "cacheInUse": false,
         "cacheSize": 0,
@@ -363,64 +363,4 @@ fn writable_definition(call: &Call<'_, '_>) -> Result<CollectionRow, Failure> {
         return Err(errors::FORBIDDEN.into());
     }
     Ok(row)
-}
-
-// ---- indexes --------------------------------------------------------------------------------------------------------
-
-fn index_list(row: &CollectionRow) -> Vec<Value> {
-    let mut list = vec![json!({
-        "fields": ["_key"],
-        "id": format!("{}/0", row.name),
-        "name": "primary",
-        "selectivityEstimate": 1,
-        "sparse": false,
-        "type": "primary",
-        "unique": true,
-    })];
-    if row.kind == CollectionKind::Edge {
-        list.push(json!({
-            "fields": ["_from", "_to"],
-            "id": format!("{}/1", row.name),
-            "name": "edge",
-            "sparse": false,
-            "type": "edge",
-            "unique": false,
-        }));
-    }
-    list
-}
-
-pub(super) fn indexes(call: &mut Call<'_, '_>) -> Answer {
-    let name = call.request().query("collection").unwrap_or_default();
-    if name.is_empty() {
-        return Err(errors::COLLECTION_PARAMETER_MISSING.into());
-    }
-    let list = index_list(&call.collection(&name, Level::Ro)?);
-    let by_id = |index: &Value| Some((index["id"].as_str()?.to_owned(), index.clone()));
-    let identifiers: Map<String, Value> = list.iter().filter_map(by_id).collect();
-    ok(200, json!({"indexes": list, "identifiers": identifiers}))
-}
-
-fn find_index(call: &Call<'_, '_>, level: Level) -> Result<Value, Failure> {
-    let row = call.collection(&call.open[0], level)?;
-    let wanted = &call.open[1];
-    let id = format!("{}/{wanted}", row.name);
-    let found =
-        index_list(&row).into_iter().find(|index| index["id"] == id.as_str() || index["name"] == wanted.as_str());
-    found.ok_or_else(|| errors::INDEX_NOT_FOUND.into())
-}
-
-pub(super) fn index(call: &mut Call<'_, '_>) -> Answer {
-    ok(200, find_index(call, Level::Ro)?)
-}
-
-pub(super) fn create_index(call: &mut Call<'_, '_>) -> Answer {
-    let name = call.request().query("collection").unwrap_or_default();
-    call.collection(&name, Level::Rw)?;
-    Err(errors::NOT_IMPLEMENTED.because("secondary indexes are not available yet").into())
-}
-
-pub(super) fn remove_index(call: &mut Call<'_, '_>) -> Answer {
-    find_index(call, Level::Rw)?;
-    Err(errors::FORBIDDEN.because("the primary and the edge index can't be dropped").into())
 }

@@ -10,7 +10,9 @@ mod collection;
 mod cursor;
 mod database;
 mod document;
+mod edges;
 mod import;
+mod index;
 mod replication;
 mod rollback;
 mod simple;
@@ -22,7 +24,7 @@ use super::json;
 use super::rows::{CollectionRow, DatabaseRow, Document, Revision};
 use super::store::{StoreError, StoreResult};
 use super::users::{self, Level, SYSTEM, User};
-use super::{CollectionKind, Reader, Writer};
+use super::{CollectionKind, Index, PutError, Reader, Writer};
 use crate::auth::{self, Credentials, Token};
 use crate::errors::{self, Error, Kind};
 use crate::http::{Method, Request, Response, header, percent_decode, truthy};
@@ -188,10 +190,13 @@ static ROUTES: &[Route] = &[
     reads(Put, "/_api/collection/{collection}/recalculateCount", Any, collection::recalculate_count),
     reads(Put, "/_api/collection/{collection}/responsibleShard", Any, collection::responsible_shard),
     reads(Put, "/_api/collection/{collection}/{action}", Any, collection::no_action),
-    reads(Get, "/_api/index", Any, collection::indexes),
-    changes(Post, "/_api/index", Any, collection::create_index),
-    reads(Get, "/_api/index/{collection}/{index}", Any, collection::index),
-    changes(Delete, "/_api/index/{collection}/{index}", Any, collection::remove_index),
+    // edges.rs
+    reads(Get, "/_api/edges/{collection}", Any, edges::of_vertex),
+    // index.rs
+    reads(Get, "/_api/index", Any, index::all),
+    changes(Post, "/_api/index", Any, index::create),
+    reads(Get, "/_api/index/{collection}/{index}", Any, index::get),
+    changes(Delete, "/_api/index/{collection}/{index}", Any, index::remove),
     // database.rs
     reads(Get, "/_api/database", Administrator, database::list),
     reads(Get, "/_api/database/user", Any, database::list_accessible),
@@ -333,6 +338,24 @@ enum Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         Failure::Store(error)
+    }
+}
+
+impl From<PutError> for Failure {
+    fn from(error: PutError) -> Failure {
+        let place = |index: &Index| {
+            format!("in index {} of type {} over '{}'", index.name, index.kind.name(), index.fields.join(", "))
+        };
+        match error {
+            PutError::Store(error) => Failure::Store(error),
+            PutError::Taken { index, key } => {
+                let what = format!("unique constraint violated - {}; conflicting key: {key}", place(&index));
+                errors::UNIQUE_CONSTRAINT_VIOLATED.says(what).into()
+            }
+            PutError::TooMany { index } => {
+                errors::RESOURCE_LIMIT.because(format!("too many array elements {}", place(&index))).into()
+            }
+        }
     }
 }
 

@@ -1,13 +1,16 @@
-//! `/_api/simple`: the queries from before AQL, by scanning.
+//! `/_api/simple`: the queries from before AQL, by an index where an example has one, otherwise by scanning.
 //!
 //! Each answer is one batch. What would be too big for one is refused with a hint, never cut off silently.
 
 use super::document::{Options, Overwrite, modify_one, remove_one};
 use super::*;
+use crate::aql::value as aql;
+use crate::db::index::{self, scan::IndexRange};
+use crate::db::store::Direction;
 use serde_json::json;
 
 /// Bound on the documents of one answer.
-const ANSWER_BYTES_MAX: usize = 256 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// A body's common parts.
 struct Query {
@@ -55,13 +58,14 @@ fn batch(elements: Vec<Vec<u8>>) -> Answer {
 fn collect(
     call: &Call<'_, '_>,
     query: &Query,
+    example: Option<&Example>,
     mut each: impl FnMut(&Document) -> Result<Option<Vec<u8>>, Failure>,
 ) -> Result<Vec<Vec<u8>>, Failure> {
     let (mut found, mut skipped, mut bytes) = (Vec::new(), 0, 0);
     if query.limit == 0 {
         return Ok(found);
     }
-    for_each_document(&call.reader(), &query.collection, |document| {
+    for_each_candidate(&call.reader(), &query.collection, example, |document| {
         let Some(element) = each(&document)? else { return Ok(true) };
         if skipped < query.skip {
             skipped += 1;
@@ -87,7 +91,7 @@ fn whole(query: &Query, document: &Document) -> Vec<u8> {
 
 pub(super) fn all(call: &mut Call<'_, '_>) -> Answer {
     let query = query(call, Level::Ro)?;
-    batch(collect(call, &query, |document| Ok(Some(whole(&query, document))))?)
+    batch(collect(call, &query, None, |document| Ok(Some(whole(&query, document))))?)
 }
 
 pub(super) fn all_keys(call: &mut Call<'_, '_>) -> Answer {
@@ -99,7 +103,7 @@ pub(super) fn all_keys(call: &mut Call<'_, '_>) -> Answer {
         "id" => format!("{collection}/{}", document.key),
         _ => format!("/_db/{database}/_api/document/{collection}/{}", document.key),
     };
-    batch(collect(call, &query, |document| Ok(Some(json::quote(&show(document)).into_bytes())))?)
+    batch(collect(call, &query, None, |document| Ok(Some(json::quote(&show(document)).into_bytes())))?)
 }
 
 // ---- examples -------------------------------------------------------------------------------------------------------
@@ -116,6 +120,25 @@ impl Example {
         Ok(Example(example.iter().map(|(name, value)| (path(name), value.clone())).collect()))
     }
 
+    /// The index that knows most of the attributes from its first on, and what to look for in it.
+    fn index(&self, collection: &CollectionRow) -> Option<(Index, IndexRange)> {
+        let value = |field: &str| {
+            let (_, value) = self.0.iter().find(|(path, _)| path.join(".") == field)?;
+            aql::Value::parse(value.to_string().as_bytes()).ok()
+        };
+        let mut best: Option<(Index, IndexRange)> = None;
+        for index in index::with_entries(collection) {
+            let values: Vec<aql::Value> = index.fields.iter().map_while(|field| value(field)).collect();
+            // A sparse index has nothing of what lacks one of its attributes.
+            let whole = values.len() == index.fields.len() && !values.iter().any(aql::Value::is_null);
+            let known = best.as_ref().map_or(0, |(_, range)| range.equal.len());
+            if values.len() > known && (whole || !index.sparse) {
+                best = Some((index, IndexRange::equal(values)));
+            }
+        }
+        best
+    }
+
     fn fits(&self, whole: &[u8]) -> Result<bool, Failure> {
         let document: Value =
             serde_json::from_slice(whole).map_err(|e| StoreError::Corrupt(format!("a document: {e}")))?;
@@ -124,6 +147,24 @@ impl Example {
             same(found.unwrap_or(&Value::Null), expected)
         }))
     }
+}
+
+/// Calls `each` with documents among which are all that an example fits, until it returns false.
+fn for_each_candidate(
+    db: &Reader<'_>,
+    collection: &CollectionRow,
+    example: Option<&Example>,
+    mut each: impl FnMut(Document) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let Some((index, range)) = example.and_then(|example| example.index(collection)) else {
+        return for_each_document(db, collection, each);
+    };
+    for document in db.index_documents(collection, &index, &range, Direction::Forward) {
+        if !each(document?)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Numbers are the same if they mean the same.
@@ -141,7 +182,7 @@ fn same(left: &Value, right: &Value) -> bool {
 pub(super) fn by_example(call: &mut Call<'_, '_>) -> Answer {
     let query = query(call, Level::Ro)?;
     let example = Example::of(&query)?;
-    batch(collect(call, &query, |document| {
+    batch(collect(call, &query, Some(&example), |document| {
         let whole = whole(&query, document);
         Ok(example.fits(&whole)?.then_some(whole))
     })?)
@@ -156,7 +197,7 @@ fn one(document: Option<Vec<u8>>) -> Answer {
 pub(super) fn first_example(call: &mut Call<'_, '_>) -> Answer {
     let query = Query { limit: 1, skip: 0, ..query(call, Level::Ro)? };
     let example = Example::of(&query)?;
-    let found = collect(call, &query, |document| {
+    let found = collect(call, &query, Some(&example), |document| {
         let whole = whole(&query, document);
         Ok(example.fits(&whole)?.then_some(whole))
     })?;
@@ -171,14 +212,14 @@ pub(super) fn any(call: &mut Call<'_, '_>) -> Answer {
     }
     let skip = usize::try_from(call.rng.below(count)).unwrap_or(0);
     let query = Query { skip, limit: 1, ..query };
-    one(collect(call, &query, |document| Ok(Some(whole(&query, document))))?.into_iter().next())
+    one(collect(call, &query, None, |document| Ok(Some(whole(&query, document))))?.into_iter().next())
 }
 
 /// The documents that an example fits, up to the limit: collected before any is changed.
 fn fitting(call: &Call<'_, '_>, query: &Query) -> Result<Vec<String>, Failure> {
     let example = Example::of(query)?;
     let mut keys = Vec::new();
-    for_each_document(&call.reader(), &query.collection, |document| {
+    for_each_candidate(&call.reader(), &query.collection, Some(&example), |document| {
         if keys.len() < query.limit && example.fits(&whole(query, &document))? {
             keys.push(document.key);
         }

@@ -1,0 +1,44 @@
+//! Whether the rows of indexes are those that the documents have (I9): a full rescan, for the tests and the simulator.
+
+use super::super::reader::Reader;
+use super::super::rows::{CollectionRow, in_object};
+use super::super::store::*;
+use super::super::writer::parsed;
+use super::{entries, with_entries};
+use std::collections::BTreeMap;
+
+/// What is wrong with the indexes of a collection, if anything is.
+pub fn wrong(reader: &Reader<'_>, collection: &CollectionRow) -> StoreResult<Option<String>> {
+    let object = collection.object;
+    let indexes = with_entries(collection);
+    if reader.indexed(object)? != indexes {
+        return Ok(Some(format!("object {object} of '{}' has other indexes than its row says", collection.name)));
+    }
+    let mut expected = BTreeMap::new();
+    for document in reader.scan_documents(collection, None) {
+        let document = document?;
+        let body = parsed(&document.body)?;
+        for index in &indexes {
+            let entries = entries::of_document(index, &document.key, document.revision, &body).unwrap_or_default();
+            expected.extend(
+                entries
+                    .into_iter()
+                    .map(|values| entries::row(reader.generation, object, index.id, &values, document.revision)),
+            );
+        }
+    }
+    let prefix = in_object(reader.generation, object, &[]);
+    let found = scan_prefix(reader.rows, Table::Index, &prefix, Direction::Forward);
+    let found = found.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())));
+    let found: BTreeMap<Vec<u8>, Vec<u8>> = found.collect::<StoreResult<_>>()?;
+    if found == expected {
+        return Ok(None);
+    }
+    let missing = expected.iter().filter(|(key, value)| found.get(*key) != Some(value)).count();
+    let beside = found.keys().filter(|key| !expected.contains_key(*key)).count();
+    Ok(Some(format!(
+        "the indexes of '{}' lack {missing} of {} entries and have {beside} that no document has",
+        collection.name,
+        expected.len()
+    )))
+}

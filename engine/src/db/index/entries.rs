@@ -1,0 +1,127 @@
+//! What a document has in an index: the values of its attributes, once or, where an array is expanded, several times.
+//!
+//! | table | key (after the generation)                | value                                  |
+//! |-------|-------------------------------------------|----------------------------------------|
+//! | Index | object, index id, values, revision        | nothing                                |
+//! | Index | object, index id, head, digest, revision  | the values, which are longer than head |
+//!
+//! The store's keys are short: of values that are longer than [`VALUES_BYTES_MAX`] the key has that much and a digest.
+//! No values are the beginning of others (see [`super::encoding`]), so the two kinds of rows can't be taken for each
+//! other, and rows are in order but for those that share such a head.
+
+use super::super::rows::{Revision, in_object};
+use super::super::store::{KEY_BYTES_MAX, StoreError, StoreResult};
+use super::Index;
+use super::encoding::encode;
+use crate::aql::value::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+
+/// Generation, object, index id.
+pub const HEAD_BYTES: usize = 20;
+const REVISION_BYTES: usize = 8;
+const DIGEST_BYTES: usize = 16;
+/// The most of the values that stands in a key.
+pub const VALUES_BYTES_MAX: usize = KEY_BYTES_MAX - HEAD_BYTES - DIGEST_BYTES - REVISION_BYTES;
+
+/// Entries of one document in one index. Beyond that the document is refused.
+pub const ENTRIES_MAX: usize = 100_000;
+
+/// What all rows of an index begin with.
+pub fn in_index(generation: u32, object: u64, index: u64) -> Vec<u8> {
+    in_object(generation, object, &index.to_be_bytes())
+}
+
+/// What stands for some values in the keys of their rows.
+pub fn shortened(values: &[u8]) -> Vec<u8> {
+    if values.len() <= VALUES_BYTES_MAX {
+        return values.to_vec();
+    }
+    let mut short = values[..VALUES_BYTES_MAX].to_vec();
+    short.extend_from_slice(&Sha256::digest(values)[..DIGEST_BYTES]);
+    short
+}
+
+/// Key and value of the row of an entry.
+pub fn row(generation: u32, object: u64, index: u64, values: &[u8], revision: Revision) -> (Vec<u8>, Vec<u8>) {
+    let mut key = in_index(generation, object, index);
+    key.extend_from_slice(&shortened(values));
+    key.extend_from_slice(&revision.0.to_be_bytes());
+    let rest = if values.len() <= VALUES_BYTES_MAX { Vec::new() } else { values.to_vec() };
+    (key, rest)
+}
+
+/// The values and the revision that a row stands for.
+pub fn split_row<'a>(key: &'a [u8], value: &'a [u8]) -> StoreResult<(&'a [u8], Revision)> {
+    let broken = || StoreError::Corrupt("row of an index".into());
+    let (rest, revision) = key.split_last_chunk::<REVISION_BYTES>().ok_or_else(broken)?;
+    let short = rest.get(HEAD_BYTES..).filter(|short| !short.is_empty()).ok_or_else(broken)?;
+    let values = match short.len() > VALUES_BYTES_MAX {
+        false => short,
+        true if shortened(value) == short => value,
+        true => return Err(broken()),
+    };
+    Ok((values, Revision(u64::from_be_bytes(*revision))))
+}
+
+/// The values that a document has in an index, as bytes, in their order; each once. Fails if there are too many.
+pub fn of_document(index: &Index, key: &str, revision: Revision, body: &Value) -> Result<Vec<Vec<u8>>, TooMany> {
+    let mut all = every_of_document(index, key, revision, body)?;
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+/// A document has more than [`ENTRIES_MAX`] entries in an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+/// As often as an array has them.
+pub fn every_of_document(index: &Index, key: &str, revision: Revision, body: &Value) -> Result<Vec<Vec<u8>>, TooMany> {
+    let mut all = vec![Vec::new()];
+    for field in &index.fields {
+        let values = values_of(field, key, revision, body);
+        let mut more = Vec::new();
+        for value in values.iter().filter(|value| !(index.sparse && value.is_null())) {
+            let mut bytes = Vec::new();
+            encode(value, &mut bytes);
+            more.push(bytes);
+        }
+        if index.deduplicate || !index.unique {
+            more = more.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+        }
+        if all.len().saturating_mul(more.len()) > ENTRIES_MAX {
+            return Err(TooMany);
+        }
+        all = match &more[..] {
+            // The usual case: one value for each attribute.
+            [value] => {
+                all.iter_mut().for_each(|beginning| beginning.extend_from_slice(value));
+                all
+            }
+            _ => {
+                let with = |beginning: &Vec<u8>| more.iter().map(|value| [&beginning[..], value].concat()).collect();
+                all.iter().flat_map(|beginning| -> Vec<Vec<u8>> { with(beginning) }).collect()
+            }
+        };
+    }
+    Ok(all)
+}
+
+/// The values of an attribute: one, or those of an array's elements. An array without elements counts as null, as does
+/// what is not there.
+fn values_of(field: &str, key: &str, revision: Revision, body: &Value) -> Vec<Value> {
+    let at = |value: &Value, path: &str| {
+        let names = path.split('.').filter(|name| !name.is_empty());
+        names.fold(value.clone(), |value, name| value.attribute(name))
+    };
+    match (field, field.split_once("[*]")) {
+        ("_key", _) => vec![Value::String(key.into())],
+        ("_rev", _) => vec![Value::String(revision.encode().into())],
+        (_, None) => vec![at(body, field)],
+        (_, Some((before, after))) => match at(body, before).as_array() {
+            Some(elements) if !elements.is_empty() => elements.iter().map(|element| at(element, after)).collect(),
+            _ => vec![Value::Null],
+        },
+    }
+}

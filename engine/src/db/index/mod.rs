@@ -1,0 +1,134 @@
+//! Secondary indexes: what they are, what a document has in them, and reading them.
+//!
+//! - [`encoding`]: values as bytes in their order.
+//! - [`entries`]: what a document has in an index, and the rows of it.
+//! - [`scan`]: reading an index; whether a value is taken.
+//! - [`check`]: whether the entries are those that the documents have.
+//!
+//! An index is defined in the row of its collection, so that the log has it, undoes it and copies it as it does with any
+//! other change of a collection. The entries are in no log and in no copy: every store makes them from the documents, at
+//! the one place where documents are changed (`log::Data`), and so has the same. What the entries of an object are kept
+//! for is told in a row beside the object ([`super::rows::kind::INDEXED`]), which follows the collection's row.
+//!
+//! Uniqueness is looked at by the leader before it writes (`Writer::put`), and nowhere else: a copy that is being built
+//! holds documents of different moments, and must be able to hold two that never were there together.
+
+pub mod check;
+pub mod encoding;
+pub mod entries;
+pub mod scan;
+
+use super::rows::{CollectionKind, CollectionRow};
+use serde::{Deserialize, Serialize};
+
+/// Bounds on what a collection may have.
+pub const INDEXES_MAX: usize = 64;
+pub const FIELDS_MAX: usize = 32;
+pub const FIELD_BYTES_MAX: usize = 1024;
+
+/// Documents that an index may be built over, because that is one transaction.
+pub const BUILD_DOCUMENTS_MAX: u64 = 1_000_000;
+
+/// What may be found by `_from` and `_to` in every edge collection: two indexes to the store, one to clients.
+pub const FROM_ID: u64 = 1;
+pub const TO_ID: u64 = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IndexKind {
+    /// One end of the edges.
+    Edge,
+    /// Ordered by values; the other two are older names of it.
+    Persistent,
+    Hash,
+    Skiplist,
+    /// Ordered, too; documents are removed when their time has come.
+    Ttl,
+    /// Those below are kept as definitions only, without entries.
+    Geo,
+    Fulltext,
+    Zkd,
+}
+
+impl IndexKind {
+    pub const CREATABLE: [IndexKind; 7] = [
+        IndexKind::Persistent,
+        IndexKind::Hash,
+        IndexKind::Skiplist,
+        IndexKind::Ttl,
+        IndexKind::Geo,
+        IndexKind::Fulltext,
+        IndexKind::Zkd,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            IndexKind::Edge => "edge",
+            IndexKind::Persistent => "persistent",
+            IndexKind::Hash => "hash",
+            IndexKind::Skiplist => "skiplist",
+            IndexKind::Ttl => "ttl",
+            IndexKind::Geo => "geo",
+            IndexKind::Fulltext => "fulltext",
+            IndexKind::Zkd => "zkd",
+        }
+    }
+
+    pub fn has_entries(self) -> bool {
+        !matches!(self, IndexKind::Geo | IndexKind::Fulltext | IndexKind::Zkd)
+    }
+}
+
+/// A definition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    /// Never given out twice; only those of the edge index are the same in every collection.
+    pub id: u64,
+    pub name: String,
+    pub kind: IndexKind,
+    /// Attributes, as clients write them: `a`, `a.b`, `a[*]`, `a[*].b`.
+    pub fields: Vec<String>,
+    pub unique: bool,
+    /// Leaves out documents in which one of the attributes is null or missing.
+    pub sparse: bool,
+    /// Whether equal elements of one document's array count once for uniqueness.
+    pub deduplicate: bool,
+    /// What the API keeps with it, opaque here.
+    #[serde(with = "super::rows::json_text")]
+    pub properties: serde_json::Value,
+}
+
+impl Index {
+    /// Over one end of the edges: [`FROM_ID`] or [`TO_ID`].
+    pub fn edge(id: u64) -> Index {
+        let field = if id == FROM_ID { "_from" } else { "_to" };
+        Index {
+            id,
+            name: "edge".into(),
+            kind: IndexKind::Edge,
+            fields: vec![field.into()],
+            unique: false,
+            sparse: false,
+            deduplicate: true,
+            properties: serde_json::Value::Null,
+        }
+    }
+
+    /// Whether it can be what it says, whoever sent it.
+    pub fn is_sound(&self) -> bool {
+        let in_bounds = |text: &String| (1..=FIELD_BYTES_MAX).contains(&text.len());
+        (1..=FIELDS_MAX).contains(&self.fields.len()) && self.fields.iter().all(in_bounds) && in_bounds(&self.name)
+    }
+}
+
+/// The indexes that the documents of a collection have entries in.
+pub fn with_entries(collection: &CollectionRow) -> Vec<Index> {
+    let edge = match collection.kind {
+        CollectionKind::Document => Vec::new(),
+        CollectionKind::Edge => vec![Index::edge(FROM_ID), Index::edge(TO_ID)],
+    };
+    let defined = collection.indexes.iter().filter(|index| index.kind.has_entries()).cloned();
+    edge.into_iter().chain(defined).collect()
+}
+
+#[cfg(test)]
+mod tests;

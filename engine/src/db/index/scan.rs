@@ -1,0 +1,211 @@
+//! Reading an index: a range of values, in their order or against it.
+
+use super::super::reader::Reader;
+use super::super::rows::{CollectionRow, Document, Revision, catalog_key, decode, kind};
+use super::super::store::*;
+use super::encoding::encode;
+use super::entries::{HEAD_BYTES, VALUES_BYTES_MAX, in_index, shortened, split_row};
+use super::{FROM_ID, Index, TO_ID};
+use crate::aql::value::Value;
+use std::iter::Peekable;
+use std::ops::Bound;
+
+/// What is looked for: values of the first attributes, and bounds on the one after them.
+#[derive(Clone, Debug)]
+pub struct IndexRange {
+    pub equal: Vec<Value>,
+    pub from: Bound<Value>,
+    pub to: Bound<Value>,
+}
+
+impl Default for IndexRange {
+    /// Everything.
+    fn default() -> IndexRange {
+        IndexRange { equal: Vec::new(), from: Bound::Unbounded, to: Bound::Unbounded }
+    }
+}
+
+impl IndexRange {
+    /// What has these values in its first attributes.
+    pub fn equal(values: impl IntoIterator<Item = Value>) -> IndexRange {
+        IndexRange { equal: values.into_iter().collect(), ..IndexRange::default() }
+    }
+
+    /// As encoded values: those from the first on, and below the second if there is one.
+    fn bytes(&self) -> (Vec<u8>, Option<Vec<u8>>) {
+        let mut equal = Vec::new();
+        for value in &self.equal {
+            encode(value, &mut equal);
+        }
+        let with = |value: &Value| {
+            let mut bytes = equal.clone();
+            encode(value, &mut bytes);
+            bytes
+        };
+        let from = match &self.from {
+            Bound::Unbounded => equal.clone(),
+            Bound::Included(value) => with(value),
+            Bound::Excluded(value) => prefix_end(&with(value)),
+        };
+        let to = match &self.to {
+            Bound::Unbounded if equal.is_empty() => None,
+            Bound::Unbounded => Some(prefix_end(&equal)),
+            Bound::Included(value) => Some(prefix_end(&with(value))),
+            Bound::Excluded(value) => Some(with(value)),
+        };
+        (from, to)
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// The revisions of the documents in a range of an index, in the order of their values and then of the revisions.
+    ///
+    /// A document has several entries in an index over the elements of an array, and so may come several times.
+    pub fn index_scan(
+        &self,
+        collection: &CollectionRow,
+        index: &Index,
+        range: &IndexRange,
+        direction: Direction,
+    ) -> impl Iterator<Item = StoreResult<Revision>> + use<'a> {
+        let entries = self.index_entries(collection.object, index.id, range, direction);
+        entries.map(|entry| entry.map(|(_, revision)| revision))
+    }
+
+    /// The documents in a range of an index.
+    pub fn index_documents(
+        &self,
+        collection: &CollectionRow,
+        index: &Index,
+        range: &IndexRange,
+        direction: Direction,
+    ) -> impl Iterator<Item = StoreResult<Document>> + use<'a> {
+        let (reader, collection) = (*self, collection.clone());
+        self.index_scan(&collection, index, range, direction).map(move |revision| {
+            let revision = revision?;
+            reader
+                .document_at(&collection, revision)?
+                .ok_or_else(|| StoreError::Corrupt(format!("an index of object {} leads nowhere", collection.object)))
+        })
+    }
+
+    /// The edges that leave a vertex.
+    pub fn edges_from(
+        &self,
+        collection: &CollectionRow,
+        vertex: &str,
+    ) -> impl Iterator<Item = StoreResult<Document>> + use<'a> {
+        self.edges(collection, FROM_ID, vertex)
+    }
+
+    /// The edges that lead to a vertex.
+    pub fn edges_to(
+        &self,
+        collection: &CollectionRow,
+        vertex: &str,
+    ) -> impl Iterator<Item = StoreResult<Document>> + use<'a> {
+        self.edges(collection, TO_ID, vertex)
+    }
+
+    fn edges(
+        &self,
+        collection: &CollectionRow,
+        end: u64,
+        vertex: &str,
+    ) -> impl Iterator<Item = StoreResult<Document>> + use<'a> {
+        let range = IndexRange::equal([Value::String(vertex.into())]);
+        self.index_documents(collection, &Index::edge(end), &range, Direction::Forward)
+    }
+
+    /// Encoded values and revisions in a range of an index.
+    pub(in crate::db) fn index_entries(
+        &self,
+        object: u64,
+        index: u64,
+        range: &IndexRange,
+        direction: Direction,
+    ) -> Entries<'a> {
+        let head = in_index(self.generation, object, index);
+        let (from, to) = range.bytes();
+        // What of a bound does not fit into a key is compared when the rows are read.
+        let begin = [&head[..], &from[..from.len().min(VALUES_BYTES_MAX)]].concat();
+        let end = match &to {
+            Some(to) if to.len() <= VALUES_BYTES_MAX => [&head[..], to].concat(),
+            Some(to) => prefix_end(&[&head[..], &to[..VALUES_BYTES_MAX]].concat()),
+            None => prefix_end(&head),
+        };
+        let rows = self.rows.scan(Table::Index, Bound::Included(&begin), Bound::Excluded(&end), direction);
+        Entries { rows: rows.peekable(), group: Vec::new(), from, to, direction }
+    }
+
+    /// The document, other than `but`, that has these encoded values in an index.
+    pub(in crate::db) fn index_holder(
+        &self,
+        object: u64,
+        index: u64,
+        values: &[u8],
+        but: Option<Revision>,
+    ) -> StoreResult<Option<Revision>> {
+        let prefix = [in_index(self.generation, object, index), shortened(values)].concat();
+        for row in scan_prefix(self.rows, Table::Index, &prefix, Direction::Forward) {
+            let (key, value) = row?;
+            let (found, revision) = split_row(key, value)?;
+            if found == values && Some(revision) != but {
+                return Ok(Some(revision));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The indexes that the documents of an object have entries in.
+    pub(in crate::db) fn indexed(&self, object: u64) -> StoreResult<Vec<Index>> {
+        let key = catalog_key(self.generation, kind::INDEXED, &[&object.to_be_bytes()]);
+        let row = self.rows.get(Table::Catalog, &key)?;
+        row.map_or(Ok(Vec::new()), |value| decode(value, "indexes of an object"))
+    }
+}
+
+/// The entries of a range. Rows that share a long head are in no order, so they are collected and sorted.
+pub(in crate::db) struct Entries<'a> {
+    rows: Peekable<Rows<'a>>,
+    /// The next ones last.
+    group: Vec<(&'a [u8], Revision)>,
+    from: Vec<u8>,
+    to: Option<Vec<u8>>,
+    direction: Direction,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = StoreResult<(&'a [u8], Revision)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.group.pop() {
+                return Some(Ok(entry));
+            }
+            let head = |key: &'a [u8]| key.get(HEAD_BYTES..HEAD_BYTES + VALUES_BYTES_MAX);
+            let (key, value) = match self.rows.next()? {
+                Ok(row) => row,
+                Err(error) => return Some(Err(error)),
+            };
+            let long = (!value.is_empty()).then(|| head(key)).flatten();
+            let mut row = Some((key, value));
+            while let Some((key, value)) = row.take() {
+                match split_row(key, value) {
+                    Ok((values, _)) if *values < self.from[..] => {}
+                    Ok((values, _)) if self.to.as_ref().is_some_and(|to| *values >= to[..]) => {}
+                    Ok(entry) => self.group.push(entry),
+                    Err(error) => return Some(Err(error)),
+                }
+                if long.is_some() {
+                    let same = |row: &StoreResult<Row<'a>>| row.as_ref().is_ok_and(|(key, _)| head(key) == long);
+                    row = self.rows.next_if(same).and_then(Result::ok);
+                }
+            }
+            self.group.sort_unstable();
+            if self.direction == Direction::Forward {
+                self.group.reverse();
+            }
+        }
+    }
+}
