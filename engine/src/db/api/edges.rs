@@ -2,18 +2,19 @@
 
 use super::simple::ANSWER_BYTES_MAX;
 use super::*;
+use crate::db::index::End;
 use std::collections::BTreeSet;
 
-/// The edges of one vertex, at one or both of its sides; each once.
+/// The edges that have a vertex at one of these ends; each once.
 pub(super) fn of_vertex(call: &mut Call<'_, '_>) -> Answer {
     let collection = call.collection(&call.open[0], Level::Ro)?;
     if collection.kind != CollectionKind::Edge {
         return Err(errors::COLLECTION_TYPE_INVALID.into());
     }
-    let (out, into) = match call.request().query("direction").as_deref() {
-        None | Some("" | "any") => (true, true),
-        Some("out" | "outbound") => (true, false),
-        Some("in" | "inbound") => (false, true),
+    let ends: &[End] = match call.request().query("direction").as_deref() {
+        None | Some("" | "any") => &[End::From, End::To],
+        Some("out" | "outbound") => &[End::From],
+        Some("in" | "inbound") => &[End::To],
         Some(other) => {
             let what = format!("<direction> must be any, in, or out, not: {other}");
             return Err(errors::HTTP_BAD_PARAMETER.says(what).into());
@@ -22,12 +23,11 @@ pub(super) fn of_vertex(call: &mut Call<'_, '_>) -> Answer {
     let vertex = call.request().query("vertex").filter(|vertex| vertex.contains('/'));
     let vertex = vertex.ok_or(errors::DOCUMENT_HANDLE_BAD)?;
     let db = call.reader();
-    let sides = [out.then(|| db.edges_from(&collection, &vertex)), into.then(|| db.edges_to(&collection, &vertex))];
     let mut body = br#"{"edges":["#.to_vec();
     let mut seen = BTreeSet::new();
-    for document in sides.into_iter().flatten().flatten() {
+    for document in ends.iter().flat_map(|&end| db.edges(&collection, end, &vertex)) {
         let document = document?;
-        // A loop is found at both sides.
+        // A loop is found at both ends.
         if !seen.insert(document.revision) {
             continue;
         }

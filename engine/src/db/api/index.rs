@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::db::index::scan::IndexRange;
-use crate::db::index::{BUILD_DOCUMENTS_MAX, FIELD_BYTES_MAX, FIELDS_MAX, FROM_ID, INDEXES_MAX, IndexKind};
+use crate::db::index::{BUILD_DOCUMENTS_MAX, End, FIELD_BYTES_MAX, FIELDS_MAX, INDEXES_MAX, IndexKind};
 use crate::db::store::Direction;
 use crate::db::{Index, NewIndex};
 use serde_json::json;
@@ -26,9 +26,9 @@ pub(super) fn list(db: &Reader<'_>, row: &CollectionRow, with_stats: bool) -> St
     if row.kind == CollectionKind::Edge {
         list.push(json!({
             "fields": ["_from", "_to"],
-            "id": format!("{}/{FROM_ID}", row.name),
+            "id": format!("{}/1", row.name),
             "name": "edge",
-            "selectivityEstimate": estimate(db, row, &Index::edge(FROM_ID))?,
+            "selectivityEstimate": estimate(db, row, &Index::edge(End::From))?,
             "sparse": false,
             "type": "edge",
             "unique": false,
@@ -213,8 +213,7 @@ fn definition(body: &Value) -> Result<NewIndex, Failure> {
             json!({"fieldValueTypes": "double"})
         }
         _ => {
-            let mut kept =
-                json!({"cacheEnabled": flag("cacheEnabled", false)?, "estimates": flag("estimates", true)?});
+            let mut kept = json!({"cacheEnabled": flag("cacheEnabled", false)?, "estimates": flag("estimates", true)?});
             if let Some(stored) = body.get("storedValues").filter(|stored| !stored.is_null()) {
                 kept["storedValues"] = paths(stored, "storedValues", false)?.into();
             }

@@ -29,9 +29,12 @@ pub const FIELD_BYTES_MAX: usize = 1024;
 /// Documents that an index may be built over, because that is one transaction.
 pub const BUILD_DOCUMENTS_MAX: u64 = 1_000_000;
 
-/// What may be found by `_from` and `_to` in every edge collection: two indexes to the store, one to clients.
-pub const FROM_ID: u64 = 1;
-pub const TO_ID: u64 = 2;
+/// By what edges are found in every edge collection: two indexes to the store, with these ids, and one to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    From = 1,
+    To = 2,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IndexKind {
@@ -98,11 +101,11 @@ pub struct Index {
 }
 
 impl Index {
-    /// Over one end of the edges: [`FROM_ID`] or [`TO_ID`].
-    pub fn edge(id: u64) -> Index {
-        let field = if id == FROM_ID { "_from" } else { "_to" };
+    /// Over one end of the edges.
+    pub fn edge(end: End) -> Index {
+        let field = if end == End::From { "_from" } else { "_to" };
         Index {
-            id,
+            id: end as u64,
             name: "edge".into(),
             kind: IndexKind::Edge,
             fields: vec![field.into()],
@@ -124,7 +127,7 @@ impl Index {
 pub fn with_entries(collection: &CollectionRow) -> Vec<Index> {
     let edge = match collection.kind {
         CollectionKind::Document => Vec::new(),
-        CollectionKind::Edge => vec![Index::edge(FROM_ID), Index::edge(TO_ID)],
+        CollectionKind::Edge => vec![Index::edge(End::From), Index::edge(End::To)],
     };
     let defined = collection.indexes.iter().filter(|index| index.kind.has_entries()).cloned();
     edge.into_iter().chain(defined).collect()

@@ -5,7 +5,7 @@ use super::super::rows::{CollectionRow, Document, Revision, catalog_key, decode,
 use super::super::store::*;
 use super::encoding::encode;
 use super::entries::{HEAD_BYTES, VALUES_BYTES_MAX, in_index, shortened, split_row};
-use super::{FROM_ID, Index, TO_ID};
+use super::{End, Index};
 use crate::aql::value::Value;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -89,28 +89,11 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The edges that leave a vertex.
-    pub fn edges_from(
+    /// The edges that have a vertex at one end.
+    pub fn edges(
         &self,
         collection: &CollectionRow,
-        vertex: &str,
-    ) -> impl Iterator<Item = StoreResult<Document>> + use<'a> {
-        self.edges(collection, FROM_ID, vertex)
-    }
-
-    /// The edges that lead to a vertex.
-    pub fn edges_to(
-        &self,
-        collection: &CollectionRow,
-        vertex: &str,
-    ) -> impl Iterator<Item = StoreResult<Document>> + use<'a> {
-        self.edges(collection, TO_ID, vertex)
-    }
-
-    fn edges(
-        &self,
-        collection: &CollectionRow,
-        end: u64,
+        end: End,
         vertex: &str,
     ) -> impl Iterator<Item = StoreResult<Document>> + use<'a> {
         let range = IndexRange::equal([Value::String(vertex.into())]);
