@@ -18,7 +18,8 @@
 //! a sender of an older one.
 //!
 //! Replication: **I8** once the match is established in an epoch, a follower's log is a prefix of its leader's.
-//! **I9** after convergence all stores hold the same documents, `_rev` included, and the same epoch history.
+//! **I9** after convergence all stores hold the same documents, `_rev` included, the same epoch history, and in every
+//! index what the documents have.
 //! **I10** what rollback takes away is exactly the tail after the common point, and it is kept.
 //!
 //! Clients: **I11** a success comes from a lease holder or carries the dirty-read mark. **I12** an acknowledged write

@@ -164,6 +164,8 @@ impl Action {
             let c = slot.collection;
             Request::new(method, format!("{}/_api/document/c{c}{query}", base(c)))
         };
+        // The collections are of edges, so that each document has entries in an index; some share a vertex.
+        let ends = format!(r#""_from":"f/{}","_to":"t/{op}""#, op % 3);
         let id = |named: bool| if named { format!(r#","sim-{op}""#) } else { String::new() };
         let agency =
             |verb: &str, body: String| Request::new(Method::Post, format!("/_api/agency/{verb}")).with_body(body);
@@ -178,14 +180,14 @@ impl Action {
             Action::Grant(slot, level) => Request::new(Method::Put, format!("{}/database/_system", slot.path()))
                 .with_body(format!(r#"{{"grant":"{}"}}"#, LEVELS[usize::from(*level)])),
             Action::Insert(slot) => documents(Method::Post, slot, "?returnNew=true")
-                .with_body(format!(r#"{{"_key":"{}","v":{op},"a":{op}}}"#, slot.key())),
+                .with_body(format!(r#"{{"_key":"{}",{ends},"v":{op},"a":{op}}}"#, slot.key())),
             Action::Update(slot, rev) => {
                 matching(Request::new(Method::Patch, format!("{}?returnNew=true", slot.path())), rev)
-                    .with_body(format!(r#"{{"v":{op},"b":{op}}}"#))
+                    .with_body(format!(r#"{{"_to":"t/{op}","v":{op},"b":{op}}}"#))
             }
             Action::Replace(slot, rev) => {
                 matching(Request::new(Method::Put, format!("{}?returnNew=true", slot.path())), rev)
-                    .with_body(format!(r#"{{"v":{op}}}"#))
+                    .with_body(format!(r#"{{{ends},"v":{op}}}"#))
             }
             Action::Remove(slot, rev) => matching(Request::new(Method::Delete, slot.path()), rev),
             Action::Read { slot, dirty: false } => Request::new(Method::Get, slot.path()),
@@ -193,13 +195,13 @@ impl Action {
                 Request::new(Method::Get, slot.path()).with_header(header::ALLOW_DIRTY_READ, "true")
             }
             Action::InsertMany(slots) => {
-                let parts = slots.iter().map(|slot| format!(r#"{{"_key":"{}","v":{op},"a":{op}}}"#, slot.key()));
+                let parts = slots.iter().map(|slot| format!(r#"{{"_key":"{}",{ends},"v":{op},"a":{op}}}"#, slot.key()));
                 documents(Method::Post, &slots[0], "?returnNew=true").with_body(array(parts))
             }
             Action::UpdateMany(slots) => {
                 let part = |(slot, rev): &(Slot, Option<String>)| {
                     let rev = rev.as_ref().map_or(String::new(), |rev| format!(r#""_rev":"{rev}","#));
-                    format!(r#"{{"_key":"{}",{rev}"v":{op},"b":{op}}}"#, slot.key())
+                    format!(r#"{{"_key":"{}",{rev}"_to":"t/{op}","v":{op},"b":{op}}}"#, slot.key())
                 };
                 documents(Method::Patch, &slots[0].0, "?returnNew=true&ignoreRevs=false")
                     .with_body(array(slots.iter().map(part)))
@@ -209,14 +211,14 @@ impl Action {
                 documents(Method::Delete, &slots[0], "").with_body(array(parts))
             }
             Action::Import { slots, on_duplicate } => {
-                let line = |slot: &Slot| format!(r#"{{"_key":"{}","v":{op},"a":{op}}}"#, slot.key());
+                let line = |slot: &Slot| format!(r#"{{"_key":"{}",{ends},"v":{op},"a":{op}}}"#, slot.key());
                 let (c, on_duplicate) = (slots[0].collection, on_duplicate.as_str());
                 let query = format!("collection=c{c}&type=documents&onDuplicate={on_duplicate}");
                 Request::new(Method::Post, format!("{}/_api/import?{query}", base(c)))
                     .with_body(slots.iter().map(line).collect::<Vec<_>>().join("\n"))
             }
             Action::Create(c) => Request::new(Method::Post, format!("{}/_api/collection", base(*c)))
-                .with_body(format!(r#"{{"name":"c{c}"}}"#)),
+                .with_body(format!(r#"{{"name":"c{c}","type":3}}"#)),
             Action::Truncate(c) => Request::new(Method::Put, format!("{}/_api/collection/c{c}/truncate", base(*c))),
             Action::Drop(c) => Request::new(Method::Delete, format!("{}/_api/collection/c{c}", base(*c))),
             Action::CreateDatabase(d) => {

@@ -29,7 +29,7 @@ impl Doc {
             let v = object.get("extra")?.get("v")?.as_u64()?;
             return named.then_some(Doc { v, a: None, b: None, rev: String::new() });
         }
-        let known = ["_key", "_id", "_rev", "v", "a", "b"];
+        let known = ["_key", "_id", "_rev", "_from", "_to", "v", "a", "b"];
         let id = format!("c{}/{}", slot.collection, slot.key());
         if object.keys().any(|k| !known.contains(&k.as_str())) || object.get("_id")? != id.as_str() {
             return None;

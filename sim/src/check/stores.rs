@@ -1,9 +1,9 @@
 //! I9 and I10 on the stores themselves: what a reader finds in them once everything has converged, whatever the engine
 //! said on the way.
 //!
-//! Every store holds what the model says and the same as the others. Its rollback record holds exactly the entries that
-//! rollbacks took away here, each as it was written; and each store that a copy replaced although it had a tail of its
-//! own is there as a whole.
+//! Every store holds what the model says and the same as the others, and in its indexes what its documents have. Its
+//! rollback record holds exactly the entries that rollbacks took away here, each as it was written; and each store that
+//! a copy replaced although it had a tail of its own is there as a whole.
 
 use super::replication::{Born, Replaced, Store};
 use super::{Verdict, broken};
@@ -12,8 +12,8 @@ use crate::model::{Doc, Docs};
 use crate::trace::Hash;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use tanist_engine::db::Reader;
 use tanist_engine::db::store::StoreResult;
+use tanist_engine::db::{Reader, index};
 use tanist_engine::message::Entry;
 use tanist_engine::types::{Epoch, EpochRow, Position};
 
@@ -39,6 +39,8 @@ pub struct Dump {
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     pub dump: Dump,
+    /// Of which collection the indexes are not what its documents have.
+    pub wrong_indexes: Vec<String>,
     /// The rollback record: in which epoch each entry was undone, and the entry.
     pub rolled: Vec<(Epoch, Entry)>,
     /// Stores that were kept whole: the epoch in which each was replaced, what it holds, its log.
@@ -48,7 +50,12 @@ pub struct Found {
 pub fn find(store: &impl tanist_engine::db::store::Store) -> StoreResult<Found> {
     let snapshot = store.snapshot()?;
     let reader = Reader::new(&*snapshot)?;
-    let mut found = Found { dump: dump(&reader)?, rolled: reader.rolled_back(usize::MAX)?, kept: Vec::new() };
+    let mut found = Found { dump: dump(&reader)?, rolled: reader.rolled_back(usize::MAX)?, ..Found::default() };
+    for database in reader.databases()? {
+        for collection in reader.collections(database.id)? {
+            found.wrong_indexes.extend(index::check::wrong(&reader, &collection)?);
+        }
+    }
     for kept in reader.kept_stores()? {
         let old = Reader::of_generation(&*snapshot, kept.generation);
         let base = old.log_base()?.position.tick;
@@ -148,6 +155,9 @@ impl Dump {
 /// Holds one store against what the checkers saw it do.
 pub fn judge(server: usize, found: &Found, truth: &Store, born: &BTreeMap<Position, Born>) -> Verdict {
     if let Err(what) = found.dump.holds(&truth.shadow.docs) {
+        broken!("I9", "s{server}: {what}");
+    }
+    if let Some(what) = found.wrong_indexes.first() {
         broken!("I9", "s{server}: {what}");
     }
     let as_written = |entry: &Entry| born.get(&entry.position()).is_some_and(|b| b.digest == digest(&entry.payload));
@@ -251,6 +261,7 @@ mod tests {
     fn sound() -> (Found, Store, BTreeMap<Position, Born>) {
         let found = Found {
             dump: dump(),
+            wrong_indexes: Vec::new(),
             rolled: vec![(Epoch(2), entry(6, "six")), (Epoch(2), entry(7, "seven"))],
             kept: vec![(Epoch(3), Dump { last: at(1, 8), ..dump() }, vec![entry(7, "seven"), entry(8, "eight")])],
         };
@@ -293,6 +304,7 @@ mod tests {
         let more =
             |f: &mut Found| drop(f.dump.documents.insert(place("c0", "k2"), ("r".into(), b"{\"v\":1}".to_vec())));
         assert_eq!(verdict(&more), Err("I9"), "one too many");
+        assert_eq!(verdict(&|f| f.wrong_indexes.push("of c0".into())), Err("I9"), "another index");
 
         assert_eq!(verdict(&|f| drop(f.rolled.pop())), Err("I10"), "not recorded");
         assert_eq!(verdict(&|f| f.rolled.push((Epoch(2), entry(8, "eight")))), Err("I10"), "it was never undone");
