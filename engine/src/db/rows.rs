@@ -1,9 +1,9 @@
 //! What the rows of the document engine look like: keys, values, checksums.
 //!
 //! Numbers in keys are big-endian, so that byte order is number order. A *generation* (`u32`) begins the key of every
-//! row of the tables Catalog, Documents, Keys, Index and Log: a copy is built under the next one and swapped in by one commit
-//! (R8). An *object* is the current incarnation of a collection: truncating gives a collection a new object, so that
-//! it can be undone by going back to the old one.
+//! row of the tables Catalog, Documents, Keys, Index and Log: a copy is built under the next one and swapped in by one
+//! commit (R8). An *object* is the current incarnation of a collection: truncating gives a collection a new object, so
+//! that it can be undone by going back to the old one.
 //!
 //! | table     | key (after the generation)            | value                                             |
 //! |-----------|---------------------------------------|---------------------------------------------------|
