@@ -5,10 +5,11 @@
 //! - [`scan`]: reading an index; whether a value is taken.
 //! - [`check`]: whether the entries are those that the documents have.
 //!
-//! An index is defined in the row of its collection, so that the log has it, undoes it and copies it as it does with any
-//! other change of a collection. The entries are in no log and in no copy: every store makes them from the documents, at
-//! the one place where documents are changed (`log::Data`), and so has the same. What the entries of an object are kept
-//! for is told in a row beside the object ([`super::rows::kind::INDEXED`]), which follows the collection's row.
+//! An index is defined in the row of its collection, so that the log has it, undoes it and copies it as it does with
+//! any other change of a collection. The entries are in no log and in no copy: every store makes them from the
+//! documents, at the one place where documents are changed (`log::Data`), and so has the same. What the entries of an
+//! object are kept for is told in a row beside the object ([`super::rows::kind::INDEXED`]), which follows the
+//! collection's row.
 //!
 //! Uniqueness is looked at by the leader before it writes (`Writer::put`), and nowhere else: a copy that is being built
 //! holds documents of different moments, and must be able to hold two that never were there together.
