@@ -161,7 +161,7 @@ fn digest(method: &str, bytes: &[u8]) -> Option<String> {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -86,6 +86,7 @@ kinds! {
     QUERY_DIVISION_BY_ZERO = 1562 400 "division by zero";
     QUERY_ARRAY_EXPECTED = 1563 400 "array expected";
     QUERY_INVALID_DATE_VALUE = 1572 400 "invalid date value";
+    QUERY_FAIL_CALLED = 1569 400 "FAIL() called";
     QUERY_USER_ASSERT = 1593 400 "query assertion";
     QUERY_USER_WARN = 1594 400 "query warning";
     QUERY_INVALID_GEO_VALUE = 1505 400 "invalid geo coordinate value";

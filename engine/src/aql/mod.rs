@@ -7,9 +7,11 @@
 //!
 //! Nothing in here may panic on a query or a document. What ArangoDB answers with a warning and null is answered so.
 
+pub mod aggregate;
 pub mod ast;
 pub mod collation;
 pub mod functions;
+pub mod operators;
 pub mod value;
 
 #[cfg(test)]

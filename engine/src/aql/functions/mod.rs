@@ -4,11 +4,19 @@
 //! answer is null and a warning (1542), as in ArangoDB. The clock, the random numbers and the store come from
 //! [`Context`] only. No function panics, and none builds a value beyond [`VALUE_BYTES_MAX`].
 
+mod array;
+mod bit;
+mod date;
+mod document;
+mod miscellaneous;
+mod numeric;
+mod string;
 mod r#type;
 
 use super::value::Value;
 use crate::errors::{self, Error, Kind};
 use crate::types::Rng;
+use regex::{Regex, RegexBuilder};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -20,6 +28,10 @@ const WARNINGS_MAX: usize = 10;
 
 /// As many arguments as the query has.
 pub const ANY: usize = usize::MAX;
+
+/// For one compiled regular expression.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+const REGEXES_KEPT: usize = 32;
 
 pub struct Function {
     /// In capitals.
@@ -83,6 +95,8 @@ pub struct Context<'a> {
     pub fail_on_warning: bool,
     /// The function that runs, for what it has to say.
     function: &'static str,
+    /// Regular expressions that were compiled, by pattern and whether case is ignored.
+    regexes: BTreeMap<(String, bool), Option<Regex>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +107,35 @@ pub struct Warning {
 
 impl<'a> Context<'a> {
     pub fn new(environment: &'a dyn Environment, now_ms: i64, rng: Rng) -> Context<'a> {
-        Context { environment, now_ms, rng, warnings: Vec::new(), fail_on_warning: false, function: "" }
+        Context {
+            environment,
+            now_ms,
+            rng,
+            warnings: Vec::new(),
+            fail_on_warning: false,
+            function: "",
+            regexes: BTreeMap::new(),
+        }
+    }
+
+    /// A compiled regular expression; none if the pattern is not valid or would take too much memory.
+    pub fn regex(&mut self, pattern: &str, ignore_case: bool) -> Option<Regex> {
+        let key = (pattern.to_owned(), ignore_case);
+        if let Some(known) = self.regexes.get(&key) {
+            return known.clone();
+        }
+        let mut builder = RegexBuilder::new(pattern);
+        builder
+            .case_insensitive(ignore_case)
+            .nest_limit(50)
+            .size_limit(REGEX_BYTES_MAX)
+            .dfa_size_limit(REGEX_BYTES_MAX);
+        let regex = builder.build().ok();
+        if self.regexes.len() >= REGEXES_KEPT {
+            self.regexes.clear();
+        }
+        self.regexes.insert(key, regex.clone());
+        regex
     }
 
     /// Keeps the warning and gives null in place of a value.
@@ -142,7 +184,16 @@ pub fn lookup(name: &str) -> Option<&'static Function> {
 
 /// All functions, by page.
 pub fn all() -> impl Iterator<Item = &'static Function> {
-    [r#type::FUNCTIONS].into_iter().flatten()
+    let pages = [
+        array::FUNCTIONS,
+        bit::FUNCTIONS,
+        date::FUNCTIONS,
+        document::FUNCTIONS,
+        miscellaneous::FUNCTIONS,
+        numeric::FUNCTIONS,
+        r#type::FUNCTIONS,
+    ];
+    pages.into_iter().flatten().chain(string::functions())
 }
 
 /// A function whose value rests on its arguments only.
@@ -151,7 +202,51 @@ pub(crate) const fn pure(name: &'static str, min_args: usize, max_args: usize, c
 }
 
 /// A function that looks at the store, the clock or the random numbers, or that has something to say.
-#[allow(dead_code)]
 pub(crate) const fn impure(name: &'static str, min_args: usize, max_args: usize, call: Call) -> Function {
     Function { name, min_args, max_args, deterministic: false, call }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aql::testing::{any_value, with_context};
+    use proptest::prelude::*;
+
+    #[test]
+    fn each_function_is_there_once_and_found_in_any_case() {
+        let names: Vec<&str> = all().map(|function| function.name).collect();
+        let distinct: std::collections::BTreeSet<&&str> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+        assert!(names.iter().all(|name| lookup(&name.to_lowercase()).is_some_and(|function| function.name == *name)));
+        assert!(lookup("NOTHING").is_none());
+    }
+
+    #[test]
+    fn a_warning_can_end_the_query_and_few_are_kept() {
+        let (result, _) = with_context(|context| {
+            context.fail_on_warning = true;
+            lookup("FIRST").unwrap().invoke(context, &[Value::Null])
+        });
+        assert_eq!(result.unwrap_err().kind, errors::QUERY_ARRAY_EXPECTED);
+        let (_, warnings) = with_context(|context| {
+            (0..100).for_each(|_| drop(lookup("POP").unwrap().invoke(context, &[Value::Int(1)])));
+            context.warnings[0].message.clone()
+        });
+        assert_eq!(warnings.len(), WARNINGS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn no_function_panics(args in prop::collection::vec(any_value(), 8)) {
+            for function in all() {
+                let most = function.max_args.min(args.len());
+                for count in function.min_args..=most {
+                    let call = |args: &[Value]| with_context(|context| function.invoke(context, args));
+                    let first = call(&args[..count]);
+                    // The same again, whether by the same seed or because nothing else is looked at.
+                    prop_assert_eq!(first, call(&args[..count]), "{}", function.name);
+                }
+            }
+        }
+    }
 }
