@@ -175,8 +175,8 @@ pub fn like(text: &str, pattern: &str, ignore_case: bool) -> bool {
 
 /// `=~`: whether the pattern is found in the text; null and a warning if it is no regular expression.
 ///
-/// The syntax is that of the crate `regex`, which matches in linear time: other than in ArangoDB there are no look-around
-/// and no back-references.
+/// The syntax is that of the crate `regex`, which matches in linear time: other than in ArangoDB there are no
+/// look-around and no back-references.
 pub fn matches_regex(context: &mut Context<'_>, text: &Value, pattern: &Value) -> Result<Value, Error> {
     match context.regex(&pattern.to_string(), false) {
         Some(regex) => Ok(regex.is_match(&text.to_string()).into()),
