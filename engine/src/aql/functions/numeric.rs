@@ -166,8 +166,7 @@ fn range(context: &mut Context<'_>, args: &[Value]) -> Called {
         return context.invalid_type();
     }
     let steps = ((to - from) / step).floor();
-    // So negated, the condition also catches what is no number.
-    if !(steps < RANGE_ELEMENTS_MAX as f64) {
+    if steps.is_nan() || steps >= RANGE_ELEMENTS_MAX as f64 {
         return Err(errors::RESOURCE_LIMIT.because("a range has too many elements to be an array"));
     }
     Ok((0..=steps as u64).map(|i| Value::whole_number(from + i as f64 * step)).collect())
