@@ -6,7 +6,7 @@
 
 use super::link::Link;
 use super::role::{Cause, Role};
-use super::{HANDOVER_LAG_TICKS, Leaving, Server};
+use super::{HANDOVER_LAG_TICKS, Leaving, Pending, Server};
 use crate::errors;
 use crate::io::*;
 use crate::mark;
@@ -105,10 +105,9 @@ impl Server {
             return;
         }
         if self.reign.is_some() && self.link.is_some() {
-            let durable = self.shipping().map(|shipping| (shipping.last(), shipping.durable()));
-            let (last, followers) = durable.unwrap_or_default();
-            let successor = followers.iter().find(|(_, durable)| *durable == last).map(|(peer, _)| peer.id);
-            if successor.is_none() && !followers.is_empty() && !late {
+            let shipping = self.shipping();
+            let successor = shipping.as_ref().and_then(|shipping| shipping.who_has_all());
+            if successor.is_none() && shipping.is_some_and(|shipping| !shipping.durable().is_empty()) && !late {
                 return;
             }
             if busy {
@@ -159,6 +158,13 @@ impl Server {
         for (id, writes) in self.take_held() {
             let kind = if writes { errors::OUTCOME_UNKNOWN } else { errors::SHUTTING_DOWN };
             cx.reply(id, kind.response());
+        }
+        // What is removed of a record of a rollback is done, and the rest may be: it can be asked for again.
+        for pending in std::mem::take(&mut self.pending).into_values() {
+            if let Pending::Forget { id, .. } = pending {
+                mark!(OutcomeUnknownAtStop);
+                cx.reply(id, errors::OUTCOME_UNKNOWN.response());
+            }
         }
         let calls = self.link.as_mut().map(Link::give_up).unwrap_or_default();
         for call in calls {

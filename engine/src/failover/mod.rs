@@ -185,7 +185,7 @@ impl Server {
             log_first: saved.log_first,
             complete: saved.complete,
             copy: saved.copy,
-            rollbacks: saved.rollbacks,
+            rollbacks: saved.rollbacks[saved.rollbacks.len().saturating_sub(upkeep::ROLLBACKS_TOLD)..].to_vec(),
             role: Role::Joining,
             lead: Leadership::default(),
             reign: None,

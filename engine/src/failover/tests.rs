@@ -523,6 +523,51 @@ fn a_process_leaves_when_all_is_answered() {
     assert!(out.iter().any(|output| matches!(output, Output::Reply { response, .. } if response.status >= 500)));
 }
 
+/// As for the removal of a rollback's record, which goes on in pieces after the request has run.
+#[test]
+fn who_has_a_record_removed_is_answered_when_the_process_goes() {
+    let mut rig = Rig::leading();
+    let (id, _) = rig.ask(Method::Post, "/_api/collection", r#"{"name":"c"}"#);
+    let (op, run) = rig.server.runs.pop_first().expect("it is under way");
+    let (record, response) = (RollbackId::Entries(Epoch(2)), Response::json(200, &serde_json::json!({})));
+    rig.server.pending.insert(op, Pending::Forget { record, id, ticket: run.ticket, response });
+    rig.step(Input::Stop);
+    let out = rig.pass(2_000);
+    assert!(out.iter().any(|output| matches!(output, Output::Stopped)));
+    let answers =
+        out.iter().filter(|o| matches!(o, Output::Reply { id: of, response } if *of == id && response.status >= 500));
+    assert_eq!(answers.count(), 1);
+}
+
+/// What a follower has in an unfinished copy makes it no successor: it could not be elected.
+#[test]
+fn a_leader_that_goes_names_a_successor_that_has_all_in_its_data() {
+    let released = |out: &[Output]| {
+        messages(out).into_iter().find_map(|message| match message {
+            Message::Release(release) => Some(release.successor),
+            _ => None,
+        })
+    };
+    let mut rig = leading_with(0, None);
+    rig.followed_by(2, Some(SnapshotId { epoch: Epoch(3), boot: BOOT, number: 1 }));
+    rig.acknowledged(2, true);
+    assert_eq!(released(&rig.step(Input::Stop)), None, "it is waited for");
+    assert_eq!(released(&rig.acknowledged_by(2)), Some(Some(other(2).id)));
+}
+
+/// However many records are kept, a beat tells of the latest few.
+#[test]
+fn a_process_that_starts_tells_of_its_latest_rollbacks_only() {
+    let mut rig = Rig::joined();
+    let saved = exec::open(&mut rig.store, &Config::Server(rig.server.config.clone()), rig.now, 2).unwrap();
+    let Saved::Server(mut saved) = saved else { panic!("a server's store") };
+    let (common, end) = (Position::ZERO, Position::ZERO);
+    let summary = |epoch| RollbackSummary { epoch: Epoch(epoch), common, end, operations: 0, whole: false };
+    saved.rollbacks = (1..=9).map(summary).collect();
+    let server = Server::boot(rig.server.config.clone(), saved, 2, rig.now);
+    assert_eq!(server.rollbacks, [6, 7, 8, 9].map(summary));
+}
+
 /// A leader whose storage hangs lets its lease run out, so that another can lead.
 #[test]
 fn a_leader_whose_disk_hangs_renews_no_more() {

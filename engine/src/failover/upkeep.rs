@@ -10,7 +10,7 @@ use crate::replication::follower::News;
 use crate::types::*;
 
 /// What the latest rollbacks have cost is told in each beat.
-const ROLLBACKS_TOLD: usize = 4;
+pub(super) const ROLLBACKS_TOLD: usize = 4;
 
 impl Server {
     pub(super) fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) {

@@ -132,6 +132,11 @@ impl Leader {
         self.followers.values().map(|f| (f.peer.clone(), f.durable)).collect()
     }
 
+    /// A follower that has everything, in data that are in use.
+    pub fn who_has_all(&self) -> Option<NodeId> {
+        self.followers.values().find(|f| f.in_data == self.last).map(|f| f.peer.id)
+    }
+
     pub fn durable_at(&self, follower: NodeId) -> Option<Position> {
         self.followers.get(&follower).map(|f| f.in_data)
     }
