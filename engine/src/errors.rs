@@ -95,6 +95,23 @@ kinds! {
     USER_INVALID_NAME = 1700 400 "invalid user name";
     USER_DUPLICATE = 1702 409 "duplicate user";
     USER_NOT_FOUND = 1703 404 "user not found";
+    GRAPH_INVALID_EDGE = 1906 400 "invalid edge";
+    GRAPH_COLLECTION_MULTI_USE = 1920 400 "multi use of edge collection in edge def";
+    GRAPH_COLLECTION_USE_IN_MULTI_GRAPHS = 1921 400 "edge collection already used in edge def";
+    GRAPH_CREATE_MISSING_NAME = 1922 400 "missing graph name";
+    GRAPH_CREATE_MALFORMED_EDGE_DEFINITION = 1923 400 "malformed edge definition";
+    GRAPH_NOT_FOUND = 1924 404 "graph not found";
+    GRAPH_DUPLICATE = 1925 409 "graph already exists";
+    GRAPH_VERTEX_COL_DOES_NOT_EXIST = 1926 404 "vertex collection does not exist or is not part of the graph";
+    GRAPH_WRONG_COLLECTION_TYPE_VERTEX = 1927 400 "collection not a vertex collection";
+    GRAPH_NOT_IN_ORPHAN_COLLECTION = 1928 400 "collection is not in list of orphan collections";
+    GRAPH_COLLECTION_USED_IN_EDGE_DEF = 1929 400 "collection already used in edge def";
+    GRAPH_EDGE_COLLECTION_NOT_USED = 1930 404 "edge collection not used in graph";
+    GRAPH_NO_GRAPH_COLLECTION = 1932 404 "collection _graphs does not exist";
+    GRAPH_COLLECTION_USED_IN_ORPHANS = 1938 400 "collection used in orphans";
+    GRAPH_CREATE_MALFORMED_ORPHAN_LIST = 1943 400 "malformed orphan list";
+    GRAPH_EDGE_DEFINITION_IS_DOCUMENT = 1944 400 "edge definition collection is a document collection";
+    GRAPH_REFERENCED_VERTEX_COLLECTION_NOT_USED = 1947 404 "referenced vertex collection is not part of the graph";
     QUEUE_FULL = 21003 503 "too many requests are waiting";
 }
 

@@ -15,7 +15,7 @@ pub(super) fn is_name(name: &str, system: bool) -> bool {
     name.len() <= NAME_BYTES_MAX && name.bytes().next().is_some_and(first) && name.bytes().all(rest)
 }
 
-fn illegal_name(name: &str) -> Failure {
+pub(super) fn illegal_name(name: &str) -> Failure {
     let rule = "1 to 256 of a-z, A-Z, 0-9, _ and -, beginning with a letter (or _, for a system collection)";
     errors::ILLEGAL_NAME.because(format!("'{name}' is not {rule}")).into()
 }

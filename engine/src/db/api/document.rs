@@ -60,8 +60,8 @@ impl Options {
 
 /// What became of one document.
 pub(super) struct Done {
-    key: String,
-    revision: Revision,
+    pub key: String,
+    pub revision: Revision,
     old: Option<Document>,
     new: Option<Document>,
 }
@@ -69,6 +69,13 @@ pub(super) struct Done {
 impl Done {
     /// The answer's object for it.
     fn write_json(&self, collection: &CollectionRow, options: &Options, out: &mut Vec<u8>) {
+        self.write_identity(collection, out);
+        self.write_images(collection, options, out);
+        out.push(b'}');
+    }
+
+    /// The beginning of an object that says which document it is.
+    pub fn write_identity(&self, collection: &CollectionRow, out: &mut Vec<u8>) {
         let id = json::quote(&format!("{}/{}", collection.name, self.key));
         let head = format!(r#"{{"_id":{id},"_key":"{}","_rev":"{}""#, self.key, self.revision.encode());
         out.extend_from_slice(head.as_bytes());
@@ -76,6 +83,10 @@ impl Done {
         if let (Some(old), Some(_)) = (&self.old, &self.new) {
             out.extend_from_slice(format!(r#","_oldRev":"{}""#, old.revision.encode()).as_bytes());
         }
+    }
+
+    /// Members with the document as it was and as it is, as far as they are asked for.
+    pub fn write_images(&self, collection: &CollectionRow, options: &Options, out: &mut Vec<u8>) {
         let parts = [("old", &self.old, options.return_old), ("new", &self.new, options.return_new)];
         for (name, document, wanted) in parts {
             if let Some(document) = document.as_ref().filter(|_| wanted) {
@@ -83,7 +94,6 @@ impl Done {
                 document.write_json(&collection.name, out);
             }
         }
-        out.push(b'}');
     }
 }
 
@@ -149,14 +159,22 @@ pub(super) struct Expected(Option<Revision>);
 
 impl Expected {
     /// An `If-Match` or `If-None-Match` header.
-    fn header(request: &Request, name: &str) -> Option<Expected> {
+    pub fn header(request: &Request, name: &str) -> Option<Expected> {
         let tag = request.header(name)?.trim();
         let bare = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
-        Some(Expected(Revision::decode(bare)))
+        Some(Expected::text(bare))
     }
 
-    fn check(self, collection: &CollectionRow, document: &Document) -> Result<(), Failure> {
-        if self.0 == Some(document.revision) {
+    pub fn text(text: &str) -> Expected {
+        Expected(Revision::decode(text))
+    }
+
+    pub fn fits(self, document: &Document) -> bool {
+        self.0 == Some(document.revision)
+    }
+
+    pub fn check(self, collection: &CollectionRow, document: &Document) -> Result<(), Failure> {
+        if self.fits(document) {
             return Ok(());
         }
         let id = format!("{}/{}", collection.name, document.key);
@@ -402,7 +420,7 @@ pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
         expected.check(&collection, &document)?;
     }
     let tag = format!("\"{}\"", document.revision.encode());
-    if Expected::header(call.request(), header::IF_NONE_MATCH) == Some(Expected(Some(document.revision))) {
+    if Expected::header(call.request(), header::IF_NONE_MATCH).is_some_and(|expected| expected.fits(&document)) {
         return Ok(Response::empty(304).with_header(header::ETAG, tag).into());
     }
     let mut body = Vec::with_capacity(document.body.len() + 96);

@@ -11,6 +11,7 @@ mod cursor;
 mod database;
 mod document;
 mod edges;
+mod graph;
 mod import;
 mod index;
 mod replication;
@@ -197,6 +198,28 @@ static ROUTES: &[Route] = &[
     changes(Post, "/_api/index", Any, index::create),
     reads(Get, "/_api/index/{collection}/{index}", Any, index::get),
     changes(Delete, "/_api/index/{collection}/{index}", Any, index::remove),
+    // graph
+    reads(Get, "/_api/gharial", Any, graph::list),
+    changes(Post, "/_api/gharial", Database, graph::create),
+    reads(Get, "/_api/gharial/{graph}", Any, graph::get),
+    changes(Delete, "/_api/gharial/{graph}", Database, graph::remove),
+    reads(Get, "/_api/gharial/{graph}/vertex", Any, graph::vertex_collections),
+    changes(Post, "/_api/gharial/{graph}/vertex", Database, graph::add_vertex_collection),
+    changes(Delete, "/_api/gharial/{graph}/vertex/{collection}", Database, graph::remove_vertex_collection),
+    reads(Get, "/_api/gharial/{graph}/edge", Any, graph::edge_collections),
+    changes(Post, "/_api/gharial/{graph}/edge", Database, graph::add_definition),
+    changes(Put, "/_api/gharial/{graph}/edge/{collection}", Database, graph::replace_definition),
+    changes(Delete, "/_api/gharial/{graph}/edge/{collection}", Database, graph::remove_definition),
+    changes(Post, "/_api/gharial/{graph}/vertex/{collection}", Any, graph::insert_vertex),
+    reads(Get, "/_api/gharial/{graph}/vertex/{collection}/{key}", Any, graph::get_vertex),
+    changes(Patch, "/_api/gharial/{graph}/vertex/{collection}/{key}", Any, graph::update_vertex),
+    changes(Put, "/_api/gharial/{graph}/vertex/{collection}/{key}", Any, graph::replace_vertex),
+    changes(Delete, "/_api/gharial/{graph}/vertex/{collection}/{key}", Any, graph::remove_vertex),
+    changes(Post, "/_api/gharial/{graph}/edge/{collection}", Any, graph::insert_edge),
+    reads(Get, "/_api/gharial/{graph}/edge/{collection}/{key}", Any, graph::get_edge),
+    changes(Patch, "/_api/gharial/{graph}/edge/{collection}/{key}", Any, graph::update_edge),
+    changes(Put, "/_api/gharial/{graph}/edge/{collection}/{key}", Any, graph::replace_edge),
+    changes(Delete, "/_api/gharial/{graph}/edge/{collection}/{key}", Any, graph::remove_edge),
     // database.rs
     reads(Get, "/_api/database", Administrator, database::list),
     reads(Get, "/_api/database/user", Any, database::list_accessible),
