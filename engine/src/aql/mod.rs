@@ -11,7 +11,9 @@ pub mod aggregate;
 pub mod ast;
 pub mod collation;
 pub mod functions;
+pub mod lexer;
 pub mod operators;
+pub mod parser;
 pub mod value;
 
 #[cfg(test)]

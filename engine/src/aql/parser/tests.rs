@@ -1,0 +1,1 @@
+//! Queries that parse, and queries that do not.
