@@ -254,7 +254,7 @@ impl Parser<'_> {
         Some(value.unwrap_or_default())
     }
 
-    /// A parameter in the place of a name. `sigil` is what the tree keeps of it without a value.
+    /// A parameter in the place of a name; without a value, its own name and an `@` more.
     fn bound_name(&mut self, parameter: &Arc<str>) -> Parsed<Arc<str>> {
         match self.bound(parameter) {
             None => Ok(format!("@{parameter}").into()),

@@ -50,7 +50,10 @@ fn comparison(kind: &Kind) -> Option<(u8, BinaryOperator)> {
 
 fn infix(kind: &Kind) -> Option<(u8, BinaryOperator)> {
     use BinaryOperator::*;
-    comparison(kind).or(Some(match kind {
+    if let Some(found) = comparison(kind) {
+        return Some(found);
+    }
+    Some(match kind {
         Kind::Sign("||") | Kind::Keyword("OR") => (level::OR, Or),
         Kind::Sign("&&") | Kind::Keyword("AND") => (level::AND, And),
         Kind::Keyword("LIKE") => (level::EQUALITY, Like),
@@ -63,7 +66,7 @@ fn infix(kind: &Kind) -> Option<(u8, BinaryOperator)> {
         Kind::Sign("/") => (level::PRODUCT, Divide),
         Kind::Sign("%") => (level::PRODUCT, Modulo),
         _ => return None,
-    }))
+    })
 }
 
 /// After `NOT`.
@@ -136,11 +139,8 @@ impl Parser<'_> {
     }
 
     fn ternary(&mut self, position: Position, condition: Expression, with_in: bool) -> Parsed<Expression> {
-        let then = if *self.peek() == Kind::Sign(":") {
-            None
-        } else {
-            Some(Box::new(self.climb(level::TERNARY, true)?))
-        };
+        let then =
+            if *self.peek() == Kind::Sign(":") { None } else { Some(Box::new(self.climb(level::TERNARY, true)?)) };
         self.expect_sign(":")?;
         let otherwise = Box::new(self.climb(level::TERNARY, with_in)?);
         self.node(position, ExpressionKind::Ternary { condition: Box::new(condition), then, otherwise })
@@ -307,15 +307,10 @@ impl Parser<'_> {
         let position = self.position();
         let element = self.new_variable(&"CURRENT".into())?;
         self.scopes.enter_element(element);
-        let mut parts = || {
-            let filter = if self.eat_keyword("FILTER") { Some(self.expression()?) } else { None };
-            let limit = if self.eat_keyword("LIMIT") { Some(self.limit()?) } else { None };
-            let projection = if self.eat_keyword("RETURN") { Some(self.expression()?) } else { None };
-            Ok((filter, limit, projection))
-        };
-        let parts = parts();
+        let filter = if self.eat_keyword("FILTER") { Some(self.expression()?) } else { None };
+        let limit = if self.eat_keyword("LIMIT") { Some(self.limit()?) } else { None };
+        let projection = if self.eat_keyword("RETURN") { Some(self.expression()?) } else { None };
         self.scopes.leave_element();
-        let (filter, limit, projection) = parts?;
         self.scopes.mark_used(element);
         let placeholder = Expression::new(position, variable(element));
         let projection = projection.unwrap_or_else(|| placeholder.clone());
@@ -330,21 +325,15 @@ impl Parser<'_> {
         let mut filter = None;
         if *self.peek() != Kind::Sign("]") {
             self.scopes.enter_element(element);
-            let mut parts = || {
-                let quantifier = match self.peek() {
-                    Kind::Keyword("FILTER") => None,
-                    Kind::Keyword("ALL" | "ANY" | "NONE") => Some(self.quantifier()?),
-                    _ if self.at_least() => Some(self.quantifier()?),
-                    _ => Some(Quantifier::Exactly(self.expression()?)),
-                };
-                self.expect_keyword("FILTER")?;
-                Ok((quantifier, self.expression()?))
+            quantifier = match self.peek() {
+                Kind::Keyword("FILTER") => None,
+                Kind::Keyword("ALL" | "ANY" | "NONE") => Some(self.quantifier()?),
+                _ if self.at_least() => Some(self.quantifier()?),
+                _ => Some(Quantifier::Exactly(self.expression()?)),
             };
-            let parts = parts();
+            self.expect_keyword("FILTER")?;
+            filter = Some(self.expression()?);
             self.scopes.leave_element();
-            let (found, condition) = parts?;
-            quantifier = found;
-            filter = Some(condition);
         }
         let question = Question { source, element, quantifier, filter };
         self.node(position, ExpressionKind::Question(Box::new(question)))
@@ -414,11 +403,7 @@ impl Parser<'_> {
     }
 
     /// Up to and with the closing sign; a comma may stand before it.
-    fn list<T>(
-        &mut self,
-        close: &'static str,
-        element: impl Fn(&mut Self) -> Parsed<T>,
-    ) -> Parsed<Vec<T>> {
+    fn list<T>(&mut self, close: &'static str, element: impl Fn(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
         let mut elements = Vec::new();
         loop {
             if self.eat_sign(close) {
@@ -484,7 +469,7 @@ impl Parser<'_> {
     }
 
     /// Up to and with the parenthesis. A subquery that is an argument needs none of its own.
-    fn arguments(&mut self) -> Parsed<Vec<Expression>> {
+    pub fn arguments(&mut self) -> Parsed<Vec<Expression>> {
         let mut arguments = Vec::new();
         if self.eat_sign(")") {
             return Ok(arguments);

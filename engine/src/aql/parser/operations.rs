@@ -64,12 +64,10 @@ impl Parser<'_> {
         let block = self.nested(|parser| {
             let mut operations = Vec::new();
             loop {
-                let position = parser.position();
                 if !parser.operation(&mut operations)? {
                     let writes = operations.last().is_some_and(|last: &Operation| last.kind.writes());
                     return if writes { Ok(Block { operations }) } else { Err(parser.unexpected("")) };
                 }
-                debug_assert!(operations.last().is_some_and(|last| last.position >= position));
                 if matches!(operations.last(), Some(Operation { kind: OperationKind::Return { .. }, .. })) {
                     return Ok(Block { operations });
                 }
@@ -114,18 +112,16 @@ impl Parser<'_> {
         self.advance();
         let kind = match word {
             "FOR" => self.for_loop()?,
-            "LET" => {
-                loop {
-                    let (name, token) = (self.name()?, self.at - 1);
-                    self.expect_sign("=")?;
-                    let value = self.expression()?;
-                    let variable = self.declare(name, token)?;
-                    out.push(Operation { position, kind: OperationKind::Let { variable, value } });
-                    if !self.eat_sign(",") {
-                        return Ok(true);
-                    }
+            "LET" => loop {
+                let (name, token) = (self.name()?, self.at - 1);
+                self.expect_sign("=")?;
+                let value = self.expression()?;
+                let variable = self.declare(name, token)?;
+                out.push(Operation { position, kind: OperationKind::Let { variable, value } });
+                if !self.eat_sign(",") {
+                    return Ok(true);
                 }
-            }
+            },
             "FILTER" => OperationKind::Filter(self.expression()?),
             "SORT" => self.sort()?,
             "LIMIT" => {
@@ -259,12 +255,7 @@ impl Parser<'_> {
         Ok(OperationKind::Paths(Box::new(paths)))
     }
 
-    fn output_variables(
-        &mut self,
-        names: Vec<(Arc<str>, usize)>,
-        most: usize,
-        message: &str,
-    ) -> Parsed<Vec<Slot>> {
+    fn output_variables(&mut self, names: Vec<(Arc<str>, usize)>, most: usize, message: &str) -> Parsed<Vec<Slot>> {
         if names.len() > most {
             return Err(self.refuse(errors::QUERY_PARSE, message));
         }
@@ -439,10 +430,7 @@ impl Parser<'_> {
     }
 
     /// `name = …, name = …`, to be declared by the caller; with the names' tokens.
-    fn assignments<T>(
-        &mut self,
-        value: impl Fn(&mut Self) -> Parsed<T>,
-    ) -> Parsed<Vec<(Arc<str>, usize, T)>> {
+    fn assignments<T>(&mut self, value: impl Fn(&mut Self) -> Parsed<T>) -> Parsed<Vec<(Arc<str>, usize, T)>> {
         let mut list = Vec::new();
         loop {
             let (name, token) = (self.name()?, self.at - 1);
@@ -457,11 +445,9 @@ impl Parser<'_> {
     /// The variable is filled in by the caller.
     fn aggregate(&mut self) -> Parsed<Aggregate> {
         let (position, token) = (self.position(), self.at);
-        let call = self.expression()?;
-        let ExpressionKind::Call(function, mut arguments) = call.kind else {
-            let message = "aggregate expression must be a function call";
-            return Err(self.refuse_at(token, errors::QUERY_INVALID_AGGREGATE_EXPRESSION, message));
-        };
+        let function: Arc<str> = self.name()?.to_ascii_uppercase().into();
+        self.expect_sign("(")?;
+        let mut arguments = self.arguments()?;
         if !AGGREGATES.contains(&function.as_ref()) {
             let message = "unknown aggregate function used";
             return Err(self.refuse_at(token, errors::QUERY_INVALID_AGGREGATE_EXPRESSION, message));
@@ -473,10 +459,8 @@ impl Parser<'_> {
             }
             _ => {
                 let kind = errors::QUERY_FUNCTION_ARGUMENT_NUMBER_MISMATCH;
-                let message = format!(
-                    "{} '{function}()', expected number of arguments: minimum: 1, maximum: 1",
-                    kind.message
-                );
+                let message =
+                    format!("{} '{function}()', expected number of arguments: minimum: 1, maximum: 1", kind.message);
                 return Err(self.refuse_at(token, kind, &message));
             }
         };
