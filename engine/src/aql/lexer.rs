@@ -1,6 +1,7 @@
 //! A query's text as tokens.
 //!
-//! What can't be a token becomes [`Kind::Bad`] and ends the list, so that whoever reads it meets an earlier error first.
+//! What can't be a token becomes [`Kind::Bad`] and ends the list, so that whoever reads it meets an earlier error
+//! first.
 
 use super::ast::Position;
 use std::sync::Arc;
