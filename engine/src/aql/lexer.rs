@@ -343,11 +343,12 @@ fn unicode_escape(text: &str) -> Option<(char, usize)> {
         u32::from_str_radix(hex, 16).ok()
     };
     let high = unit(1)?;
-    if (0xd800..0xdc00).contains(&high) && text[5..].starts_with("\\u") {
-        if let Some(low @ 0xdc00..0xe000) = unit(7) {
-            let code = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
-            return Some((char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 11));
-        }
+    if (0xd800..0xdc00).contains(&high)
+        && text[5..].starts_with("\\u")
+        && let Some(low @ 0xdc00..0xe000) = unit(7)
+    {
+        let code = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+        return Some((char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 11));
     }
     Some((char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER), 5))
 }

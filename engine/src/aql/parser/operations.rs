@@ -1,35 +1,12 @@
 //! The operations: from `FOR` to `RETURN`.
 
+use super::super::aggregate;
 use super::super::ast::*;
 use super::super::lexer::Kind;
 use super::super::value::Value;
 use super::{Parsed, Parser, bind_error};
 use crate::errors;
 use std::sync::Arc;
-
-/// The functions that `AGGREGATE` knows.
-const AGGREGATES: &[&str] = &[
-    "AVERAGE",
-    "AVG",
-    "BIT_AND",
-    "BIT_OR",
-    "BIT_XOR",
-    "COUNT",
-    "COUNT_DISTINCT",
-    "COUNT_UNIQUE",
-    "LENGTH",
-    "MAX",
-    "MIN",
-    "SORTED_UNIQUE",
-    "STDDEV",
-    "STDDEV_POPULATION",
-    "STDDEV_SAMPLE",
-    "SUM",
-    "UNIQUE",
-    "VARIANCE",
-    "VARIANCE_POPULATION",
-    "VARIANCE_SAMPLE",
-];
 
 fn direction_of(kind: &Kind) -> Option<Direction> {
     Some(match kind {
@@ -448,7 +425,7 @@ impl Parser<'_> {
         let function: Arc<str> = self.name()?.to_ascii_uppercase().into();
         self.expect_sign("(")?;
         let mut arguments = self.arguments()?;
-        if !AGGREGATES.contains(&function.as_ref()) {
+        if aggregate::Aggregate::named(&function).is_none() {
             let message = "unknown aggregate function used";
             return Err(self.refuse_at(token, errors::QUERY_INVALID_AGGREGATE_EXPRESSION, message));
         }
