@@ -8,6 +8,7 @@ mod array;
 mod bit;
 mod date;
 mod document;
+mod geo;
 mod miscellaneous;
 mod numeric;
 mod string;
@@ -189,6 +190,7 @@ pub fn all() -> impl Iterator<Item = &'static Function> {
         bit::FUNCTIONS,
         date::FUNCTIONS,
         document::FUNCTIONS,
+        geo::FUNCTIONS,
         miscellaneous::FUNCTIONS,
         numeric::FUNCTIONS,
         r#type::FUNCTIONS,
