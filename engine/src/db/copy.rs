@@ -181,7 +181,7 @@ pub fn begin(offer: &SnapshotOffer, rows: &mut Overlay<'_>) -> StoreResult<OpRes
     for (row, object) in &catalog.collections {
         data.put_collection(row);
         data.put_object(row.object, ObjectRow { count: 0, ..*object });
-        data.fit_indexes(row)?;
+        data.begin_indexes(row)?;
     }
     Ok(OpResult::CopyBegun)
 }

@@ -165,7 +165,7 @@ impl Data<'_, '_> {
                 }
                 self.objects(before.as_ref(), after.as_ref(), tick, way)?;
                 let now = if way == Way::Apply { after } else { before };
-                now.as_ref().map_or(Ok(()), |row| self.fit_indexes(row))
+                now.as_ref().map_or(Ok(()), |row| self.fit_indexes(row, tick, fit, way))
             }
             LogOp::Document { object, key, before, after } => match way {
                 Way::Apply => self.document(*object, key, before, after, fit),
@@ -297,9 +297,16 @@ impl Data<'_, '_> {
 
     // ---- indexes ----
 
-    /// Builds the entries of the indexes that the row of a collection has and its object has not, removes those of the
-    /// others.
-    pub fn fit_indexes(&mut self, collection: &CollectionRow) -> StoreResult<()> {
+    /// Takes note of the indexes of an object that has no documents yet.
+    pub fn begin_indexes(&mut self, collection: &CollectionRow) -> StoreResult<()> {
+        self.fit_indexes(collection, Tick(0), Fit::Lenient, Way::Apply)
+    }
+
+    /// Builds the entries of the indexes that the row of a collection has and its object has not, gives up those of the
+    /// others. Entries of a dropped index stay as they are, so that this can be undone at once, until the log entry that
+    /// did it is pruned. A copy that is being built may hold documents that are ahead of the log, whose entries would
+    /// then be left: there they go at once.
+    fn fit_indexes(&mut self, collection: &CollectionRow, tick: Tick, fit: Fit, way: Way) -> StoreResult<()> {
         const PAGE: usize = 1000;
         let object = collection.object;
         let (wanted, present) = (index::with_entries(collection), self.reader().indexed(object)?);
@@ -307,10 +314,25 @@ impl Data<'_, '_> {
             return Ok(());
         }
         for index in present.iter().filter(|index| !wanted.contains(index)) {
+            if way == Way::Apply && fit == Fit::Exact {
+                self.rows.put(Table::Catalog, released_index_key(self.generation, tick, object, index.id), Vec::new());
+                continue;
+            }
             let prefix = entries::in_index(self.generation, object, index.id);
             prune::remove_prefix(self.rows, Table::Index, &prefix, &mut usize::MAX.clone())?;
         }
-        let new: Vec<Index> = wanted.iter().filter(|index| !present.contains(index)).cloned().collect();
+        let mut new: Vec<Index> = wanted.iter().filter(|index| !present.contains(index)).cloned().collect();
+        if way == Way::Undo {
+            let mut kept = Vec::new();
+            for index in &new {
+                let key = released_index_key(self.generation, tick, object, index.id);
+                if self.rows.get(Table::Catalog, &key)?.is_some() {
+                    self.rows.remove(Table::Catalog, key);
+                    kept.push(index.id);
+                }
+            }
+            new.retain(|index| !kept.contains(&index.id));
+        }
         let mut after = None;
         while !new.is_empty() {
             let page = self.reader().documents(collection, after, PAGE)?;
@@ -430,6 +452,11 @@ impl Data<'_, '_> {
     fn remove_catalog(&mut self, kind: u8, parts: &[&[u8]]) {
         self.rows.remove(Table::Catalog, catalog_key(self.generation, kind, parts));
     }
+}
+
+fn released_index_key(generation: u32, tick: Tick, object: u64, index: u64) -> Vec<u8> {
+    let parts = [tick.0, object, index].map(u64::to_be_bytes);
+    catalog_key(generation, kind::RELEASED_INDEX, &[&parts.concat()])
 }
 
 impl Counters {

@@ -3,6 +3,7 @@
 //! Must never take away what could still be undone or sent: an object stays until the entry that let go of it has left
 //! the log, and nothing at or after the tick it was told is touched.
 
+use super::index::entries;
 use super::log::Data;
 use super::meta;
 use super::overlay::Overlay;
@@ -23,6 +24,7 @@ pub fn prune(rows: &mut Overlay<'_>, keep_from: Tick) -> StoreResult<(Tick, bool
     let mut budget = ROWS_MAX;
     prune_log(rows, generation, keep_from, &mut budget)?;
     prune_objects(rows, generation, &mut budget)?;
+    prune_indexes(rows, generation, &mut budget)?;
     prune_generations(rows, &mut budget)?;
     Ok((Reader::new(rows)?.log_first()?, budget == 0))
 }
@@ -48,12 +50,7 @@ fn prune_log(rows: &mut Overlay<'_>, generation: u32, keep_from: Tick, budget: &
 
 /// Objects that an entry let go of which is no longer in the log.
 fn prune_objects(rows: &mut Overlay<'_>, generation: u32, budget: &mut usize) -> StoreResult<()> {
-    let base = Reader::of_generation(rows, generation).log_base()?.position.tick;
-    let begin = catalog_key(generation, kind::RELEASED, &[]);
-    let until = if planted!(objects_pruned_early) { u64::MAX } else { base.0 + 1 };
-    let end = catalog_key(generation, kind::RELEASED, &[&until.to_be_bytes()]);
-    let released = take(rows, Table::Catalog, Bound::Included(&begin), Bound::Excluded(&end), &mut usize::MAX.clone())?;
-    for key in released {
+    for key in released(rows, generation, kind::RELEASED)? {
         let object = number_at(&key, 13, "released object")?;
         for table in [Table::Documents, Table::Keys, Table::Index] {
             remove_prefix(rows, table, &in_object(generation, object, &[]), budget)?;
@@ -66,6 +63,28 @@ fn prune_objects(rows: &mut Overlay<'_>, generation: u32, budget: &mut usize) ->
         rows.remove(Table::Catalog, key);
     }
     Ok(())
+}
+
+/// Entries of indexes that an entry dropped which is no longer in the log.
+fn prune_indexes(rows: &mut Overlay<'_>, generation: u32, budget: &mut usize) -> StoreResult<()> {
+    for key in released(rows, generation, kind::RELEASED_INDEX)? {
+        let number = |at| number_at(&key, at, "released index");
+        remove_prefix(rows, Table::Index, &entries::in_index(generation, number(13)?, number(21)?), budget)?;
+        if *budget == 0 {
+            return Ok(());
+        }
+        rows.remove(Table::Catalog, key);
+    }
+    Ok(())
+}
+
+/// The rows of what was let go of by entries that are no longer in the log.
+fn released(rows: &Overlay<'_>, generation: u32, kind: u8) -> StoreResult<Vec<Vec<u8>>> {
+    let base = Reader::of_generation(rows, generation).log_base()?.position.tick;
+    let begin = catalog_key(generation, kind, &[]);
+    let until = if planted!(objects_pruned_early) { u64::MAX } else { base.0 + 1 };
+    let end = catalog_key(generation, kind, &[&until.to_be_bytes()]);
+    take(rows, Table::Catalog, Bound::Included(&begin), Bound::Excluded(&end), &mut usize::MAX.clone())
 }
 
 fn prune_generations(rows: &mut Overlay<'_>, budget: &mut usize) -> StoreResult<()> {

@@ -17,6 +17,7 @@
 //! | Catalog   | 8, tick, object                       | nothing: that log entry let go of the object      |
 //! | Catalog   | 9                                     | [`LogBase`]: where the log begins                 |
 //! | Catalog   | 10, object                            | the indexes with entries of its documents         |
+//! | Catalog   | 11, tick, object, index id            | nothing: that log entry dropped the index         |
 //! | Documents | object, revision                      | length of `_key`, `_key`, body, CRC-32            |
 //! | Keys      | object, `_key`                        | revision                                          |
 //! | Index     | object, index id, values, revision    | see [`super::index::entries`]                     |
@@ -240,6 +241,7 @@ pub mod kind {
     pub const RELEASED: u8 = 8;
     pub const LOG_BASE: u8 = 9;
     pub const INDEXED: u8 = 10;
+    pub const RELEASED_INDEX: u8 = 11;
 }
 
 pub fn catalog_key(generation: u32, kind: u8, parts: &[&[u8]]) -> Vec<u8> {

@@ -580,6 +580,8 @@ proptest! {
                 prop_assert!(live.contains(&object), "{} of object {object}", table.name());
             }
         }
+        let released = catalog_key(0, kind::RELEASED_INDEX, &[]);
+        prop_assert_eq!(scan_prefix(&*snapshot, Table::Catalog, &released, Direction::Forward).count(), 0);
     }
 
     /// A batch comes to what its operations come to one by one, whichever of them fail.
