@@ -302,10 +302,10 @@ impl Data<'_, '_> {
         self.fit_indexes(collection, Tick(0), Fit::Lenient, Way::Apply)
     }
 
-    /// Builds the entries of the indexes that the row of a collection has and its object has not, gives up those of the
-    /// others. Entries of a dropped index stay as they are, so that this can be undone at once, until the log entry that
-    /// did it is pruned. A copy that is being built may hold documents that are ahead of the log, whose entries would
-    /// then be left: there they go at once.
+    /// Builds the entries of the indexes that the row of a collection has and its object has not, gives up those of
+    /// the others. Entries of a dropped index stay as they are, so that this can be undone at once, until the log
+    /// entry that did it is pruned. A copy that is being built may hold documents that are ahead of the log, whose
+    /// entries would then be left: there they go at once.
     fn fit_indexes(&mut self, collection: &CollectionRow, tick: Tick, fit: Fit, way: Way) -> StoreResult<()> {
         const PAGE: usize = 1000;
         let object = collection.object;
