@@ -56,6 +56,9 @@ pub fn is_on_standard_error() -> bool {
 /// Starts the log of this process; only the first call counts.
 pub fn start(target: &Target, level: LevelFilter) -> Result<(), Exit> {
     let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_timer(SystemTime);
+    // A line that can't be written (a full disk) is lost. To tell of that on standard error, which mostly lies on the
+    // same disk, would be a panic.
+    let builder = builder.log_internal_errors(false);
     let started = match target {
         Target::StandardError => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -95,6 +98,16 @@ impl Seldom {
         due
     }
 }
+
+/// Tells whoever looks at a long-running command. If nobody can be told any more, because the terminal is closed or the
+/// disk behind it full, the command goes on all the same.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
+pub(crate) use say;
 
 /// One event of the engine, one line.
 pub fn event(event: &Event) {

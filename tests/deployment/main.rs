@@ -6,6 +6,7 @@ mod admission;
 mod bad_input;
 mod chaos;
 mod failover;
+mod full_disk;
 mod replication;
 mod starter;
 mod synchrony;

@@ -117,7 +117,7 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
             tracing::info!("{name} ended as it was asked to: {}", status.1);
         } else {
             tracing::warn!("{name} ended: {}{last}", status.1);
-            println!("{name} ended: {}", status.1);
+            crate::log::say!("{name} ended: {}", status.1);
         }
         if reaped && child.plan.role == Role::Server && deployment.setup().mode == Mode::ActiveFailover {
             let telling = tokio::spawn(tell(deployment.clone(), child.clone(), nonce, died));
@@ -150,7 +150,7 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
     child.gone.send_replace(true);
     if let Some(why) = given_up {
         tracing::error!("{why}; it is not started again");
-        println!("{why}; it is not started again");
+        crate::log::say!("{why}; it is not started again");
         let children = deployment.children();
         let mut same = children.iter().filter(|other| other.plan.role == child.plan.role);
         if same.all(|other| *other.gone.borrow()) {

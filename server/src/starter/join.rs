@@ -107,7 +107,7 @@ async fn find(meet: &Meet, meeting: &Meeting, client: &Client, others: &[Endpoin
         }
         let text = waits.join("; ");
         if text != said || reminded.is_none_or(|at| at.elapsed() >= REMIND) {
-            println!("Waiting for {text}");
+            crate::log::say!("Waiting for {text}");
             tracing::info!("waiting for {text}");
             said = text;
             reminded = Some(Instant::now());

@@ -120,7 +120,7 @@ fn adopt(deployment: &Deployment, machines: Vec<Machine>) {
     }
     let names: Vec<String> = machines.iter().map(Machine::name).collect();
     tracing::info!("the deployment's machines: {}", names.join(", "));
-    println!("The deployment's machines are now {}", names.join(", "));
+    crate::log::say!("The deployment's machines are now {}", names.join(", "));
     own.machines = machines;
     if let Err(exit) = setup::remember(&own, &deployment.directory) {
         tracing::error!("the set-up can't be remembered: {exit}");
@@ -170,14 +170,14 @@ async fn reconcile(deployment: &Arc<Deployment>, record: &Record) -> Result<bool
     match (own.endpoint(Role::Agent), child) {
         (Some(endpoint), None) => {
             let plan = setup::plan_one(&setup, &deployment.directory, &deployment.passed, Role::Agent, endpoint);
-            println!("This machine gets an agent");
+            crate::log::say!("This machine gets an agent");
             let child = Arc::new(Child::new(plan));
             deployment.children.lock().unwrap_or_else(PoisonError::into_inner).push(child.clone());
             tokio::spawn(child::keep(deployment.clone(), child, deployment.failed.clone()));
             return Ok(false);
         }
         (None, Some(child)) => {
-            println!("This machine's agent is no longer needed");
+            crate::log::say!("This machine's agent is no longer needed");
             child.stop();
             child.stopped().await;
             deployment.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|c| c.plan.role != Role::Agent);
@@ -203,7 +203,7 @@ async fn reconcile(deployment: &Arc<Deployment>, record: &Record) -> Result<bool
         let done = Machine { replaces: None, ..own.clone() };
         let (id, new) = entry(&done);
         write(deployment, json!({format!("{KEY}/{id}"): {"op": "set", "new": new}}), &record.value).await?;
-        println!("This machine has taken the place of {}", old.name());
+        crate::log::say!("This machine has taken the place of {}", old.name());
         return Ok(false);
     }
     Ok(true)

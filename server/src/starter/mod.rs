@@ -91,7 +91,7 @@ pub fn start(arguments: &[String]) -> Result<(), Exit> {
         setup::remember(&asked.setup, &asked.directory)?;
     }
     for remark in &asked.remarks {
-        eprintln!("{remark}");
+        crate::log::say!("{remark}");
     }
 
     // One thread does everything, so that the parent of all children is a thread that lives as long as the process:
@@ -108,9 +108,9 @@ pub fn start(arguments: &[String]) -> Result<(), Exit> {
         let mut setup = asked.setup;
         if let Some(meeting) = asked.meeting {
             let version = env!("CARGO_PKG_VERSION");
-            println!("Tanist {version}: machine {} at {}:{}", setup.id, setup.address, setup.port);
+            crate::log::say!("Tanist {version}: machine {} at {}:{}", setup.id, setup.address, setup.port);
             let Some(welcome) = join::meet(&meeting, &setup, &client, &auth, api.clone()).await? else {
-                println!("Stopped.");
+                crate::log::say!("Stopped.");
                 return Ok(());
             };
             setup.deployment = Some(welcome.deployment);
@@ -174,7 +174,7 @@ async fn run(
     };
     announcing.abort();
     keeping_up.abort();
-    println!("\nStopping (once more Ctrl-C stops everything at once)");
+    crate::log::say!("\nStopping (once more Ctrl-C stops everything at once)");
     tokio::select! {
         () = stop(&deployment) => {}
         // The children go with this process.
@@ -183,7 +183,7 @@ async fn run(
     }
     serving.abort();
     while watching.join_next().await.is_some() {}
-    println!("Stopped.");
+    crate::log::say!("Stopped.");
     result
 }
 
@@ -218,13 +218,16 @@ fn introduce(deployment: &Deployment) {
         Mode::Single => "a single server".to_owned(),
     };
     let version = env!("CARGO_PKG_VERSION");
-    println!("Tanist {version}: {what} on {}, data in {}", setup.address, deployment.directory.display());
+    crate::log::say!("Tanist {version}: {what} on {}, data in {}", setup.address, deployment.directory.display());
     if setup.deployment.is_some() {
         let names: Vec<String> = setup.machines.iter().map(machines::Machine::name).collect();
-        println!("One of the deployment's {} machines: {}", names.len(), names.join(", "));
+        crate::log::say!("One of the deployment's {} machines: {}", names.len(), names.join(", "));
     }
     if setup.jwt_secret.is_none() {
-        println!("No authentication: whoever reaches {} may do everything (--auth.jwt-secret FILE)", setup.address);
+        crate::log::say!(
+            "No authentication: whoever reaches {} may do everything (--auth.jwt-secret FILE)",
+            setup.address
+        );
     }
 }
 
@@ -267,19 +270,19 @@ async fn announce(deployment: Arc<Deployment>) {
         if leader.is_some() && leader != said {
             if said.is_none() {
                 wait_for_followers(&deployment).await;
-                println!("\nReady. Connect to");
+                crate::log::say!("\nReady. Connect to");
                 for server in &deployment.servers() {
                     let role = match mode {
                         Mode::Single => "",
                         Mode::ActiveFailover if Some(server) == leader.as_ref() => "   leader",
                         Mode::ActiveFailover => "   follower",
                     };
-                    println!("  {}{role}", server.url());
+                    crate::log::say!("  {}{role}", server.url());
                 }
-                println!("Ctrl-C stops everything.");
+                crate::log::say!("Ctrl-C stops everything.");
                 patience = Duration::from_millis(500);
             } else if let Some(leader) = &leader {
-                println!("{} leads now", leader.url());
+                crate::log::say!("{} leads now", leader.url());
             }
             tracing::info!("{} serves", leader.as_ref().map_or(String::new(), Endpoint::url));
             said.clone_from(&leader);
@@ -321,7 +324,7 @@ pub fn stop_running(arguments: &[String]) -> Result<(), Exit> {
         }
         for _ in 0..1200 {
             if tokio::net::TcpStream::connect(starter.authority()).await.is_err() {
-                println!("Stopped.");
+                crate::log::say!("Stopped.");
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
