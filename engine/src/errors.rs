@@ -65,6 +65,7 @@ kinds! {
     DATABASE_NAME_INVALID = 1229 400 "database name invalid";
     USE_SYSTEM_DATABASE = 1230 403 "operation only allowed in system database";
     INVALID_KEY_GENERATOR = 1232 400 "invalid key generator";
+    DOCUMENT_KEY_MISSING = 1226 400 "missing document key";
     INVALID_EDGE_ATTRIBUTE = 1233 400 "edge attribute missing or invalid";
     // Of a tick that is not in the history any more.
     TICK_ROLLED_BACK = 1414 412 "tick not present";
@@ -105,6 +106,8 @@ kinds! {
     QUERY_USER_WARN = 1594 400 "query warning";
     QUERY_INVALID_GEO_VALUE = 1505 400 "invalid geo coordinate value";
     CURSOR_NOT_FOUND = 1600 404 "cursor not found";
+    QUERY_KILLED = 1500 410 "query killed";
+    QUERY_ACCESS_AFTER_MODIFICATION = 1579 400 "access after data-modification";
     TRANSACTION_NOT_FOUND = 1655 404 "transaction not found";
     USER_INVALID_NAME = 1700 400 "invalid user name";
     USER_DUPLICATE = 1702 409 "duplicate user";
@@ -126,6 +129,7 @@ kinds! {
     GRAPH_CREATE_MALFORMED_ORPHAN_LIST = 1943 400 "malformed orphan list";
     GRAPH_EDGE_DEFINITION_IS_DOCUMENT = 1944 400 "edge definition collection is a document collection";
     GRAPH_REFERENCED_VERTEX_COLLECTION_NOT_USED = 1947 404 "referenced vertex collection is not part of the graph";
+    GRAPH_NEGATIVE_EDGE_WEIGHT = 1953 400 "negative edge weight found";
     QUEUE_FULL = 21003 503 "too many requests are waiting";
 }
 
@@ -162,10 +166,17 @@ impl From<Kind> for Error {
 
 /// The answer to a request that the store could not serve.
 pub fn storage_failure(failure: &StoreError) -> Response {
-    match failure {
-        StoreError::Full => STORAGE_FULL.response(),
-        StoreError::Corrupt(what) => CORRUPTED_DATA.because(what).response(),
-        StoreError::Io(what) => IO.because(what).response(),
+    Error::from(failure.clone()).response()
+}
+
+/// For what has nobody to hand the store's own failure to.
+impl From<StoreError> for Error {
+    fn from(failure: StoreError) -> Error {
+        match failure {
+            StoreError::Full => STORAGE_FULL.into(),
+            StoreError::Corrupt(what) => CORRUPTED_DATA.because(what),
+            StoreError::Io(what) => IO.because(what),
+        }
     }
 }
 

@@ -5,11 +5,14 @@
 //! All of it is pure: the clock, the random numbers and
 //! the store are arguments ([`functions::Context`]), so that a query gives the same result wherever it runs again.
 //!
+//! `execute` runs a query: from its tree to rows, over the document engine.
+//!
 //! Nothing in here may panic on a query or a document. What ArangoDB answers with a warning and null is answered so.
 
 pub mod aggregate;
 pub mod ast;
 pub mod collation;
+pub mod execute;
 pub mod functions;
 pub mod lexer;
 pub mod operators;

@@ -31,4 +31,4 @@ pub mod writer;
 pub use index::{Index, IndexKind};
 pub use reader::Reader;
 pub use rows::{CollectionKind, CollectionRow, DatabaseRow, Document, KeyKind, KeyOptions, Revision};
-pub use writer::{NewCollection, NewIndex, PutError, Savepoint, Writer};
+pub use writer::{NewCollection, NewIndex, Overwrite, PutError, Savepoint, Writer};

@@ -31,6 +31,15 @@ pub struct Savepoint {
     ops: usize,
 }
 
+/// What an insert does where there is a document with that key already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    Conflict,
+    Ignore,
+    Replace,
+    Update,
+}
+
 /// What a writer came to.
 pub enum Finished {
     Nothing,

@@ -847,3 +847,49 @@ fn a_leader_without_synchronous_followers_empties_the_set() {
     rig.record(asked);
     assert_eq!(asked_for(&rig.pass(1000)), None);
 }
+
+/// A cursor is fetched where it was opened, as long as that server leads, and is gone with its leadership or its time.
+#[test]
+fn a_cursor_ends_with_the_leadership_that_it_was_opened_under() {
+    let open = |rig: &mut Rig| {
+        rig.ask(Method::Post, "/_api/cursor", r#"{"query":"FOR i IN 1..5 RETURN i","batchSize":2,"ttl":60}"#);
+        let body = rig.reply();
+        assert_eq!((&body["result"], &body["hasMore"]), (&serde_json::json!([1, 2]), &true.into()));
+        format!("/_api/cursor/{}", body["id"].as_str().expect("an id"))
+    };
+    let mut rig = Rig::leading();
+    let lead = leads(1, 3, &rig.me(), BOOT);
+    let cursor = open(&mut rig);
+    rig.ask(Method::Put, &cursor, "");
+    assert_eq!(rig.reply()["result"], serde_json::json!([3, 4]));
+    rig.ask(Method::Delete, &cursor, "");
+    assert_eq!(rig.reply()["code"], 202);
+    // Its time runs out, though the server goes on leading.
+    let cursor = open(&mut rig);
+    (0..62).for_each(|_| drop(rig.renew(lead.clone())));
+    assert!(rig.server.deadline().is_none_or(|wake| wake.why != "cursor"));
+    rig.ask(Method::Put, &cursor, "");
+    assert_eq!(rig.reply()["errorNum"], 1600);
+    // Another leads meanwhile, and then this server again.
+    let cursor = open(&mut rig);
+    rig.hear(&agent(1), Message::Lead(leads(2, 4, &other(2), Boot(9))));
+    rig.perform();
+    rig.hear(&agent(1), Message::Lead(leads(3, 5, &rig.me(), BOOT)));
+    rig.perform();
+    rig.renew(leads(3, 5, &rig.me(), BOOT));
+    assert_eq!(rig.server.view().mode, Mode::Default);
+    rig.ask(Method::Put, &cursor, "");
+    assert_eq!(rig.reply()["errorNum"], 1600);
+}
+
+impl Rig {
+    /// What the one request that is under way is answered with.
+    fn reply(&mut self) -> serde_json::Value {
+        let replies = self.perform().into_iter().filter_map(|output| match output {
+            Output::Reply { response, .. } => Some(response),
+            _ => None,
+        });
+        let response = replies.last().expect("it is answered");
+        serde_json::from_slice(&response.body).expect("an answer is JSON")
+    }
+}

@@ -97,8 +97,10 @@ pub struct Context<'a> {
     /// The function that runs, for what it has to say.
     function: &'static str,
     /// Regular expressions that were compiled, by pattern and whether case is ignored.
-    regexes: BTreeMap<(String, bool), Option<Regex>>,
+    pub regexes: Regexes,
 }
+
+pub type Regexes = BTreeMap<(String, bool), Option<Regex>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {

@@ -5,19 +5,12 @@
 //! succeeds or fails by itself, and the answer has an element in the place of each.
 
 use super::*;
+use crate::db::Overwrite;
 use crate::db::rows::CollectionKind;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
 const ERROR_CODES: &str = header::ERROR_CODES;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Overwrite {
-    Conflict,
-    Ignore,
-    Replace,
-    Update,
-}
 
 /// How documents are to be written; from a request's query.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +55,8 @@ impl Options {
 pub(super) struct Done {
     pub key: String,
     pub revision: Revision,
-    old: Option<Document>,
-    new: Option<Document>,
+    pub old: Option<Document>,
+    pub new: Option<Document>,
 }
 
 impl Done {
@@ -155,7 +148,7 @@ impl<'t> Given<'t> {
 
 /// A revision that a client insists on; `None` if what it sent is none, which then never fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Expected(Option<Revision>);
+pub(super) struct Expected(pub Option<Revision>);
 
 impl Expected {
     /// An `If-Match` or `If-None-Match` header.

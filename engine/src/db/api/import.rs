@@ -3,8 +3,9 @@
 //! A document that can't be imported is counted and told of, and the others are; with `complete` the first failure
 //! fails the whole request. The answer has no `code`: drivers rely on that.
 
-use super::document::{Options, Overwrite, insert_one};
+use super::document::{Options, insert_one};
 use super::*;
+use crate::db::Overwrite;
 use crate::db::rows::CollectionKind;
 use serde_json::json;
 use std::borrow::Cow;

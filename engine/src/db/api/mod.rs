@@ -156,6 +156,10 @@ static ROUTES: &[Route] = &[
     reads(Put, "/_api/cursor/{id}", Any, cursor::next),
     reads(Post, "/_api/cursor/{id}/{batch}", Any, cursor::batch),
     reads(Delete, "/_api/cursor/{id}", Any, cursor::end),
+    reads(Post, "/_api/explain", Any, cursor::explain),
+    reads(Get, "/_api/query/current", Any, cursor::none),
+    reads(Get, "/_api/query/slow", Any, cursor::none),
+    reads(Get, "/_api/query/properties", Any, cursor::properties),
     // import.rs
     changes(Post, "/_api/import", Any, import::import),
     // simple.rs

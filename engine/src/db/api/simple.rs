@@ -2,9 +2,10 @@
 //!
 //! Each answer is one batch. What would be too big for one is refused with a hint, never cut off silently.
 
-use super::document::{Options, Overwrite, modify_one, remove_one};
+use super::document::{Options, modify_one, remove_one};
 use super::*;
 use crate::aql::value as aql;
+use crate::db::Overwrite;
 use crate::db::index::{self, scan::IndexRange};
 use crate::db::store::Direction;
 use serde_json::json;

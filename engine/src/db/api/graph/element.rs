@@ -4,8 +4,9 @@
 //! exist, in collections that its definition names; and with a vertex go the edges that lead to it or from it, in
 //! every graph that has its collection. The other interfaces for documents know neither rule.
 
-use super::document::{Done, Expected, Options, Overwrite, insert_one, modify_one, remove_one};
+use super::document::{Done, Expected, Options, insert_one, modify_one, remove_one};
 use super::*;
+use crate::db::Overwrite;
 use crate::db::index::End;
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,287 @@
+//! Expressions: what they come to, for a row.
+//!
+//! They are as high as the parser lets them be ([`super::super::ast::HEIGHT_MAX`]); subqueries are counted apart.
+
+use super::super::ast::*;
+use super::super::functions;
+use super::super::operators::{self, Arithmetic, Comparison, array_comparison};
+use super::super::value::{Object, Value};
+use super::rows::{Flow, Output};
+use super::*;
+
+/// Functions to which a collection is given by its name; any other one is given its documents.
+const BY_NAME: &[&str] = &["COLLECTION_COUNT", "DOCUMENT", "SCHEMA_GET", "PARSE_COLLECTION"];
+
+impl<'q> Executor<'q, '_> {
+    pub(super) fn evaluate(&mut self, expression: &'q Expression, row: &mut Row) -> Result<Value> {
+        Ok(match &expression.kind {
+            ExpressionKind::Literal(value) => value.clone(),
+            ExpressionKind::Parameter(name) => {
+                let kind = errors::QUERY_BIND_PARAMETER_MISSING;
+                return Err(kind.says(kind.message.replace("%s", name)));
+            }
+            ExpressionKind::Variable(slot) => row[slot.index()].clone(),
+            ExpressionKind::Collection(name) => return self.whole_collection(&name.text),
+            ExpressionKind::Array(elements) => {
+                let mut values = Vec::with_capacity(elements.len());
+                for element in elements {
+                    values.push(self.evaluate(element, row)?);
+                }
+                values.into()
+            }
+            ExpressionKind::Object(members) => return self.object(members, row),
+            ExpressionKind::Attribute(of, name) => match &of.kind {
+                ExpressionKind::Variable(slot) => row[slot.index()].attribute(name),
+                _ => self.evaluate(of, row)?.attribute(name),
+            },
+            ExpressionKind::Index(of, place) => {
+                let (of, place) = (self.evaluate(of, row)?, self.evaluate(place, row)?);
+                indexed(&of, &place)
+            }
+            ExpressionKind::Expansion(expansion) => return self.expansion(expansion, row),
+            ExpressionKind::Question(question) => Value::Bool(self.question(question, row)?),
+            ExpressionKind::Unary(operator, operand) => {
+                let operand = self.evaluate(operand, row)?;
+                match operator {
+                    UnaryOperator::Plus => operand.to_number(),
+                    UnaryOperator::Minus => operators::negate(&operand),
+                    UnaryOperator::Not => Value::Bool(!operand.truthy()),
+                }
+            }
+            ExpressionKind::Binary(BinaryOperator::And, left, right) => {
+                let left = self.evaluate(left, row)?;
+                if left.truthy() { self.evaluate(right, row)? } else { left }
+            }
+            ExpressionKind::Binary(BinaryOperator::Or, left, right) => {
+                let left = self.evaluate(left, row)?;
+                if left.truthy() { left } else { self.evaluate(right, row)? }
+            }
+            ExpressionKind::Binary(operator, left, right) => {
+                let (left, right) = (self.evaluate(left, row)?, self.evaluate(right, row)?);
+                return self.binary(*operator, &left, &right);
+            }
+            ExpressionKind::Quantified { quantifier, operator, left, right } => {
+                let (left, right) = (self.evaluate(left, row)?, self.evaluate(right, row)?);
+                let wanted = match &**quantifier {
+                    Quantifier::All => operators::Quantifier::All,
+                    Quantifier::Any => operators::Quantifier::Any,
+                    Quantifier::None => operators::Quantifier::None,
+                    Quantifier::AtLeast(number) | Quantifier::Exactly(number) => {
+                        operators::Quantifier::AtLeast(self.evaluate(number, row)?.to_int())
+                    }
+                };
+                Value::Bool(comparison(*operator).is_some_and(|how| array_comparison(wanted, how, &left, &right)))
+            }
+            ExpressionKind::Ternary { condition, then, otherwise } => {
+                let condition = self.evaluate(condition, row)?;
+                match (condition.truthy(), then) {
+                    (true, Some(then)) => self.evaluate(then, row)?,
+                    (true, None) => condition,
+                    (false, _) => self.evaluate(otherwise, row)?,
+                }
+            }
+            ExpressionKind::Call(name, arguments) => return self.call(name, arguments, row),
+            ExpressionKind::Subquery(block) => self.subquery(block, row)?.into(),
+        })
+    }
+
+    fn binary(&mut self, operator: BinaryOperator, left: &Value, right: &Value) -> Result<Value> {
+        if let Some(how) = comparison(operator) {
+            return Ok(Value::Bool(how.holds(left, right)));
+        }
+        let how = match operator {
+            BinaryOperator::Plus => Arithmetic::Add,
+            BinaryOperator::Minus => Arithmetic::Subtract,
+            BinaryOperator::Times => Arithmetic::Multiply,
+            BinaryOperator::Divide => Arithmetic::Divide,
+            BinaryOperator::Modulo => Arithmetic::Modulus,
+            BinaryOperator::Range => return operators::range(left, right),
+            BinaryOperator::Like | BinaryOperator::NotLike => {
+                let like = operators::like(&left.to_string(), &right.to_string(), false);
+                return Ok(Value::Bool(like == (operator == BinaryOperator::Like)));
+            }
+            _ => {
+                let found = self.with_context(|context| operators::matches_regex(context, left, right))?;
+                return Ok(match found {
+                    Value::Bool(found) => Value::Bool(found == (operator == BinaryOperator::Matches)),
+                    other => other,
+                });
+            }
+        };
+        self.with_context(|context| operators::arithmetic(context, how, left, right))
+    }
+
+    pub(super) fn subquery(&mut self, block: &'q Block, row: &mut Row) -> Result<Vec<Value>> {
+        let mut output = Output::Array(Vec::new());
+        self.nested(|executor| executor.block(block, row, &mut output))?;
+        let Output::Array(values) = output else { unreachable!("it was made as one") };
+        self.release(values.len() * size_of::<Value>());
+        Ok(values)
+    }
+
+    fn object(&mut self, members: &'q [Member], row: &mut Row) -> Result<Value> {
+        let mut values = Vec::with_capacity(members.len());
+        for member in members {
+            let name = match &member.name {
+                MemberName::Fixed(name) => name.clone(),
+                MemberName::Computed(name) => self.evaluate(name, row)?.to_string(),
+            };
+            values.push((name, self.evaluate(&member.value, row)?));
+        }
+        Ok(values.into_iter().collect::<Object>().into())
+    }
+
+    fn whole_collection(&mut self, name: &str) -> Result<Value> {
+        let collection = self.collection_named(name)?;
+        let mut documents = Vec::new();
+        self.scan(&collection, &mut |executor, document| {
+            executor.stats.scanned_full += 1;
+            executor.hold(document.size_bytes())?;
+            documents.push(document);
+            Ok(Flow::More)
+        })?;
+        self.release(documents.iter().map(Value::size_bytes).sum());
+        Ok(documents.into())
+    }
+
+    fn call(&mut self, name: &Arc<str>, arguments: &'q [Expression], row: &mut Row) -> Result<Value> {
+        let function = functions::lookup(name).ok_or_else(|| {
+            let kind = errors::QUERY_FUNCTION_NAME_UNKNOWN;
+            kind.says(format!("{} '{name}()'", kind.message))
+        })?;
+        let mut values = Vec::with_capacity(arguments.len());
+        for argument in arguments {
+            values.push(match &argument.kind {
+                ExpressionKind::Collection(collection) if matches!(&**name, "LENGTH" | "COUNT") => {
+                    let collection = self.collection_named(&collection.text)?;
+                    let count = self.data.reader().count(&collection)?;
+                    return Ok(Value::Int(i64::try_from(count).unwrap_or(i64::MAX)));
+                }
+                ExpressionKind::Collection(collection) if BY_NAME.contains(&&**name) => {
+                    Value::String(collection.text.clone())
+                }
+                _ => self.evaluate(argument, row)?,
+            });
+        }
+        self.with_context(|context| function.invoke(context, &values))
+    }
+
+    // ---- array operators ----
+
+    fn expansion(&mut self, expansion: &'q Expansion, row: &mut Row) -> Result<Value> {
+        let source = self.evaluate(&expansion.source, row)?;
+        let Value::Array(elements) = source else { return Ok(Vec::new().into()) };
+        let flat = flatten(&elements, expansion.flatten);
+        let (mut skip, mut left) = (0, u64::MAX);
+        if let Some((offset, count)) = &expansion.limit {
+            if let Some(offset) = offset {
+                skip = u64::try_from(self.evaluate(offset, row)?.to_int()).unwrap_or(0);
+            }
+            left = u64::try_from(self.evaluate(count, row)?.to_int()).unwrap_or(0);
+        }
+        let place = expansion.element.index();
+        let outer = std::mem::take(&mut row[place]);
+        let mut values = Vec::new();
+        for element in flat.as_deref().unwrap_or(&elements) {
+            self.step()?;
+            row[place] = element.clone();
+            if let Some(filter) = &expansion.filter
+                && !self.evaluate(filter, row)?.truthy()
+            {
+                continue;
+            }
+            if left == 0 {
+                break;
+            }
+            if skip > 0 {
+                skip -= 1;
+                continue;
+            }
+            left -= 1;
+            values.push(self.evaluate(&expansion.projection, row)?);
+        }
+        row[place] = outer;
+        Ok(values.into())
+    }
+
+    fn question(&mut self, question: &'q Question, row: &mut Row) -> Result<bool> {
+        let Value::Array(elements) = self.evaluate(&question.source, row)? else { return Ok(false) };
+        let place = question.element.index();
+        let outer = std::mem::take(&mut row[place]);
+        let mut hits = 0;
+        for element in elements.iter() {
+            self.step()?;
+            row[place] = element.clone();
+            hits += match &question.filter {
+                Some(filter) => usize::from(self.evaluate(filter, row)?.truthy()),
+                None => 1,
+            };
+        }
+        row[place] = outer;
+        Ok(match &question.quantifier {
+            None | Some(Quantifier::Any) => hits > 0,
+            Some(Quantifier::All) => hits == elements.len(),
+            Some(Quantifier::None) => hits == 0,
+            Some(Quantifier::AtLeast(number)) => hits as i64 >= self.evaluate(number, row)?.to_int(),
+            Some(Quantifier::Exactly(number)) => {
+                let (from, to) = match &number.kind {
+                    ExpressionKind::Binary(BinaryOperator::Range, from, to) => {
+                        (self.evaluate(from, row)?.to_int(), self.evaluate(to, row)?.to_int())
+                    }
+                    _ => {
+                        let number = self.evaluate(number, row)?.to_int();
+                        (number, number)
+                    }
+                };
+                (from..=to).contains(&(hits as i64))
+            }
+        })
+    }
+}
+
+fn comparison(operator: BinaryOperator) -> Option<Comparison> {
+    Some(match operator {
+        BinaryOperator::Equal => Comparison::Equal,
+        BinaryOperator::NotEqual => Comparison::NotEqual,
+        BinaryOperator::Less => Comparison::Less,
+        BinaryOperator::LessOrEqual => Comparison::LessOrEqual,
+        BinaryOperator::Greater => Comparison::Greater,
+        BinaryOperator::GreaterOrEqual => Comparison::GreaterOrEqual,
+        BinaryOperator::In => Comparison::In,
+        BinaryOperator::NotIn => Comparison::NotIn,
+        _ => return None,
+    })
+}
+
+/// `of[place]`
+fn indexed(of: &Value, place: &Value) -> Value {
+    match (of, place) {
+        (Value::Object(_), Value::String(name)) => of.attribute(name),
+        (Value::Object(_), Value::Int(_) | Value::Double(_)) => of.attribute(&place.to_string()),
+        (Value::Array(_), Value::Int(place)) => of.element(*place),
+        (Value::Array(_), Value::Double(place)) => of.element(*place as i64),
+        (Value::Array(_), Value::String(text)) => text.parse().map_or(Value::Null, |place| of.element(place)),
+        _ => Value::Null,
+    }
+}
+
+/// Arrays within arrays as one, so many levels deep; `None` if there is nothing to do.
+fn flatten(elements: &[Value], levels: u32) -> Option<Vec<Value>> {
+    if levels == 0 {
+        return None;
+    }
+    let mut flat: Vec<Value> = elements.to_vec();
+    for _ in 0..levels {
+        if !flat.iter().any(|value| matches!(value, Value::Array(_))) {
+            break;
+        }
+        flat = flat
+            .into_iter()
+            .flat_map(|value| match value {
+                Value::Array(inner) => inner.to_vec(),
+                other => vec![other],
+            })
+            .collect();
+    }
+    Some(flat)
+}

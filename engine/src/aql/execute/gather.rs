@@ -1,0 +1,252 @@
+//! What needs all rows before the first goes on: `SORT`, `COLLECT`, `WINDOW`, and the operations that write.
+
+use super::super::aggregate::{Accumulator, Aggregate as Function};
+use super::super::ast::*;
+use super::super::functions;
+use super::super::value::{Object, Value};
+use super::rows::Held;
+use super::*;
+use std::cmp::Ordering;
+
+pub(super) fn gathers(operation: &Operation) -> bool {
+    use OperationKind::*;
+    matches!(operation.kind, Sort(_) | Collect(_) | Window(_) | Insert(_) | Update(_) | Remove(_) | Upsert(_))
+}
+
+/// What a group has so far.
+struct Gathered {
+    accumulators: Vec<Accumulator>,
+    members: Vec<Value>,
+    count: i64,
+}
+
+impl<'q> Executor<'q, '_> {
+    /// Takes the rows of a stage and gives those of the next one. `row` has what is around the block.
+    pub(super) fn gather(&mut self, operation: &'q Operation, mut held: Held, row: &mut Row) -> Result<Held> {
+        match &operation.kind {
+            OperationKind::Sort(keys) => self.sort(keys, &mut held)?,
+            OperationKind::Collect(collect) => return self.collect(collect, held, row),
+            OperationKind::Window(window) => self.window(window, &mut held)?,
+            _ => self.modify(operation, &mut held)?,
+        }
+        Ok(held)
+    }
+
+    fn sort(&mut self, keys: &'q [SortKey], held: &mut Held) -> Result<()> {
+        let mut rows = Vec::with_capacity(held.rows.len());
+        for mut row in std::mem::take(&mut held.rows) {
+            self.step()?;
+            let mut values = Vec::with_capacity(keys.len());
+            for key in keys {
+                values.push(self.evaluate(&key.value, &mut row)?);
+            }
+            rows.push((values, row));
+        }
+        rows.sort_by(|(a, _), (b, _)| {
+            let orders = a.iter().zip(b).zip(keys).map(|((a, b), key)| match key.descending {
+                false => a.cmp(b),
+                true => b.cmp(a),
+            });
+            orders.fold(Ordering::Equal, Ordering::then)
+        });
+        held.rows = rows.into_iter().map(|(_, row)| row).collect();
+        Ok(())
+    }
+
+    fn accumulators(aggregates: &[Aggregate]) -> Result<Vec<Accumulator>> {
+        let make = |aggregate: &Aggregate| {
+            let kind = errors::QUERY_FUNCTION_NAME_UNKNOWN;
+            let unknown = || kind.says(format!("{} '{}()'", kind.message, aggregate.function));
+            Function::named(&aggregate.function).map(Accumulator::new).ok_or_else(unknown)
+        };
+        aggregates.iter().map(make).collect()
+    }
+
+    fn collect(&mut self, collect: &'q Collect, held: Held, outer: &Row) -> Result<Held> {
+        let mut groups: BTreeMap<Vec<Value>, Gathered> = BTreeMap::new();
+        let mut bytes = 0;
+        let empty = || {
+            let accumulators = Self::accumulators(&collect.aggregates)?;
+            Ok::<_, Error>(Gathered { accumulators, members: Vec::new(), count: 0 })
+        };
+        if collect.groups.is_empty() {
+            groups.insert(Vec::new(), empty()?);
+        }
+        for mut row in held.rows {
+            self.step()?;
+            let mut key = Vec::with_capacity(collect.groups.len());
+            for group in &collect.groups {
+                key.push(self.evaluate(&group.value, &mut row)?);
+            }
+            let member = match &collect.into {
+                None => None,
+                Some(into) => Some(match &into.member {
+                    GroupMember::All(variables) | GroupMember::Keep(variables) => {
+                        let of = |(name, slot): &(Arc<str>, Slot)| (name.clone(), row[slot.index()].clone());
+                        variables.iter().map(of).collect::<Object>().into()
+                    }
+                    GroupMember::Projection(value) => self.evaluate(value, &mut row)?,
+                }),
+            };
+            let mut arguments = Vec::with_capacity(collect.aggregates.len());
+            for aggregate in &collect.aggregates {
+                arguments.push(self.evaluate(&aggregate.argument, &mut row)?);
+            }
+            let mut grown = 0;
+            if !groups.contains_key(&key) {
+                grown += key.iter().map(Value::size_bytes).sum::<usize>() + size_of::<Gathered>();
+                groups.insert(key.clone(), empty()?);
+            }
+            let group = groups.get_mut(&key).expect("it is there by now");
+            group.count += 1;
+            for (accumulator, argument) in group.accumulators.iter_mut().zip(&arguments) {
+                let before = accumulator.size_bytes();
+                accumulator.add(argument);
+                grown += accumulator.size_bytes().saturating_sub(before);
+            }
+            if let Some(member) = member {
+                grown += member.size_bytes();
+                group.members.push(member);
+            }
+            bytes += grown;
+            self.hold(grown)?;
+        }
+        self.release(held.bytes);
+        let mut rows = Vec::with_capacity(groups.len());
+        for (key, group) in groups {
+            let mut row = outer.clone();
+            for (of, value) in collect.groups.iter().zip(key) {
+                row[of.variable.index()] = value;
+            }
+            self.finish(&collect.aggregates, group.accumulators, &mut row)?;
+            if let Some(into) = &collect.into {
+                row[into.variable.index()] = group.members.into();
+            }
+            if let Some(count) = collect.count {
+                row[count.index()] = Value::Int(group.count);
+            }
+            rows.push(row);
+        }
+        Ok(Held { rows, bytes })
+    }
+
+    fn finish(&mut self, aggregates: &[Aggregate], accumulators: Vec<Accumulator>, row: &mut Row) -> Result<()> {
+        for (aggregate, accumulator) in aggregates.iter().zip(accumulators) {
+            row[aggregate.variable.index()] = self.with_context(|context| accumulator.finish(context))?;
+        }
+        Ok(())
+    }
+
+    // ---- windows ----
+
+    fn window(&mut self, window: &'q Window, held: &mut Held) -> Result<()> {
+        let mut places = Vec::new();
+        if let Some(range) = &window.range {
+            let mut rows = Vec::with_capacity(held.rows.len());
+            for mut row in std::mem::take(&mut held.rows) {
+                rows.push((self.evaluate(range, &mut row)?, row));
+            }
+            rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+            for (value, row) in rows {
+                places.push(self.bounds(window, &value)?);
+                held.rows.push(row);
+            }
+        }
+        let mut arguments = Vec::with_capacity(held.rows.len());
+        for row in &mut held.rows {
+            let mut values = Vec::with_capacity(window.aggregates.len());
+            for aggregate in &window.aggregates {
+                values.push(self.evaluate(&aggregate.argument, row)?);
+            }
+            arguments.push(values);
+        }
+        let count = held.rows.len();
+        let (preceding, following) = match window.range {
+            Some(_) => (0, 0),
+            None => (rows_of(&window.preceding)?, rows_of(&window.following)?),
+        };
+        // The windows move on only: what was added up is used again while a window begins where the last one did.
+        let mut sofar: Option<(usize, usize, Vec<Accumulator>)> = None;
+        for at in 0..count {
+            let (from, to) = match places.get(at) {
+                None => (at.saturating_sub(preceding), at.saturating_add(following).saturating_add(1).min(count)),
+                Some(None) => continue,
+                Some(Some((low, high, _))) => {
+                    let place = |bound: f64, above: bool| {
+                        places.partition_point(|place| match place {
+                            None => true,
+                            Some((_, _, own)) => {
+                                if above {
+                                    *own <= bound
+                                } else {
+                                    *own < bound
+                                }
+                            }
+                        })
+                    };
+                    (place(*low, false), place(*high, true))
+                }
+            };
+            let (begun, mut accumulators) = match sofar.take() {
+                Some((start, end, accumulators)) if start == from && end <= to => (end, accumulators),
+                _ => (from, Self::accumulators(&window.aggregates)?),
+            };
+            for values in arguments.get(begun..to).unwrap_or_default() {
+                self.step()?;
+                accumulators.iter_mut().zip(values).for_each(|(accumulator, value)| accumulator.add(value));
+            }
+            self.finish(&window.aggregates, accumulators.clone(), &mut held.rows[at])?;
+            sofar = Some((from, to, accumulators));
+        }
+        Ok(())
+    }
+
+    /// The lowest and the highest value in the window of a row, and the row's own; `None` with a warning if it has none.
+    fn bounds(&mut self, window: &Window, value: &Value) -> Result<Option<(f64, f64, f64)>> {
+        let dated = [&window.preceding, &window.following]
+            .iter()
+            .any(|bound| matches!(bound, Value::String(text) if &**text != "unbounded"));
+        let own = match dated {
+            true => self.call_named("DATE_TIMESTAMP", std::slice::from_ref(value))?,
+            false => value.clone(),
+        };
+        let Some(own) = own.as_double() else {
+            if !dated {
+                let kind = errors::QUERY_INVALID_ARITHMETIC_VALUE;
+                self.with_context(|context| context.warn(kind, kind.message))?;
+            }
+            return Ok(None);
+        };
+        let mut bound = |by: &Value, name: &str, sign: f64| match by {
+            Value::String(text) if &**text == "unbounded" => Ok(sign * f64::INFINITY),
+            Value::String(_) => {
+                let moved = self.call_named(name, &[Value::number(own), by.clone()])?;
+                let moved = self.call_named("DATE_TIMESTAMP", &[moved])?;
+                Ok(moved.as_double().unwrap_or(own))
+            }
+            number => Ok::<_, Error>(own + sign * number.to_double()),
+        };
+        let low = bound(&window.preceding, "DATE_SUBTRACT", -1.0)?;
+        let high = bound(&window.following, "DATE_ADD", 1.0)?;
+        Ok(Some((low, high, own)))
+    }
+
+    fn call_named(&mut self, name: &str, arguments: &[Value]) -> Result<Value> {
+        let function = functions::lookup(name).ok_or(errors::QUERY_FUNCTION_NAME_UNKNOWN)?;
+        self.with_context(|context| function.invoke(context, arguments))
+    }
+}
+
+fn rows_of(bound: &Value) -> Result<usize> {
+    match bound {
+        Value::Null => Ok(0),
+        Value::String(text) if &**text == "unbounded" => Ok(usize::MAX),
+        Value::Int(number) => usize::try_from(*number).map_err(|_| bad_bound()),
+        Value::Double(number) if *number >= 0.0 => Ok(*number as usize),
+        _ => Err(bad_bound()),
+    }
+}
+
+fn bad_bound() -> Error {
+    errors::BAD_PARAMETER.because("WINDOW bounds must be numbers from 0, or \"unbounded\"")
+}

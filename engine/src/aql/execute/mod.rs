@@ -1,0 +1,277 @@
+//! Runs a query: from its tree to rows.
+//!
+//! A block is cut into stages. Within a stage rows stream: each is carried through `FOR`, `FILTER`, `LET`, `LIMIT` and
+//! `RETURN` before the next one is looked at ([`rows`]). What needs all rows ends a stage: `SORT`, `COLLECT`, `WINDOW` and
+//! the operations that write ([`gather`], [`modify`]), so that nothing reads what the same operation writes. A row has a
+//! place for each variable of the whole query, so subqueries see what is around them ([`expression`]).
+//!
+//! The engine has no clock. A query is bounded by steps instead, of which each row and each element that is looked at is
+//! one: [`STEPS_A_SECOND`] of them stand for a second of `maxRuntime`, on each machine the same. Memory is counted where
+//! rows are held.
+//!
+//! What a query writes is all kept, or nothing of it: the first error ends it, and whoever runs it throws away what was
+//! written.
+
+mod explain;
+mod expression;
+mod gather;
+mod modify;
+mod paths;
+pub mod plan;
+mod rows;
+mod traverse;
+
+pub use explain::explain;
+
+use super::ast::{Operation, OperationKind, Query};
+use super::functions::{Context, Environment, Regexes, Warning};
+use super::value::Value;
+use crate::cursor::RowsWriter;
+use crate::db::json::Merge;
+use crate::db::{CollectionRow, Document, Overwrite, Reader, Revision};
+use crate::errors::{self, Error};
+use crate::types::Rng;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a second of `maxRuntime` is worth.
+pub const STEPS_A_SECOND: f64 = 1_000_000.0;
+/// Of a query that only reads: minutes.
+pub const STEPS_MAX_READING: u64 = 500_000_000;
+/// Of a query that writes: nothing else is written meanwhile, so it must be over long before that looks like a disk that
+/// hangs.
+pub const STEPS_MAX_WRITING: u64 = 5_000_000;
+/// What a query may hold at once, whatever it asks for.
+pub const MEMORY_BYTES_MAX: usize = 1 << 30;
+/// Loops and subqueries within one another.
+const NESTING_MAX: usize = 100;
+
+type Result<T> = std::result::Result<T, Error>;
+type Row = Vec<Value>;
+
+/// What a query needs of the store. Whoever asks for a collection has been looked at.
+pub trait Data {
+    fn reader(&self) -> Reader<'_>;
+    fn database(&self) -> &str;
+    fn user(&self) -> Option<&str>;
+    /// A collection that may be read, or also written.
+    fn collection(&self, name: &str, writes: bool) -> Result<CollectionRow>;
+    /// All that this user sees.
+    fn collections(&self) -> Result<Vec<CollectionRow>>;
+    fn insert(&mut self, collection: &CollectionRow, text: &str, how: Writing) -> Result<Written>;
+    /// Replaces the document with that key, or with `patch` merges into it.
+    fn modify(
+        &mut self,
+        collection: &CollectionRow,
+        key: &str,
+        text: &str,
+        patch: bool,
+        how: Writing,
+    ) -> Result<Written>;
+    fn remove(&mut self, collection: &CollectionRow, key: &str, expected: Option<Option<Revision>>) -> Result<Written>;
+}
+
+/// How a document is to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Writing {
+    pub ignore_revisions: bool,
+    pub overwrite: Overwrite,
+    pub merge: Merge,
+}
+
+/// What became of a document.
+#[derive(Default)]
+pub struct Written {
+    pub old: Option<Document>,
+    pub new: Option<Document>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub memory_bytes: usize,
+    pub steps: u64,
+    pub full_count: bool,
+    pub fail_on_warning: bool,
+    pub now_ms: i64,
+    pub seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub writes_executed: u64,
+    pub writes_ignored: u64,
+    pub scanned_full: u64,
+    pub scanned_index: u64,
+    pub filtered: u64,
+    pub peak_memory_bytes: usize,
+    pub full_count: Option<u64>,
+}
+
+pub struct Outcome {
+    pub rows: RowsWriter,
+    pub stats: Stats,
+    pub warnings: Vec<Warning>,
+}
+
+/// Runs a query that has all its parameters.
+pub fn execute(query: &Query, data: &mut dyn Data, settings: Settings) -> Result<Outcome> {
+    plan::check(query)?;
+    let mut collections = BTreeMap::new();
+    let named = query.with.iter().map(|name| (name, false));
+    for (name, written) in query.collections.iter().map(|used| (&used.name, used.written)).chain(named) {
+        if !collections.contains_key(&name.text) {
+            collections.insert(name.text.clone(), Arc::new(data.collection(&name.text, written)?));
+        }
+    }
+    let is_limit = |operation: &&Operation| matches!(operation.kind, OperationKind::Limit { .. });
+    let counted = query.body.operations.iter().rfind(is_limit).filter(|_| settings.full_count);
+    let mut executor = Executor {
+        writes: query.collections.iter().any(|used| used.written),
+        data,
+        collections,
+        settings,
+        counted,
+        stats: Stats { full_count: counted.map(|_| 0), ..Stats::default() },
+        warnings: Vec::new(),
+        regexes: Regexes::default(),
+        rng: Rng::new(settings.seed),
+        steps: 0,
+        held_bytes: 0,
+        nesting: 0,
+        edges: BTreeMap::new(),
+    };
+    let mut row = vec![Value::Null; query.variables.len()];
+    let mut output = rows::Output::Result(RowsWriter::default());
+    executor.block(&query.body, &mut row, &mut output)?;
+    let rows::Output::Result(rows) = output else { unreachable!("it was made as one") };
+    executor.hold(rows.bytes())?;
+    Ok(Outcome { rows, stats: executor.stats, warnings: executor.warnings })
+}
+
+struct Executor<'q, 'd> {
+    data: &'d mut dyn Data,
+    /// Whether the query writes anything.
+    writes: bool,
+    /// By the names that the query uses.
+    collections: BTreeMap<Arc<str>, Arc<CollectionRow>>,
+    settings: Settings,
+    /// The `LIMIT` before which rows are counted.
+    counted: Option<&'q Operation>,
+    stats: Stats,
+    warnings: Vec<Warning>,
+    regexes: Regexes,
+    rng: Rng,
+    steps: u64,
+    held_bytes: usize,
+    nesting: usize,
+    /// Edges by collection, read when a traversal first needs them.
+    edges: BTreeMap<u64, Arc<traverse::EdgeMap>>,
+}
+
+impl<'q> Executor<'q, '_> {
+    fn step(&mut self) -> Result<()> {
+        self.steps += 1;
+        if self.steps > self.settings.steps {
+            return Err(errors::QUERY_KILLED.because("it takes longer than it may"));
+        }
+        Ok(())
+    }
+
+    /// Counts memory that is held from now on.
+    fn hold(&mut self, bytes: usize) -> Result<()> {
+        self.held_bytes += bytes;
+        self.stats.peak_memory_bytes = self.stats.peak_memory_bytes.max(self.held_bytes);
+        if self.held_bytes > self.settings.memory_bytes {
+            return Err(errors::RESOURCE_LIMIT.because("query would use more memory than allowed"));
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.held_bytes -= bytes.min(self.held_bytes);
+    }
+
+    /// One level deeper.
+    fn nested<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.nesting >= NESTING_MAX {
+            return Err(errors::QUERY_TOO_MUCH_NESTING.into());
+        }
+        self.nesting += 1;
+        let result = work(self);
+        self.nesting -= 1;
+        result
+    }
+
+    fn collection_named(&self, name: &str) -> Result<Arc<CollectionRow>> {
+        match self.collections.get(name) {
+            Some(found) => Ok(Arc::clone(found)),
+            None => self.data.collection(name, false).map(Arc::new),
+        }
+    }
+
+    /// Calls what needs the context of functions.
+    fn with_context<T>(&mut self, call: impl FnOnce(&mut Context<'_>) -> Result<T>) -> Result<T> {
+        let environment = Surroundings { data: self.data };
+        let mut context = Context::new(&environment, self.settings.now_ms, self.rng.clone());
+        context.warnings = std::mem::take(&mut self.warnings);
+        context.regexes = std::mem::take(&mut self.regexes);
+        context.fail_on_warning = self.settings.fail_on_warning;
+        let result = call(&mut context);
+        self.rng = context.rng;
+        self.warnings = context.warnings;
+        self.regexes = context.regexes;
+        result
+    }
+}
+
+/// A document as queries see it.
+fn document_value(document: &Document, collection: &CollectionRow) -> Value {
+    let mut text = Vec::with_capacity(document.body.len() + 96);
+    document.write_json(&collection.name, &mut text);
+    std::str::from_utf8(&text).map(Value::parse_stored).unwrap_or_default()
+}
+
+fn optional_value(document: Option<&Document>, collection: &CollectionRow) -> Value {
+    document.map(|document| document_value(document, collection)).unwrap_or_default()
+}
+
+/// The store, as functions see it.
+struct Surroundings<'d> {
+    data: &'d dyn Data,
+}
+
+impl Environment for Surroundings<'_> {
+    fn database(&self) -> &str {
+        self.data.database()
+    }
+
+    fn user(&self) -> Option<&str> {
+        self.data.user()
+    }
+
+    fn version(&self) -> &str {
+        crate::db::api::VERSION
+    }
+
+    fn document(&self, collection: &str, key: &str) -> Result<Option<Value>> {
+        let collection = match self.data.collection(collection, false) {
+            Err(error) if error.kind == errors::DATA_SOURCE_NOT_FOUND => return Ok(None),
+            found => found?,
+        };
+        let found = self.data.reader().document(&collection, key)?;
+        Ok(found.map(|document| document_value(&document, &collection)))
+    }
+
+    fn count(&self, collection: &str) -> Result<u64> {
+        let collection = self.data.collection(collection, false)?;
+        Ok(self.data.reader().count(&collection)?)
+    }
+
+    fn collections(&self) -> Result<Vec<(String, String)>> {
+        let rows = self.data.collections()?;
+        Ok(rows.into_iter().map(|row| (row.id.to_string(), row.name)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Paths between two vertices: the shortest, all that are as short, one after the other by length, or all of a length.
+//!
+//! First the distance of each vertex to the target is found, backwards from there. Paths from the start are then grown
+//! best first by their length and that distance, so that nothing is followed that does not lead there, and each comes
+//! out complete in its turn.
+
+use super::super::ast::{Paths, PathsKind};
+use super::rows::Flow;
+use super::traverse::{EdgeId, Edges, path_value};
+use super::*;
+use std::collections::BTreeSet;
+
+/// A path that grows.
+struct Partial {
+    vertex: Arc<str>,
+    edge: Option<EdgeId>,
+    before: Option<usize>,
+    length: u64,
+    weight: f64,
+}
+
+impl<'q> Executor<'q, '_> {
+    pub(super) fn paths(
+        &mut self,
+        paths: &'q Paths,
+        row: &mut Row,
+        then: &mut dyn FnMut(&mut Self, &mut Row) -> Result<Flow>,
+    ) -> Result<Flow> {
+        let (start, target) = (self.evaluate(&paths.start, row)?, self.evaluate(&paths.target, row)?);
+        let (start, target) = (self.vertex_id(&start)?, self.vertex_id(&target)?);
+        let (Some(start), Some(target)) = (start, target) else { return Ok(Flow::More) };
+        let (min, max) = match paths.kind {
+            PathsKind::K => self.depth(paths.depth.as_ref(), row)?,
+            _ => (0, u64::MAX),
+        };
+        let mut edges = self.edges_of(&paths.graph, paths.direction, &paths.options)?;
+        if matches!(paths.kind, PathsKind::AllShortest | PathsKind::K) {
+            edges.weight = None;
+        }
+        let held_before = self.held_bytes;
+        let only_shortest = matches!(paths.kind, PathsKind::Shortest | PathsKind::AllShortest);
+        let distances = self.distances(&target, &edges, only_shortest.then_some(&start))?;
+        let flow = match distances.get(&start) {
+            None => Flow::More,
+            Some(&shortest) => {
+                let bounds = (min, max, if paths.kind == PathsKind::AllShortest { shortest } else { f64::INFINITY });
+                self.grow(paths, &start, &target, &edges, &distances, bounds, row, then)?
+            }
+        };
+        self.release(self.held_bytes.saturating_sub(held_before));
+        Ok(flow)
+    }
+
+    /// How far each vertex is from the target, at least up to the vertex that is asked for.
+    fn distances(
+        &mut self,
+        target: &Arc<str>,
+        edges: &Edges,
+        until: Option<&Arc<str>>,
+    ) -> Result<BTreeMap<Arc<str>, f64>> {
+        let mut settled: BTreeMap<Arc<str>, f64> = BTreeMap::new();
+        let mut waiting: BTreeSet<(u64, Arc<str>)> = BTreeSet::from([(0, Arc::clone(target))]);
+        let mut limit = f64::INFINITY;
+        while let Some((bits, vertex)) = waiting.pop_first() {
+            self.step()?;
+            let distance = f64::from_bits(bits);
+            if distance > limit {
+                break;
+            }
+            if settled.contains_key(&vertex) {
+                continue;
+            }
+            if until == Some(&vertex) {
+                limit = distance;
+            }
+            self.hold(vertex.len() + 64)?;
+            settled.insert(Arc::clone(&vertex), distance);
+            for (edge, other) in edges.at(&vertex, true) {
+                self.step()?;
+                if !settled.contains_key(&other) {
+                    waiting.insert(((distance + edges.weight_of(edge)?).to_bits(), other));
+                }
+            }
+        }
+        Ok(settled)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn grow(
+        &mut self,
+        paths: &'q Paths,
+        start: &Arc<str>,
+        target: &Arc<str>,
+        edges: &Edges,
+        distances: &BTreeMap<Arc<str>, f64>,
+        (min, max, longest): (u64, u64, f64),
+        row: &mut Row,
+        then: &mut dyn FnMut(&mut Self, &mut Row) -> Result<Flow>,
+    ) -> Result<Flow> {
+        let begin = Partial { vertex: Arc::clone(start), edge: None, before: None, length: 0, weight: 0.0 };
+        let mut partials = vec![begin];
+        let mut waiting = BTreeSet::from([(distances[start].to_bits(), 0)]);
+        while let Some((_, at)) = waiting.pop_first() {
+            self.step()?;
+            if partials[at].vertex == *target {
+                if partials[at].length < min {
+                    continue;
+                }
+                let flow = self.give_path(paths, &partials, at, edges, row, then)?;
+                if flow == Flow::Stop || paths.kind == PathsKind::Shortest {
+                    return Ok(flow);
+                }
+                continue;
+            }
+            let vertex = Arc::clone(&partials[at].vertex);
+            for (edge, other) in edges.at(&vertex, false) {
+                self.step()?;
+                let Some(&rest) = distances.get(&other) else { continue };
+                let (length, weight) = (partials[at].length + 1, partials[at].weight + edges.weight_of(edge)?);
+                let too_long =
+                    weight + rest > longest || (paths.kind == PathsKind::K && length as f64 + rest > max as f64);
+                if too_long || length > max || passes(&partials, at, &other) {
+                    continue;
+                }
+                self.hold(size_of::<Partial>() + 32)?;
+                partials.push(Partial { vertex: other, edge: Some(edge), before: Some(at), length, weight });
+                waiting.insert(((weight + rest).to_bits(), partials.len() - 1));
+            }
+        }
+        Ok(Flow::More)
+    }
+
+    fn give_path(
+        &mut self,
+        paths: &'q Paths,
+        partials: &[Partial],
+        end: usize,
+        edges: &Edges,
+        row: &mut Row,
+        then: &mut dyn FnMut(&mut Self, &mut Row) -> Result<Flow>,
+    ) -> Result<Flow> {
+        let mut way = Vec::new();
+        let mut here = Some(end);
+        while let Some(at) = here {
+            way.push(at);
+            here = partials[at].before;
+        }
+        way.reverse();
+        let (mut vertices, mut along) = (Vec::new(), Vec::new());
+        for at in way {
+            self.step()?;
+            let vertex = self.vertex(&partials[at].vertex)?;
+            let edge = partials[at].edge.map(|edge| edges.value(edge));
+            if paths.kind == PathsKind::Shortest {
+                row[paths.variable.index()] = vertex;
+                self.put(paths.edge, edge.unwrap_or_default(), row);
+                if then(self, row)? == Flow::Stop {
+                    return Ok(Flow::Stop);
+                }
+                continue;
+            }
+            vertices.push(vertex);
+            along.extend(edge);
+        }
+        if paths.kind == PathsKind::Shortest {
+            return Ok(Flow::More);
+        }
+        let weight = (paths.kind == PathsKind::KShortest).then_some(partials[end].weight);
+        row[paths.variable.index()] = path_value(vertices, along, weight);
+        then(self, row)
+    }
+}
+
+/// Whether a path has been at a vertex.
+fn passes(partials: &[Partial], end: usize, vertex: &str) -> bool {
+    let mut here = Some(end);
+    while let Some(at) = here {
+        if *partials[at].vertex == *vertex {
+            return true;
+        }
+        here = partials[at].before;
+    }
+    false
+}

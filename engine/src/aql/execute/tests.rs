@@ -1,0 +1,163 @@
+//! Queries over a store in memory, as the API runs them. Each script in `scripts/` begins with an empty database:
+//!
+//! - `collection NAME`, `edges NAME`, `insert COLLECTION {…}`: what is there.
+//! - `query …`, going on in indented lines, perhaps `with {…}` on the next line (other members of the request's body).
+//! - `= […]`: the rows that it gives; `! NUMBER`: the error that it ends in; `stats {…}` and `warnings […]` of the last one.
+
+use crate::db::api;
+use crate::db::mem::MemStore;
+use crate::exec;
+use crate::http::{Method, Request, Response};
+use crate::io::*;
+use crate::message::Peer;
+use crate::types::*;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+struct Stage {
+    store: MemStore,
+    steps: u64,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let mut store = MemStore::new();
+        let config = Config::Server(ServerConfig::new(Endpoint::parse("tcp://server:8529").unwrap(), Nonce(0)));
+        exec::open(&mut store, &config, Now { time: Time(0), wall_ms: 1_700_000_000_000 }, 1).expect("it opens");
+        exec::perform(vec![(OpId(1), Op::BeginEpoch { epoch: Epoch(1), lineage: Lineage(7) })], &mut store);
+        Stage { store, steps: 0 }
+    }
+
+    fn ask(&mut self, method: Method, path: &str, body: &Value) -> Ran {
+        self.steps += 1;
+        let id = NodeId { kind: NodeKind::Server, uuid: 1 };
+        let view = View {
+            mode: Mode::Default,
+            read_only: false,
+            standalone: true,
+            epoch: Epoch(1),
+            lease_end: Time::NEVER,
+            ..View::new(Peer { id, endpoint: Endpoint::parse("tcp://server:8529").unwrap() })
+        };
+        let request = Request::new(method, path).with_body(body.to_string());
+        let effect = api::effect(&request);
+        let op = Op::Run(Run {
+            epoch: Epoch(1),
+            writes: effect.writes,
+            kept: effect.kept,
+            dirty: false,
+            open: false,
+            at_least: None,
+            fresh: None,
+            sync_followers: 0,
+            now: Now { time: Time(0), wall_ms: 1_700_000_000_000 },
+            seed: self.steps,
+            view: Arc::new(view),
+            request,
+        });
+        let result = match effect.writes {
+            true => exec::perform(vec![(OpId(self.steps), op)], &mut self.store).remove(0).1,
+            false => exec::read(op, &self.store),
+        };
+        match result {
+            OpResult::Ran(ran) => ran,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn query(&mut self, text: &str, with: &Map<String, Value>) -> Value {
+        let mut body = json!({"query": text, "batchSize": 1_000_000});
+        body.as_object_mut().unwrap().extend(with.clone());
+        let ran = self.ask(Method::Post, "/_api/cursor", &body);
+        assert!(ran.response.status < 400 || ran.entry.is_none(), "an error leaves nothing behind");
+        answer(&ran.response)
+    }
+}
+
+fn answer(response: &Response) -> Value {
+    serde_json::from_slice(&response.body).expect("an answer is JSON")
+}
+
+fn run(script: &str) {
+    let mut stage = Stage::new();
+    let mut lines = script.lines().peekable();
+    let mut last = Value::Null;
+    let mut wrong = Vec::new();
+    while let Some(line) = lines.next() {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        match word {
+            "" | "#" => {}
+            "collection" | "edges" => {
+                let kind = if word == "edges" { 3 } else { 2 };
+                stage.ask(Method::Post, "/_api/collection", &json!({"name": rest, "type": kind}));
+            }
+            "insert" => {
+                let (collection, document) = rest.split_once(' ').expect("a collection and a document");
+                let path = format!("/_api/document/{collection}");
+                let ran = stage.ask(Method::Post, &path, &parse(document));
+                assert!(ran.response.status < 300, "{line}: {}", answer(&ran.response));
+            }
+            "query" => {
+                let mut text = rest.to_owned();
+                while let Some(more) = lines.next_if(|line| line.starts_with(' ')) {
+                    text += "\n";
+                    text += more;
+                }
+                let with = lines.next_if(|line| line.starts_with("with ")).map(|line| parse(&line[5..]));
+                let with = with.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+                last = stage.query(&text, &with);
+                let expected = lines.next().unwrap_or_default();
+                match expected.split_once(' ') {
+                    Some(("=", rows)) if last["result"] == parse(rows) => {}
+                    Some(("!", number)) if last["errorNum"] == parse(number) => {}
+                    _ => wrong.push(format!("{text}\n{last}\ninstead of {expected}")),
+                }
+            }
+            "stats" => {
+                for (name, expected) in parse(rest).as_object().expect("an object") {
+                    if last["extra"]["stats"][name] != *expected {
+                        wrong.push(format!("{name} is not {expected} in {last}"));
+                    }
+                }
+            }
+            "warnings" => {
+                let told = last["extra"]["warnings"].as_array().cloned().unwrap_or_default();
+                let told: Vec<Value> = told.iter().map(|warning| warning["code"].clone()).collect();
+                if Value::from(told) != parse(rest) {
+                    wrong.push(format!("the warnings are not {rest} in {last}"));
+                }
+            }
+            _ => panic!("{line}"),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+macro_rules! scripts {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            run(include_str!(concat!("scripts/", stringify!($name), ".txt")));
+        })*
+    };
+}
+
+scripts! { reading writing grouping graphs limits }
+
+#[test]
+fn what_does_not_fit_into_a_batch_is_kept() {
+    let mut stage = Stage::new();
+    let body = json!({"query": "FOR i IN 1..5 RETURN i", "batchSize": 2, "count": true, "ttl": 2});
+    let ran = stage.ask(Method::Post, "/_api/cursor", &body);
+    let Some(Then::Keep(result)) = ran.then else { panic!("{:?}", ran.then) };
+    assert_eq!((result.rows.len(), result.batch_rows, result.ttl), (5, 2, Duration::from_secs(2)));
+    assert_eq!(ran.response.status, 201);
+    let ran = stage.ask(Method::Put, "/_api/cursor/77", &Value::Null);
+    assert!(matches!(ran.then, Some(Then::Cursor(_))), "{:?}", ran.then);
+    let whole = stage.query("RETURN 1", &Map::new());
+    let expected = json!({
+        "result": [1], "hasMore": false, "cached": false, "error": false, "code": 201, "extra": whole["extra"]
+    });
+    assert_eq!(whole, expected);
+}
