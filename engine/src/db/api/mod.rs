@@ -14,6 +14,7 @@ mod edges;
 mod graph;
 mod import;
 mod index;
+mod query;
 mod replication;
 mod rollback;
 mod simple;
@@ -160,6 +161,7 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_api/query/current", Any, cursor::none),
     reads(Get, "/_api/query/slow", Any, cursor::none),
     reads(Get, "/_api/query/properties", Any, cursor::properties),
+    reads(Post, "/_api/query", Any, query::parse),
     // import.rs
     changes(Post, "/_api/import", Any, import::import),
     // simple.rs
