@@ -20,6 +20,8 @@ pub struct Synchrony {
     recorded: Vec<usize>,
     index: u64,
     epoch: Epoch,
+    /// Who was elected last.
+    leader: Option<usize>,
     /// What was acknowledged, or shown by a leader with synchronous followers.
     told: BTreeSet<Position>,
     /// Of these, what a failover lost within the lag.
@@ -34,6 +36,7 @@ impl Synchrony {
             recorded: Vec::new(),
             index: 0,
             epoch: Epoch(0),
+            leader: None,
             told: BTreeSet::new(),
             lost: BTreeSet::new(),
         }
@@ -124,8 +127,14 @@ impl Synchrony {
         Ok(())
     }
 
-    /// A server was elected.
+    /// A server was elected. The one before joins those who have what was acknowledged.
     pub fn elected(&mut self, replication: &Replication, epoch: Epoch, chosen: usize) -> Verdict {
+        if let Some(before) = self.leader.replace(chosen).filter(|_| !self.recorded.is_empty()) {
+            self.recorded.retain(|member| *member != before);
+            self.recorded.push(before);
+        }
+        self.recorded.retain(|member| *member != chosen);
+        self.epoch = epoch;
         if !self.promises() {
             return Ok(());
         }
@@ -197,6 +206,24 @@ mod tests {
         assert_eq!(judge(&s, [9, 9, 9], 0), Some("R6"), "nobody is on record");
         assert_eq!(judge(&synchrony(0, 0), [9, 9, 5], 1), None);
         assert_eq!(judge(&synchrony(0, 0), [9, 5, 5], 1), Some("R6"));
+    }
+
+    /// A reign goes on with the set of the one before, and with its leader.
+    #[test]
+    fn a_new_leader_needs_the_set_that_it_inherits() {
+        let mut s = synchrony(1, 0);
+        let judge = |s: &Synchrony, ctx, ends, at| name(s.clone().acknowledged(&ctx, &replication(ends), at, 0));
+        s.elected(&replication([0; 3]), Epoch(1), 0).unwrap();
+        assert_eq!(judge(&s, ctx(0), [9, 9, 9], at(1, 9)), Some("R6"), "nobody is on record yet");
+        s.recorded(&replication([5, 5, 5]), Epoch(1), 3, vec![1]).unwrap();
+        s.elected(&replication([5, 5, 5]), Epoch(2), 1).unwrap();
+        let mut stores = replication([5, 5, 5]);
+        for server in [1, 2] {
+            stores.stores[server].log.insert(6, (Epoch(2), 6));
+        }
+        assert_eq!(name(s.clone().acknowledged(&ctx(1), &stores, at(2, 6), 0)), Some("R6"), "s0 led before");
+        stores.stores[0].log.insert(6, (Epoch(2), 6));
+        assert_eq!(name(s.acknowledged(&ctx(1), &stores, at(2, 6), 0)), None);
     }
 
     #[test]

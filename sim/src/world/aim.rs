@@ -21,6 +21,7 @@ const KEPT_MAX: usize = 32;
 enum About {
     Release,
     Report,
+    InSync,
     /// Of which copy, from where on.
     Piece(SnapshotId, Bytes),
 }
@@ -178,6 +179,7 @@ impl World {
         let about = match message {
             Message::Release(_) => Some(About::Release),
             Message::Report(_) => Some(About::Report),
+            Message::SetInSync(_) => Some(About::InSync),
             Message::SnapshotPiece(piece) => Some(About::Piece(piece.id, piece.cursor.clone())),
             Message::Freeze(_) | Message::Follow(_) | Message::Diverged(_) | Message::SnapshotOffer(_) => None,
             // The piece of another copy that would fit in here.
@@ -199,13 +201,18 @@ impl World {
         late.then(|| self.at.plus(Duration::from_millis(self.aim_rng.below(self.scenario.lease_ms * 6))))
     }
 
-    /// An event that something has waited for: a release for the next reign of its sender, reports for another round.
+    /// An event that something has waited for: a release for the next reign of its sender, reports for another round,
+    /// an in-sync set for the next one.
     fn echo_at(&mut self, node: usize, event: &Event) {
         let lease_us = self.scenario.lease_ms * 1000;
         let within_us = [lease_us / 500, lease_us / 50, lease_us][self.echoes as usize % 3];
         match event {
             Event::EpochBegun { .. } => {
                 self.echo_now(within_us, |kept| kept.about == About::Release && kept.from == node);
+            }
+            // An older set would take the place of the one that counts from now on.
+            Event::InSyncChanged { .. } => {
+                self.echo_now(within_us, |kept| kept.about == About::InSync && kept.to == node);
             }
             Event::Deposed { .. } => self.echo_now(within_us, |kept| kept.about == About::Report && kept.to == node),
             _ => {}
