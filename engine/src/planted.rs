@@ -7,9 +7,9 @@
 //! A bug is planted by a line in the table below and by `planted!` at its place, where it must not make the right code
 //! harder to read.
 //!
-//! Not planted: logs compared without lineages (R7). Two epochs of one number take two owners, which R3 and R5 rule out
-//! while the agency keeps its state (`epoch_survives_restart`, `seen_not_kept`), and no simulated fault takes that away;
-//! the table of cases in `db/compare.rs` holds lineages apart.
+//! Not planted: logs compared without lineages (R7). Two epochs of one number take two owners, which R3 and R5 rule
+//! out while the agency keeps its state (`epoch_survives_restart`, `seen_not_kept`), and no simulated fault takes
+//! that away; the table of cases in `db/compare.rs` holds lineages apart.
 
 #[cfg(all(tanist_planted, not(debug_assertions)))]
 compile_error!("`--cfg tanist_planted` is for `cargo sim prove`, whose profile has debug assertions");

@@ -1,7 +1,7 @@
 //! The disk below the logs and the terminal is full. What can't be said is lost, and nothing else is.
 //!
-//! Once a server hung there for ever: the line that could not be written was to be reported on standard error, which lay
-//! on the same disk; that was a panic, and the panic's own line waited for the log that was still locked.
+//! Once a server hung there for ever: the line that could not be written was to be reported on standard error, which
+//! lay on the same disk; that was a panic, and the panic's own line waited for the log that was still locked.
 
 use crate::PROGRAM;
 use rustix::process::{Pid, Signal, kill_process};

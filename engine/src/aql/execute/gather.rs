@@ -201,7 +201,8 @@ impl<'q> Executor<'q, '_> {
         Ok(())
     }
 
-    /// The lowest and the highest value in the window of a row, and the row's own; `None` with a warning if it has none.
+    /// The lowest and the highest value in the window of a row, and the row's own; `None` with a warning if it has
+    /// none.
     fn bounds(&mut self, window: &Window, value: &Value) -> Result<Option<(f64, f64, f64)>> {
         let dated = [&window.preceding, &window.following]
             .iter()

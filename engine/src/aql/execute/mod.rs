@@ -1,13 +1,14 @@
 //! Runs a query: from its tree to rows.
 //!
-//! A block is cut into stages. Within a stage rows stream: each is carried through `FOR`, `FILTER`, `LET`, `LIMIT` and
-//! `RETURN` before the next one is looked at ([`rows`]). What needs all rows ends a stage: `SORT`, `COLLECT`, `WINDOW` and
-//! the operations that write ([`gather`], [`modify`]), so that nothing reads what the same operation writes. A row has a
-//! place for each variable of the whole query, so subqueries see what is around them ([`expression`]).
+//! A block is cut into stages. Within a stage rows stream: each is carried through `FOR`, `FILTER`, `LET`, `LIMIT`
+//! and `RETURN` before the next one is looked at ([`rows`]). What needs all rows ends a stage: `SORT`, `COLLECT`,
+//! `WINDOW` and the operations that write ([`gather`], [`modify`]), so that nothing reads what the same operation
+//! writes. A row has a place for each variable of the whole query, so subqueries see what is around them
+//! ([`expression`]).
 //!
-//! The engine has no clock. A query is bounded by steps instead, of which each row and each element that is looked at is
-//! one: [`STEPS_A_SECOND`] of them stand for a second of `maxRuntime`, on each machine the same. Memory is counted where
-//! rows are held.
+//! The engine has no clock. A query is bounded by steps instead, of which each row and each element that is looked at
+//! is one: [`STEPS_A_SECOND`] of them stand for a second of `maxRuntime`, on each machine the same. Memory is counted
+//! where rows are held.
 //!
 //! What a query writes is all kept, or nothing of it: the first error ends it, and whoever runs it throws away what was
 //! written.
@@ -38,8 +39,8 @@ use std::sync::Arc;
 pub const STEPS_A_SECOND: f64 = 1_000_000.0;
 /// Of a query that only reads: minutes.
 pub const STEPS_MAX_READING: u64 = 500_000_000;
-/// Of a query that writes: nothing else is written meanwhile, so it must be over long before that looks like a disk that
-/// hangs.
+/// Of a query that writes: nothing else is written meanwhile, so it must be over long before that looks like a disk
+/// that hangs.
 pub const STEPS_MAX_WRITING: u64 = 5_000_000;
 /// What a query may hold at once, whatever it asks for.
 pub const MEMORY_BYTES_MAX: usize = 1 << 30;
