@@ -2,7 +2,8 @@
 //!
 //! - `collection NAME`, `edges NAME`, `insert COLLECTION {…}`: what is there.
 //! - `query …`, going on in indented lines, perhaps `with {…}` on the next line (other members of the request's body).
-//! - `= […]`: the rows that it gives; `! NUMBER`: the error that it ends in; `stats {…}` and `warnings […]` of the last one.
+//! - `= […]`: the rows that it gives; `! NUMBER`: the error that it ends in; `stats {…}` and `warnings […]` of the last
+//!   one.
 
 use crate::db::api;
 use crate::db::mem::MemStore;
