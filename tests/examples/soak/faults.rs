@@ -4,6 +4,7 @@ use crate::ground::Ground;
 use rustix::process::Signal;
 use std::time::Duration;
 use tanist_engine::types::Rng;
+use tanist_tests::wait::wait;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -81,7 +82,8 @@ impl Fault {
 
     /// Does it, lets it last, and takes it away.
     pub fn strike(&self, ground: &Ground, rng: &mut Rng, lease: Duration) {
-        let leader = ground.leader().expect("a soak strikes a sound deployment");
+        // It was sound, but the agent that was killed last may have been the agency's leader.
+        let leader = wait("a server serves", || ground.leader());
         let followers: Vec<usize> = (0..ground.servers().len()).filter(|server| *server != leader).collect();
         let server = match self.whom {
             Whom::Follower => followers[rng.below(followers.len() as u64) as usize],
