@@ -12,6 +12,7 @@
 //! No tree is higher than [`HEIGHT_MAX`], so whatever walks one may recurse. Expressions are made by
 //! [`Expression::new`], which keeps count.
 
+pub use super::operators::{Arithmetic, Comparison};
 use super::value::Value;
 use std::sync::Arc;
 
@@ -55,6 +56,13 @@ pub struct Query {
     pub collections: Vec<CollectionUse>,
     /// The bind parameters that the text has, each once; those for collections begin with `@`.
     pub parameters: Vec<Arc<str>>,
+}
+
+impl Query {
+    /// Whether it changes data.
+    pub fn writes(&self) -> bool {
+        self.collections.iter().any(|used| used.written)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -340,8 +348,7 @@ pub enum ExpressionKind {
     /// `left ALL == right`: whether so many elements of the left side compare so with the right side.
     Quantified {
         quantifier: Box<Quantifier>,
-        /// One of the comparisons, `In` or `NotIn`.
-        operator: BinaryOperator,
+        operator: Comparison,
         left: Box<Expression>,
         right: Box<Expression>,
     },
@@ -418,14 +425,7 @@ pub enum UnaryOperator {
 pub enum BinaryOperator {
     Or,
     And,
-    Equal,
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-    In,
-    NotIn,
+    Compare(Comparison),
     Like,
     NotLike,
     /// `=~`
@@ -433,11 +433,7 @@ pub enum BinaryOperator {
     /// `!~`
     NotMatches,
     Range,
-    Plus,
-    Minus,
-    Times,
-    Divide,
-    Modulo,
+    Arithmetic(Arithmetic),
 }
 
 impl Expression {

@@ -22,10 +22,9 @@ pub fn explain(query: &Query) -> Json {
         .collect();
     let variables: Vec<Json> =
         query.variables.iter().enumerate().map(|(id, variable)| json!({"id": id, "name": &*variable.name})).collect();
-    let writes = query.collections.iter().any(|used| used.written);
     json!({
         "nodes": nodes.nodes, "rules": [], "collections": collections, "variables": variables,
-        "isModificationQuery": writes
+        "isModificationQuery": query.writes()
     })
 }
 

@@ -4,7 +4,7 @@
 
 use super::super::ast::*;
 use super::super::functions;
-use super::super::operators::{self, Arithmetic, Comparison, array_comparison};
+use super::super::operators::{self, array_comparison};
 use super::super::value::{Object, Value};
 use super::rows::{Flow, Output};
 use super::*;
@@ -70,7 +70,7 @@ impl<'q> Executor<'q, '_> {
                         operators::Quantifier::AtLeast(self.evaluate(number, row)?.to_int())
                     }
                 };
-                Value::Bool(comparison(*operator).is_some_and(|how| array_comparison(wanted, how, &left, &right)))
+                Value::Bool(array_comparison(wanted, *operator, &left, &right))
             }
             ExpressionKind::Ternary { condition, then, otherwise } => {
                 let condition = self.evaluate(condition, row)?;
@@ -86,29 +86,24 @@ impl<'q> Executor<'q, '_> {
     }
 
     fn binary(&mut self, operator: BinaryOperator, left: &Value, right: &Value) -> Result<Value> {
-        if let Some(how) = comparison(operator) {
-            return Ok(Value::Bool(how.holds(left, right)));
-        }
-        let how = match operator {
-            BinaryOperator::Plus => Arithmetic::Add,
-            BinaryOperator::Minus => Arithmetic::Subtract,
-            BinaryOperator::Times => Arithmetic::Multiply,
-            BinaryOperator::Divide => Arithmetic::Divide,
-            BinaryOperator::Modulo => Arithmetic::Modulus,
+        Ok(match operator {
+            BinaryOperator::Compare(how) => Value::Bool(how.holds(left, right)),
+            BinaryOperator::Arithmetic(how) => {
+                return self.with_context(|context| operators::arithmetic(context, how, left, right));
+            }
             BinaryOperator::Range => return operators::range(left, right),
             BinaryOperator::Like | BinaryOperator::NotLike => {
                 let like = operators::like(&left.to_string(), &right.to_string(), false);
-                return Ok(Value::Bool(like == (operator == BinaryOperator::Like)));
+                Value::Bool(like == (operator == BinaryOperator::Like))
             }
-            _ => {
-                let found = self.with_context(|context| operators::matches_regex(context, left, right))?;
-                return Ok(match found {
+            BinaryOperator::Matches | BinaryOperator::NotMatches => {
+                match self.with_context(|context| operators::matches_regex(context, left, right))? {
                     Value::Bool(found) => Value::Bool(found == (operator == BinaryOperator::Matches)),
                     other => other,
-                });
+                }
             }
-        };
-        self.with_context(|context| operators::arithmetic(context, how, left, right))
+            BinaryOperator::And | BinaryOperator::Or => unreachable!("they decide what is evaluated"),
+        })
     }
 
     pub(super) fn subquery(&mut self, block: &'q Block, row: &mut Row) -> Result<Vec<Value>> {
@@ -237,20 +232,6 @@ impl<'q> Executor<'q, '_> {
             }
         })
     }
-}
-
-fn comparison(operator: BinaryOperator) -> Option<Comparison> {
-    Some(match operator {
-        BinaryOperator::Equal => Comparison::Equal,
-        BinaryOperator::NotEqual => Comparison::NotEqual,
-        BinaryOperator::Less => Comparison::Less,
-        BinaryOperator::LessOrEqual => Comparison::LessOrEqual,
-        BinaryOperator::Greater => Comparison::Greater,
-        BinaryOperator::GreaterOrEqual => Comparison::GreaterOrEqual,
-        BinaryOperator::In => Comparison::In,
-        BinaryOperator::NotIn => Comparison::NotIn,
-        _ => return None,
-    })
 }
 
 /// `of[place]`

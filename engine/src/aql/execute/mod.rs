@@ -127,7 +127,7 @@ pub fn execute(query: &Query, data: &mut dyn Data, settings: Settings) -> Result
     let is_limit = |operation: &&Operation| matches!(operation.kind, OperationKind::Limit { .. });
     let counted = query.body.operations.iter().rfind(is_limit).filter(|_| settings.full_count);
     let mut executor = Executor {
-        writes: query.collections.iter().any(|used| used.written),
+        writes: query.writes(),
         data,
         collections,
         settings,
@@ -227,8 +227,7 @@ impl<'q> Executor<'q, '_> {
 
 /// A document as queries see it.
 fn document_value(document: &Document, collection: &CollectionRow) -> Value {
-    let mut text = Vec::with_capacity(document.body.len() + 96);
-    document.write_json(&collection.name, &mut text);
+    let text = document.json(&collection.name);
     std::str::from_utf8(&text).map(Value::parse_stored).unwrap_or_default()
 }
 

@@ -6,18 +6,9 @@
 
 use super::super::ast::{Paths, PathsKind};
 use super::rows::Flow;
-use super::traverse::{EdgeId, Edges, path_value};
+use super::traverse::{Edges, Step, backwards, path_value};
 use super::*;
 use std::collections::BTreeSet;
-
-/// A path that grows.
-struct Partial {
-    vertex: Arc<str>,
-    edge: Option<EdgeId>,
-    before: Option<usize>,
-    length: u64,
-    weight: f64,
-}
 
 impl<'q> Executor<'q, '_> {
     pub(super) fn paths(
@@ -97,34 +88,33 @@ impl<'q> Executor<'q, '_> {
         row: &mut Row,
         then: &mut dyn FnMut(&mut Self, &mut Row) -> Result<Flow>,
     ) -> Result<Flow> {
-        let begin = Partial { vertex: Arc::clone(start), edge: None, before: None, length: 0, weight: 0.0 };
-        let mut partials = vec![begin];
+        let mut steps = vec![Step::start(Arc::clone(start))];
         let mut waiting = BTreeSet::from([(distances[start].to_bits(), 0)]);
         while let Some((_, at)) = waiting.pop_first() {
             self.step()?;
-            if partials[at].vertex == *target {
-                if partials[at].length < min {
+            if steps[at].vertex == *target {
+                if steps[at].depth < min {
                     continue;
                 }
-                let flow = self.give_path(paths, &partials, at, edges, row, then)?;
+                let flow = self.give_path(paths, &steps, at, edges, row, then)?;
                 if flow == Flow::Stop || paths.kind == PathsKind::Shortest {
                     return Ok(flow);
                 }
                 continue;
             }
-            let vertex = Arc::clone(&partials[at].vertex);
+            let vertex = Arc::clone(&steps[at].vertex);
             for (edge, other) in edges.at(&vertex, false) {
                 self.step()?;
                 let Some(&rest) = distances.get(&other) else { continue };
-                let (length, weight) = (partials[at].length + 1, partials[at].weight + edges.weight_of(edge)?);
+                let (depth, weight) = (steps[at].depth + 1, steps[at].weight + edges.weight_of(edge)?);
                 let too_long =
-                    weight + rest > longest || (paths.kind == PathsKind::K && length as f64 + rest > max as f64);
-                if too_long || length > max || passes(&partials, at, &other) {
+                    weight + rest > longest || (paths.kind == PathsKind::K && depth as f64 + rest > max as f64);
+                if too_long || depth > max || backwards(&steps, at).any(|step| step.vertex == other) {
                     continue;
                 }
-                self.hold(size_of::<Partial>() + 32)?;
-                partials.push(Partial { vertex: other, edge: Some(edge), before: Some(at), length, weight });
-                waiting.insert(((weight + rest).to_bits(), partials.len() - 1));
+                self.hold(size_of::<Step>() + 32)?;
+                steps.push(Step { vertex: other, edge: Some(edge), before: Some(at), depth, weight });
+                waiting.insert(((weight + rest).to_bits(), steps.len() - 1));
             }
         }
         Ok(Flow::More)
@@ -133,24 +123,18 @@ impl<'q> Executor<'q, '_> {
     fn give_path(
         &mut self,
         paths: &'q Paths,
-        partials: &[Partial],
+        steps: &[Step],
         end: usize,
         edges: &Edges,
         row: &mut Row,
         then: &mut dyn FnMut(&mut Self, &mut Row) -> Result<Flow>,
     ) -> Result<Flow> {
-        let mut way = Vec::new();
-        let mut here = Some(end);
-        while let Some(at) = here {
-            way.push(at);
-            here = partials[at].before;
-        }
-        way.reverse();
+        let way: Vec<&Step> = backwards(steps, end).collect();
         let (mut vertices, mut along) = (Vec::new(), Vec::new());
-        for at in way {
+        for step in way.into_iter().rev() {
             self.step()?;
-            let vertex = self.vertex(&partials[at].vertex)?;
-            let edge = partials[at].edge.map(|edge| edges.value(edge));
+            let vertex = self.vertex(&step.vertex)?;
+            let edge = step.edge.map(|edge| edges.value(edge));
             if paths.kind == PathsKind::Shortest {
                 row[paths.variable.index()] = vertex;
                 self.put(paths.edge, edge.unwrap_or_default(), row);
@@ -165,20 +149,8 @@ impl<'q> Executor<'q, '_> {
         if paths.kind == PathsKind::Shortest {
             return Ok(Flow::More);
         }
-        let weight = (paths.kind == PathsKind::KShortest).then_some(partials[end].weight);
+        let weight = (paths.kind == PathsKind::KShortest).then_some(steps[end].weight);
         row[paths.variable.index()] = path_value(vertices, along, weight);
         then(self, row)
     }
-}
-
-/// Whether a path has been at a vertex.
-fn passes(partials: &[Partial], end: usize, vertex: &str) -> bool {
-    let mut here = Some(end);
-    while let Some(at) = here {
-        if *partials[at].vertex == *vertex {
-            return true;
-        }
-        here = partials[at].before;
-    }
-    false
 }

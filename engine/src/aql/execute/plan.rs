@@ -31,10 +31,10 @@ fn of_condition(variable: Slot, condition: &Expression) -> Option<Primary<'_>> {
     let ExpressionKind::Binary(operator, left, right) = &condition.kind else { return None };
     match operator {
         BinaryOperator::And => of_condition(variable, left).or_else(|| of_condition(variable, right)),
-        BinaryOperator::Equal => {
+        BinaryOperator::Compare(Comparison::Equal) => {
             of_sides(variable, left, right, false).or_else(|| of_sides(variable, right, left, false))
         }
-        BinaryOperator::In => of_sides(variable, left, right, true),
+        BinaryOperator::Compare(Comparison::In) => of_sides(variable, left, right, true),
         _ => None,
     }
 }

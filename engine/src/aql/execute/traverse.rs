@@ -72,12 +72,24 @@ enum Unique {
 }
 
 /// A vertex at the end of a path.
-struct Step {
-    vertex: Arc<str>,
-    edge: Option<EdgeId>,
-    before: Option<usize>,
-    depth: u64,
-    weight: f64,
+pub(super) struct Step {
+    pub vertex: Arc<str>,
+    /// By which it was reached, and from which step.
+    pub edge: Option<EdgeId>,
+    pub before: Option<usize>,
+    pub depth: u64,
+    pub weight: f64,
+}
+
+impl Step {
+    pub fn start(vertex: Arc<str>) -> Step {
+        Step { vertex, edge: None, before: None, depth: 0, weight: 0.0 }
+    }
+}
+
+/// The steps of a path, from its end back to its start.
+pub(super) fn backwards(steps: &[Step], end: usize) -> impl Iterator<Item = &Step> {
+    std::iter::successors(Some(&steps[end]), |step| step.before.map(|before| &steps[before]))
 }
 
 /// Steps that wait to be taken.
@@ -139,7 +151,7 @@ impl<'q> Executor<'q, '_> {
         let allowed = names(&options.attribute("vertexCollections"));
         let held_before = self.held_bytes;
         let mut seen: BTreeSet<Arc<str>> = BTreeSet::new();
-        let mut steps = vec![Step { vertex: start.clone(), edge: None, before: None, depth: 0, weight: 0.0 }];
+        let mut steps = vec![Step::start(start)];
         frontier.add([(0, 0.0)].into_iter());
         let mut flow = Flow::More;
         while let Some(at) = frontier.next() {
@@ -173,18 +185,8 @@ impl<'q> Executor<'q, '_> {
             let first = steps.len();
             for (edge, vertex) in edges.at(&steps[at].vertex.clone(), false) {
                 self.step()?;
-                let on_path = |found: &dyn Fn(&Step) -> bool| {
-                    let mut here = Some(at);
-                    while let Some(place) = here {
-                        if found(&steps[place]) {
-                            return true;
-                        }
-                        here = steps[place].before;
-                    }
-                    false
-                };
-                let again = (of_edges == Unique::Path && on_path(&|step| step.edge == Some(edge)))
-                    || (vertices == Unique::Path && on_path(&|step| step.vertex == vertex))
+                let again = (of_edges == Unique::Path && backwards(&steps, at).any(|step| step.edge == Some(edge)))
+                    || (vertices == Unique::Path && backwards(&steps, at).any(|step| step.vertex == vertex))
                     || (vertices == Unique::Global && seen.contains(&vertex))
                     || !allowed
                         .as_ref()
@@ -206,12 +208,10 @@ impl<'q> Executor<'q, '_> {
 
     fn path(&mut self, steps: &[Step], at: usize, edges: &Edges) -> Result<Value> {
         let (mut vertices, mut along) = (Vec::new(), Vec::new());
-        let mut here = Some(at);
-        while let Some(place) = here {
+        for step in backwards(steps, at) {
             self.step()?;
-            vertices.push(self.vertex(&steps[place].vertex)?);
-            along.extend(steps[place].edge.map(|edge| edges.value(edge)));
-            here = steps[place].before;
+            vertices.push(self.vertex(&step.vertex)?);
+            along.extend(step.edge.map(|edge| edges.value(edge)));
         }
         vertices.reverse();
         along.reverse();

@@ -34,8 +34,8 @@ struct Infix {
     tokens: usize,
 }
 
-fn comparison(kind: &Kind) -> Option<(u8, BinaryOperator)> {
-    use BinaryOperator::*;
+fn comparison(kind: &Kind) -> Option<(u8, Comparison)> {
+    use Comparison::*;
     Some(match kind {
         Kind::Sign("==") => (level::EQUALITY, Equal),
         Kind::Sign("!=") => (level::EQUALITY, NotEqual),
@@ -49,10 +49,11 @@ fn comparison(kind: &Kind) -> Option<(u8, BinaryOperator)> {
 }
 
 fn infix(kind: &Kind) -> Option<(u8, BinaryOperator)> {
-    use BinaryOperator::*;
-    if let Some(found) = comparison(kind) {
-        return Some(found);
+    use BinaryOperator::{And, Compare, Like, Matches, NotMatches, Or, Range};
+    if let Some((level, how)) = comparison(kind) {
+        return Some((level, Compare(how)));
     }
+    let arithmetic = |level, how| (level, BinaryOperator::Arithmetic(how));
     Some(match kind {
         Kind::Sign("||") | Kind::Keyword("OR") => (level::OR, Or),
         Kind::Sign("&&") | Kind::Keyword("AND") => (level::AND, And),
@@ -60,19 +61,21 @@ fn infix(kind: &Kind) -> Option<(u8, BinaryOperator)> {
         Kind::Sign("=~") => (level::EQUALITY, Matches),
         Kind::Sign("!~") => (level::EQUALITY, NotMatches),
         Kind::Sign("..") => (level::RANGE, Range),
-        Kind::Sign("+") => (level::SUM, Plus),
-        Kind::Sign("-") => (level::SUM, Minus),
-        Kind::Sign("*") => (level::PRODUCT, Times),
-        Kind::Sign("/") => (level::PRODUCT, Divide),
-        Kind::Sign("%") => (level::PRODUCT, Modulo),
+        Kind::Sign("+") => arithmetic(level::SUM, Arithmetic::Add),
+        Kind::Sign("-") => arithmetic(level::SUM, Arithmetic::Subtract),
+        Kind::Sign("*") => arithmetic(level::PRODUCT, Arithmetic::Multiply),
+        Kind::Sign("/") => arithmetic(level::PRODUCT, Arithmetic::Divide),
+        Kind::Sign("%") => arithmetic(level::PRODUCT, Arithmetic::Modulus),
         _ => return None,
     })
 }
 
+const NOT_IN: BinaryOperator = BinaryOperator::Compare(Comparison::NotIn);
+
 /// After `NOT`.
 fn negated(kind: &Kind) -> Option<BinaryOperator> {
     Some(match kind {
-        Kind::Keyword("IN") => BinaryOperator::NotIn,
+        Kind::Keyword("IN") => NOT_IN,
         Kind::Keyword("LIKE") => BinaryOperator::NotLike,
         Kind::Sign("=~") => BinaryOperator::NotMatches,
         Kind::Sign("!~") => BinaryOperator::Matches,
@@ -128,7 +131,7 @@ impl Parser<'_> {
             Kind::Keyword("IN") if !with_in => None,
             Kind::Keyword("NOT") => {
                 let operator = negated(self.peek_after(1))?;
-                let right = if operator == BinaryOperator::NotIn { level::IN + 1 } else { level::EQUALITY + 1 };
+                let right = if operator == NOT_IN { level::IN + 1 } else { level::EQUALITY + 1 };
                 Some(Infix { level: level::IN, right, operator, tokens: 2 })
             }
             kind => {
@@ -185,7 +188,7 @@ impl Parser<'_> {
             if *self.peek() != Kind::Keyword("IN") {
                 return Err(self.unexpected(""));
             }
-            (level::IN, BinaryOperator::NotIn)
+            (level::IN, Comparison::NotIn)
         } else {
             comparison(self.peek()).ok_or_else(|| self.unexpected(""))?
         };

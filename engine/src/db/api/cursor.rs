@@ -22,11 +22,7 @@ const TTL_S_MAX: f64 = 24.0 * 3600.0;
 pub(super) fn writes(request: &Request) -> bool {
     let body: Option<Map<String, Value>> = serde_json::from_slice(&request.body).ok();
     let text = body.as_ref().and_then(|body| body.get("query")).and_then(Value::as_str);
-    text.and_then(|text| parser::parse(text, None).ok()).is_some_and(|query| is_writing(&query))
-}
-
-fn is_writing(query: &Query) -> bool {
-    query.collections.iter().any(|used| used.written)
+    text.and_then(|text| parser::parse(text, None).ok()).is_some_and(|query| query.writes())
 }
 
 /// What a client asks for with a query.
@@ -64,7 +60,7 @@ fn asked(call: &Call<'_, '_>) -> Result<Asked, Failure> {
             _ => return Err(errors::TYPE_ERROR.says("expecting non-zero value for <batchSize>").into()),
         },
     };
-    let steps_max = match is_writing(&query) {
+    let steps_max = match query.writes() {
         true => execute::STEPS_MAX_WRITING,
         false => execute::STEPS_MAX_READING,
     };

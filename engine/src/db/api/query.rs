@@ -5,7 +5,8 @@
 
 use super::*;
 use crate::aql::ast::{
-    BinaryOperator, Block, Expression, ExpressionKind, MemberName, Operation, OperationKind, Query, Slot, UnaryOperator,
+    Arithmetic, BinaryOperator, Block, Comparison, Expression, ExpressionKind, MemberName, Operation, OperationKind,
+    Query, Slot, UnaryOperator,
 };
 use crate::aql::parser;
 use serde_json::json;
@@ -107,10 +108,8 @@ fn expression(query: &Query, one: &Expression) -> Value {
         ExpressionKind::Expansion(_) => node("expansion", below),
         ExpressionKind::Question(_) => node("boolean expansion", below),
         ExpressionKind::Ternary { .. } => node("ternary", below),
-        ExpressionKind::Quantified { operator, .. } => {
-            node(&binary(*operator).replace("compare", "compare array"), below)
-        }
-        ExpressionKind::Binary(operator, ..) => node(binary(*operator), below),
+        ExpressionKind::Quantified { operator, .. } => node(&format!("compare array {}", comparison(*operator)), below),
+        ExpressionKind::Binary(operator, ..) => node(&binary(*operator), below),
         ExpressionKind::Unary(operator, _) => {
             let kind = match operator {
                 UnaryOperator::Plus => "unary plus",
@@ -122,28 +121,35 @@ fn expression(query: &Query, one: &Expression) -> Value {
     }
 }
 
-fn binary(operator: BinaryOperator) -> &'static str {
-    match operator {
+fn binary(operator: BinaryOperator) -> String {
+    let name = match operator {
         BinaryOperator::Or => "logical or",
         BinaryOperator::And => "logical and",
-        BinaryOperator::Equal => "compare ==",
-        BinaryOperator::NotEqual => "compare !=",
-        BinaryOperator::Less => "compare <",
-        BinaryOperator::LessOrEqual => "compare <=",
-        BinaryOperator::Greater => "compare >",
-        BinaryOperator::GreaterOrEqual => "compare >=",
-        BinaryOperator::In => "compare in",
-        BinaryOperator::NotIn => "compare not in",
+        BinaryOperator::Compare(how) => return format!("compare {}", comparison(how)),
         BinaryOperator::Like => "like",
         BinaryOperator::NotLike => "not like",
         BinaryOperator::Matches => "regex match",
         BinaryOperator::NotMatches => "regex non match",
         BinaryOperator::Range => "range",
-        BinaryOperator::Plus => "plus",
-        BinaryOperator::Minus => "minus",
-        BinaryOperator::Times => "times",
-        BinaryOperator::Divide => "division",
-        BinaryOperator::Modulo => "modulus",
+        BinaryOperator::Arithmetic(Arithmetic::Add) => "plus",
+        BinaryOperator::Arithmetic(Arithmetic::Subtract) => "minus",
+        BinaryOperator::Arithmetic(Arithmetic::Multiply) => "times",
+        BinaryOperator::Arithmetic(Arithmetic::Divide) => "division",
+        BinaryOperator::Arithmetic(Arithmetic::Modulus) => "modulus",
+    };
+    name.to_owned()
+}
+
+fn comparison(how: Comparison) -> &'static str {
+    match how {
+        Comparison::Equal => "==",
+        Comparison::NotEqual => "!=",
+        Comparison::Less => "<",
+        Comparison::LessOrEqual => "<=",
+        Comparison::Greater => ">",
+        Comparison::GreaterOrEqual => ">=",
+        Comparison::In => "in",
+        Comparison::NotIn => "not in",
     }
 }
 
