@@ -366,7 +366,7 @@ impl Data<'_, '_> {
         if let Some(revision) = present {
             let body = match before {
                 Some(image) => Some(image.body.clone()),
-                None => self.reader().body_at(object, revision)?,
+                None => self.reader().document_in(object, revision)?.map(|document| document.body),
             };
             if let Some(body) = body {
                 self.put_entries(object, &indexes, key, revision, &body, false)?;
@@ -388,7 +388,7 @@ impl Data<'_, '_> {
         body: &[u8],
         put: bool,
     ) -> StoreResult<()> {
-        let body = super::writer::parsed(body)?;
+        let body = entries::parsed(body)?;
         for index in indexes {
             // The leader refuses a document that has too many.
             for values in entries::of_document(index, key, revision, &body).unwrap_or_default() {

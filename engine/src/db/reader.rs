@@ -86,15 +86,13 @@ impl<'a> Reader<'a> {
     }
 
     pub fn document_at(&self, collection: &CollectionRow, revision: Revision) -> StoreResult<Option<Document>> {
-        let row = in_object(self.generation, collection.object, &revision.0.to_be_bytes());
-        let Some(value) = self.rows.get(Table::Documents, &row)? else { return Ok(None) };
-        document(value, collection.object, revision).map(Some)
+        self.document_in(collection.object, revision)
     }
 
-    pub(super) fn body_at(&self, object: u64, revision: Revision) -> StoreResult<Option<Bytes>> {
+    pub(super) fn document_in(&self, object: u64, revision: Revision) -> StoreResult<Option<Document>> {
         let row = in_object(self.generation, object, &revision.0.to_be_bytes());
         let Some(value) = self.rows.get(Table::Documents, &row)? else { return Ok(None) };
-        document(value, object, revision).map(|document| Some(document.body))
+        document(value, object, revision).map(Some)
     }
 
     /// In the order of their revisions, those after `after`, at most `limit`.

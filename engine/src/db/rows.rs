@@ -128,6 +128,13 @@ pub struct Document {
 }
 
 impl Document {
+    /// As clients see it, by itself.
+    pub fn json(&self, collection: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.body.len() + 96);
+        self.write_json(collection, &mut out);
+        out
+    }
+
     /// The document as clients see it: `{"_key":…,"_id":…,"_rev":…,<rest>}`, spliced without parsing.
     pub fn write_json(&self, collection: &str, out: &mut Vec<u8>) {
         // A key holds no character that JSON escapes; the name of a collection may.

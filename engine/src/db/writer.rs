@@ -1,6 +1,6 @@
 //! What one client's request writes: collected aside, then kept as one log entry with its rows, or not at all.
 
-use super::index::{self, Index, IndexKind, entries, scan::IndexRange};
+use super::index::{Index, IndexKind, entries, scan::IndexRange};
 use super::log::*;
 use super::overlay::{Batch, Overlay};
 use super::reader::Reader;
@@ -293,7 +293,7 @@ impl<'a> Writer<'a> {
     fn check_documents(&self, collection: &CollectionRow, index: &Index) -> Result<(), PutError> {
         for document in self.reader().scan_documents(collection, None) {
             let document = document?;
-            let body = parsed(&document.body)?;
+            let body = entries::parsed(&document.body)?;
             self.entries(index, &document.key, document.revision, &body)?;
         }
         Ok(())
@@ -339,13 +339,15 @@ impl<'a> Writer<'a> {
         body: &[u8],
         before: Option<Revision>,
     ) -> Result<(), PutError> {
-        let checked = |index: &&Index| index.unique || index.fields.iter().any(|field| field.contains("[*]"));
-        let indexes = index::with_entries(collection);
-        let mut indexes = indexes.iter().filter(checked).peekable();
+        // Of an edge there is nothing to check.
+        let checked = |index: &&Index| {
+            index.kind.has_entries() && (index.unique || index.fields.iter().any(|field| field.contains("[*]")))
+        };
+        let mut indexes = collection.indexes.iter().filter(checked).peekable();
         if indexes.peek().is_none() {
             return Ok(());
         }
-        let body = parsed(body)?;
+        let body = entries::parsed(body)?;
         for index in indexes {
             let entries = self.entries(index, key, revision, &body)?;
             for values in entries.iter().filter(|_| index.unique) {
@@ -444,11 +446,6 @@ impl<'a> Writer<'a> {
         self.counters.id = with_epoch((self.counters.id >> 8) + 1, self.epoch).expect("ids do not run out");
         self.counters.id
     }
-}
-
-pub(super) fn parsed(body: &[u8]) -> StoreResult<Value> {
-    let text = std::str::from_utf8(body).map_err(|_| StoreError::Corrupt("a document: not UTF-8".into()))?;
-    Ok(Value::parse_stored(text))
 }
 
 fn image(document: &Document) -> Image {

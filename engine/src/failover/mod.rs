@@ -126,6 +126,8 @@ struct PendingRun {
     since: Time,
     arrived: Time,
     ticket: Ticket,
+    /// The tick that the answer must reflect.
+    at_least: Option<Tick>,
     /// Kept for what may need the agency, or have to wait for a tick.
     request: Option<Request>,
 }

@@ -7,7 +7,6 @@ use super::parking::Unmet;
 use super::{Pending, PendingRun, Server};
 use crate::db::api;
 use crate::db::store::StoreError;
-use crate::demand::Demands;
 use crate::errors;
 use crate::gate;
 use crate::http::{Request, Response};
@@ -27,8 +26,9 @@ impl Server {
     pub(super) fn start_run(&mut self, cx: &mut Cx, id: RequestId, run: Run, arrived: Time) {
         let ticket = run.ticket();
         let request = (!ticket.writes || run.at_least.is_some()).then(|| run.request.clone());
+        let at_least = run.at_least.map(|token| token.tick);
         let op = cx.start(Op::Run(run));
-        self.runs.insert(op, PendingRun { id, since: cx.now.time, arrived, ticket, request });
+        self.runs.insert(op, PendingRun { id, since: cx.now.time, arrived, ticket, at_least, request });
     }
 
     pub(super) fn ran(&mut self, cx: &mut Cx, run: PendingRun, result: OpResult) {
@@ -51,9 +51,7 @@ impl Server {
                         self.answer_when_safe(cx, &run, Ran { response, then: None, ..ran });
                     }
                     Some(Then::Cursor(call)) => {
-                        let demands = run.request.as_ref().and_then(|request| Demands::of(request).ok());
-                        let at_least = demands.and_then(|demands| demands.at_least).map(|token| token.tick);
-                        let response = self.cursors.call(&call, run.ticket, at_least, cx.now.time);
+                        let response = self.cursors.call(&call, run.ticket, run.at_least, cx.now.time);
                         self.answer_when_safe(cx, &run, Ran { response, then: None, ..ran });
                     }
                     Some(Then::Agency { request, make }) => self.ask_agency(cx, run, request, make),

@@ -310,17 +310,17 @@ pub(super) fn remove_one(
 // ---- answers --------------------------------------------------------------------------------------------------------
 
 /// What a request is answered with when everything it asked for is done.
-struct Success {
+pub(super) struct Success {
     synced: u16,
     accepted: u16,
 }
 
-const SAVED: Success = Success { synced: 201, accepted: 202 };
-const REMOVED: Success = Success { synced: 200, accepted: 202 };
+pub(super) const SAVED: Success = Success { synced: 201, accepted: 202 };
+pub(super) const REMOVED: Success = Success { synced: 200, accepted: 202 };
 
 impl Success {
     /// Everything acknowledged is on disk; the status says whether the client asked for that.
-    fn status(&self, collection: &CollectionRow, options: &Options) -> u16 {
+    pub fn status(&self, collection: &CollectionRow, options: &Options) -> u16 {
         if options.wait_for_sync || collection.wait_for_sync { self.synced } else { self.accepted }
     }
 }
@@ -416,9 +416,7 @@ pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
     if Expected::header(call.request(), header::IF_NONE_MATCH).is_some_and(|expected| expected.fits(&document)) {
         return Ok(Response::empty(304).with_header(header::ETAG, tag).into());
     }
-    let mut body = Vec::with_capacity(document.body.len() + 96);
-    document.write_json(&collection.name, &mut body);
-    Ok(Response::raw(200, body).with_header(header::ETAG, tag).into())
+    Ok(Response::raw(200, document.json(&collection.name)).with_header(header::ETAG, tag).into())
 }
 
 pub(super) fn get_nothing(_: &mut Call<'_, '_>) -> Answer {

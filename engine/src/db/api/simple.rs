@@ -85,9 +85,7 @@ fn collect(
 }
 
 fn whole(query: &Query, document: &Document) -> Vec<u8> {
-    let mut out = Vec::with_capacity(document.body.len() + 96);
-    document.write_json(&query.collection.name, &mut out);
-    out
+    document.json(&query.collection.name)
 }
 
 pub(super) fn all(call: &mut Call<'_, '_>) -> Answer {

@@ -3,7 +3,6 @@
 use super::super::reader::Reader;
 use super::super::rows::{CollectionRow, catalog_key, in_object, kind, number_at};
 use super::super::store::*;
-use super::super::writer::parsed;
 use super::{entries, with_entries};
 use std::collections::BTreeMap;
 
@@ -17,7 +16,7 @@ pub fn wrong(reader: &Reader<'_>, collection: &CollectionRow) -> StoreResult<Opt
     let mut expected = BTreeMap::new();
     for document in reader.scan_documents(collection, None) {
         let document = document?;
-        let body = parsed(&document.body)?;
+        let body = entries::parsed(&document.body)?;
         for index in &indexes {
             let entries = entries::of_document(index, &document.key, document.revision, &body).unwrap_or_default();
             expected.extend(

@@ -64,6 +64,12 @@ pub fn split_row<'a>(key: &'a [u8], value: &'a [u8]) -> StoreResult<(&'a [u8], R
     Ok((values, Revision(u64::from_be_bytes(*revision))))
 }
 
+/// The body of a stored document.
+pub fn parsed(body: &[u8]) -> StoreResult<Value> {
+    let text = std::str::from_utf8(body).map_err(|_| StoreError::Corrupt("a document: not UTF-8".into()))?;
+    Ok(Value::parse_stored(text))
+}
+
 /// The values that a document has in an index, as bytes, in their order; each once. Fails if there are too many.
 pub fn of_document(index: &Index, key: &str, revision: Revision, body: &Value) -> Result<Vec<Vec<u8>>, TooMany> {
     let mut all = every_of_document(index, key, revision, body)?;

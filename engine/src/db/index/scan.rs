@@ -7,6 +7,7 @@ use super::encoding::encode;
 use super::entries::{HEAD_BYTES, VALUES_BYTES_MAX, in_index, shortened, split_row};
 use super::{End, Index};
 use crate::aql::value::Value;
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::ops::Bound;
 
@@ -89,15 +90,18 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The edges that have a vertex at one end.
+    /// The edges that have a vertex at one of these ends; each once, though a loop is found at both.
     pub fn edges(
         &self,
         collection: &CollectionRow,
-        end: End,
+        ends: &[End],
         vertex: &str,
-    ) -> impl Iterator<Item = StoreResult<Document>> + use<'a> {
+    ) -> impl Iterator<Item = StoreResult<Document>> {
         let range = IndexRange::equal([Value::String(vertex.into())]);
-        self.index_documents(collection, &Index::edge(end), &range, Direction::Forward)
+        let at = move |end: &End| self.index_documents(collection, &Index::edge(*end), &range, Direction::Forward);
+        let mut seen = BTreeSet::new();
+        let once = move |edge: &StoreResult<Document>| edge.as_ref().map_or(true, |edge| seen.insert(edge.revision));
+        ends.iter().flat_map(at).filter(once)
     }
 
     /// Encoded values and revisions in a range of an index.

@@ -149,9 +149,9 @@ fn edges_are_found_by_their_ends() {
             |found: &mut dyn Iterator<Item = crate::db::store::StoreResult<crate::db::Document>>| -> Vec<String> {
                 found.map(|document| document.unwrap().key).collect()
             };
-        assert_eq!(keys(&mut db.reader().edges(&c, End::From, "v/1")), ["k1", "k2"]);
-        assert_eq!(keys(&mut db.reader().edges(&c, End::To, "v/1")), ["k2", "k3"]);
-        assert_eq!(keys(&mut db.reader().edges(&c, End::To, "v/3")), [""; 0]);
+        assert_eq!(keys(&mut db.reader().edges(&c, &[End::From], "v/1")), ["k1", "k2"]);
+        assert_eq!(keys(&mut db.reader().edges(&c, &[End::To], "v/1")), ["k2", "k3"]);
+        assert_eq!(keys(&mut db.reader().edges(&c, &[End::To], "v/3")), [""; 0]);
     });
 }
 

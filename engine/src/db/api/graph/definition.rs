@@ -257,7 +257,7 @@ fn drop_unused(call: &mut Call<'_, '_>, graph: &Graph, names: &BTreeSet<&String>
 }
 
 fn status(call: &Call<'_, '_>, graphs: &CollectionRow) -> u16 {
-    if call.flag("waitForSync", false) || graphs.wait_for_sync { 201 } else { 202 }
+    document::SAVED.status(graphs, &document::Options::of(call))
 }
 
 fn saved(call: &mut Call<'_, '_>, mut graph: Graph) -> Answer {

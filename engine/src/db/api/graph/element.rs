@@ -4,7 +4,7 @@
 //! exist, in collections that its definition names; and with a vertex go the edges that lead to it or from it, in
 //! every graph that has its collection. The other interfaces for documents know neither rule.
 
-use super::document::{Done, Expected, Options, insert_one, modify_one, remove_one};
+use super::document::{Done, Expected, Options, REMOVED, SAVED, Success, insert_one, modify_one, remove_one};
 use super::*;
 use crate::db::Overwrite;
 use crate::db::index::End;
@@ -114,7 +114,7 @@ fn insert(call: &mut Call<'_, '_>, element: Element) -> Answer {
         check_ends(call, &graph, &text, false)?;
     }
     let done = insert_one(call.writer()?, &collection, &text, &options)?;
-    written(element, &collection, &options, 201, &done)
+    written(element, &collection, &options, SAVED, &done)
 }
 
 fn modify(call: &mut Call<'_, '_>, element: Element, patch: bool) -> Answer {
@@ -126,7 +126,8 @@ fn modify(call: &mut Call<'_, '_>, element: Element, patch: bool) -> Answer {
     }
     let (key, expected) = (call.open[2].clone(), expected(call));
     let done = modify_one(call.writer()?, &collection, Some(&key), &text, patch, expected, &options)?;
-    written(element, &collection, &options, 200, &done)
+    // With the numbers of a removal.
+    written(element, &collection, &options, REMOVED, &done)
 }
 
 fn remove(call: &mut Call<'_, '_>, element: Element) -> Answer {
@@ -136,7 +137,7 @@ fn remove(call: &mut Call<'_, '_>, element: Element) -> Answer {
     let done = remove_one(call.writer()?, &collection, &key, expected)?;
     // Edges may lead to edges.
     remove_edges_at(call, &collection, &key)?;
-    let status = if options.wait_for_sync || collection.wait_for_sync { 200 } else { 202 };
+    let status = REMOVED.status(&collection, &options);
     let mut body = beginning(status);
     body.extend_from_slice(br#","removed":true"#);
     done.write_images(&collection, &options, &mut body);
@@ -148,9 +149,8 @@ fn beginning(status: u16) -> Vec<u8> {
     format!(r#"{{"error":false,"code":{status}"#).into_bytes()
 }
 
-/// `synced` is the status if the client asked for the disk.
-fn written(element: Element, collection: &CollectionRow, options: &Options, synced: u16, done: &Done) -> Answer {
-    let status = if options.wait_for_sync || collection.wait_for_sync { synced } else { 202 };
+fn written(element: Element, collection: &CollectionRow, options: &Options, success: Success, done: &Done) -> Answer {
+    let status = success.status(collection, options);
     let mut body = beginning(status);
     body.extend_from_slice(format!(r#","{}":"#, element.name()).as_bytes());
     done.write_identity(collection, &mut body);
@@ -208,21 +208,10 @@ fn remove_edges_at(call: &mut Call<'_, '_>, collection: &CollectionRow, key: &st
             continue;
         }
         let edges = call.collection(&name, Level::Rw)?;
-        for edge in edges_at(&call.reader(), &edges, &id)? {
+        let found: StoreResult<Vec<Document>> = call.reader().edges(&edges, &[End::From, End::To], &id).collect();
+        for edge in found? {
             call.writer()?.remove(&edges, &edge)?;
         }
     }
     Ok(())
-}
-
-/// The edges of a collection that lead to a document or from it.
-fn edges_at(db: &Reader<'_>, edges: &CollectionRow, id: &str) -> Result<Vec<Document>, Failure> {
-    let mut found: Vec<Document> = Vec::new();
-    for edge in [End::From, End::To].into_iter().flat_map(|end| db.edges(edges, end, id)) {
-        found.push(edge?);
-    }
-    // A loop is found at both ends.
-    found.sort_by_key(|edge| edge.revision);
-    found.dedup_by_key(|edge| edge.revision);
-    Ok(found)
 }
