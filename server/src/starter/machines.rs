@@ -18,7 +18,7 @@ pub struct Machine {
     pub port: u16,
     pub agent: bool,
     pub server: bool,
-    /// Its agent was none of the first: it joins the agency instead of forming it.
+    /// Its agent was none of the first: it joins the agency instead of forming it. On an etcd there is nothing to join.
     #[serde(default, skip_serializing_if = "is_false")]
     pub joined: bool,
     /// A dead machine whose place it takes, as long as that has nodes in the agency's records.
@@ -244,7 +244,8 @@ pub fn admit(welcome: &Welcome, hello: &Hello) -> Result<Option<Admission>, Refu
         return refuse(400, "a machine with neither agent nor server has nothing to do".to_owned());
     }
     let machine = Machine::new(hello, agent, server);
-    let machine = Machine { joined: agent, replaces: replaced.clone().map(Box::new), ..machine };
+    let joined = agent && welcome.etcd.is_none();
+    let machine = Machine { joined, replaces: replaced.clone().map(Box::new), ..machine };
     Ok(Some(Admission { machine, replaced }))
 }
 

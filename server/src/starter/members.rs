@@ -188,7 +188,7 @@ async fn reconcile(deployment: &Arc<Deployment>, record: &Record) -> Result<bool
         _ => {}
     }
     let agent = match own.endpoint(Role::Agent) {
-        Some(endpoint) if own.joined && setup.etcd.is_none() => match let_agent_in(deployment, &endpoint).await? {
+        Some(endpoint) if own.joined => match let_agent_in(deployment, &endpoint).await? {
             Some(id) => Some(id),
             None => return Ok(false),
         },
@@ -325,7 +325,9 @@ pub async fn set_agent(deployment: &Deployment, name: Option<&str>, wanted: bool
         }
         _ => {}
     }
-    let changed = Machine { agent: wanted, joined: wanted && (machine.joined || !machine.agent), ..machine.clone() };
+    let seat = deployment.setup().etcd.is_none();
+    let joined = wanted && seat && (machine.joined || !machine.agent);
+    let changed = Machine { agent: wanted, joined, ..machine.clone() };
     if machine.agent && !wanted {
         take_seats(deployment, &machine).await?;
     }
@@ -334,7 +336,6 @@ pub async fn set_agent(deployment: &Deployment, name: Option<&str>, wanted: bool
         change(deployment, json!({format!("{KEY}/{id}"): {"op": "set", "new": new}}), &record).await?;
     }
     let endpoint = Machine { agent: true, ..machine }.endpoint(Role::Agent);
-    let seat = deployment.setup().etcd.is_none();
     Ok(json!({"endpoint": endpoint.map(|endpoint| endpoint.to_string()), "seat": seat}))
 }
 

@@ -156,12 +156,13 @@ impl Setup {
             Role::Agent => {
                 let mut words =
                     vec![format!("--agency.size={}", self.agency_size), format!("--agency.my-address={me}")];
-                if let Some(etcd) = &self.etcd {
-                    words.push(format!("--agency.endpoint={etcd}"));
-                    return words;
+                match &self.etcd {
+                    Some(etcd) => words.push(format!("--agency.endpoint={etcd}")),
+                    None => {
+                        let others = agents.iter().filter(|other| *other != me);
+                        words.extend(others.map(|other| format!("--agency.endpoint={other}")));
+                    }
                 }
-                let others = agents.iter().filter(|other| *other != me);
-                words.extend(others.map(|other| format!("--agency.endpoint={other}")));
                 if self.own().is_some_and(|own| own.joined) {
                     words.push("--agency.join=true".to_owned());
                 }
