@@ -9,7 +9,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 use tanist_tests::http::Client;
-use tanist_tests::process::{free_ports, run};
+use tanist_tests::packages::{self, install, succeeds};
+use tanist_tests::process::{free_ports, run, show_end};
 use tanist_tests::starter::Starter;
 use tanist_tests::wait::wait;
 
@@ -33,40 +34,19 @@ fn skip(what: &str) {
     tanist_tests::skip(&format!("{what} is missing"));
 }
 
-/// Installs what a list of pinned packages names, unless exactly that was installed before.
-fn install(name: &str, list: &str, install: impl FnOnce(&Path)) -> PathBuf {
-    let folder = folder().join(name);
-    let wanted = std::fs::read_to_string(Path::new(SCRIPTS).join(list)).expect("the list of packages");
-    let stamp = folder.join("installed");
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return folder;
-    }
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
-    install(&folder);
-    std::fs::write(stamp, wanted).expect("the stamp can be written");
-    folder
-}
-
-#[track_caller]
-fn succeeds(command: &mut Command) -> String {
-    let (code, text) = run(command);
-    assert_eq!(code, 0, "{command:?}\n{text}");
-    text
-}
-
 /// node with the packages; `None` if there is no node.
 fn node() -> Option<Command> {
     if !works("node", &["--version"]) || !works("npm", &["--version"]) {
         skip("node with npm");
         return None;
     }
-    let folder = install("node", "package-lock.json", |folder| {
+    let folder = folder().join("node");
+    install(&folder, &Path::new(SCRIPTS).join("package-lock.json"), || {
         for file in ["package.json", "package-lock.json"] {
             std::fs::copy(Path::new(SCRIPTS).join(file), folder.join(file)).expect("the list can be copied");
         }
         let arguments = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
-        succeeds(Command::new("npm").args(arguments).current_dir(folder));
+        succeeds(Command::new("npm").args(arguments).current_dir(&folder));
     });
     let mut command = Command::new("node");
     command.env("NODE_PATH", folder.join("node_modules")).current_dir(SCRIPTS);
@@ -79,13 +59,7 @@ fn python() -> Option<Command> {
         skip("python3 with venv");
         return None;
     }
-    let folder = install("python", "requirements.txt", |folder| {
-        succeeds(Command::new("python3").args(["-m", "venv"]).arg(folder));
-        let list = Path::new(SCRIPTS).join("requirements.txt");
-        let arguments = ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r"];
-        succeeds(Command::new(folder.join("bin/python")).args(arguments).arg(list));
-    });
-    Some(Command::new(folder.join("bin/python")))
+    Some(Command::new(packages::python(&folder().join("python"), &Path::new(SCRIPTS).join("requirements.txt"))))
 }
 
 fn client(url: &str) -> Client {
@@ -170,10 +144,7 @@ fn instance_manager(arguments: &[&str]) {
     let (code, text) = run(&mut script);
     if code != 0 {
         for log in logs(&instances) {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            eprintln!("---- {} (the end) ----", log.display());
-            lines[lines.len().saturating_sub(30)..].iter().for_each(|line| eprintln!("{line}"));
+            show_end(&log.display().to_string(), &log);
         }
     }
     assert_eq!(code, 0, "{text}");

@@ -11,6 +11,8 @@ pub mod driver;
 pub mod http;
 #[path = "harness/net.rs"]
 pub mod net;
+#[path = "harness/packages.rs"]
+pub mod packages;
 #[path = "harness/process.rs"]
 pub mod process;
 #[path = "harness/starter.rs"]

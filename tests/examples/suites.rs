@@ -7,24 +7,28 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tanist_tests::packages::{self, succeeds};
 use tanist_tests::process::{Process, build_release, free_ports, run};
 use tanist_tests::starter::Starter;
 use tanist_tests::wait::wait_until;
 
 const DRIVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/drivers");
+const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/drivers/suites");
 const PASSWORD: &str = "root";
 
 /// A suite in a source distribution.
 struct Suite {
     package: &'static str,
+    /// The package's name in that of its archive.
+    archive: &'static str,
     version: &'static str,
     /// What of it holds the tests.
     tests: &'static str,
 }
 
 const SUITES: [Suite; 2] = [
-    Suite { package: "python-arango-async", version: "1.2.7", tests: "tests" },
-    Suite { package: "pyArango", version: "2.1.1", tests: "pyArango/tests/tests.py" },
+    Suite { package: "python-arango-async", archive: "python_arango_async", version: "1.2.7", tests: "tests" },
+    Suite { package: "pyArango", archive: "pyArango", version: "2.1.1", tests: "pyArango/tests/tests.py" },
 ];
 
 #[derive(Default)]
@@ -38,61 +42,30 @@ struct Row {
 fn main() {
     let only = std::env::args().nth(1).unwrap_or_default();
     let program = build_release();
-    let python = python();
+    let python = packages::python(Path::new(PACKAGES), &Path::new(DRIVERS).join("suites.txt"));
     let not_applicable = not_applicable();
     for suite in SUITES {
         let sources = sources(&python, &suite);
-        single(&program, |port| {
-            report(&suite, "single server", &test(&python, &suite, &sources, port, &only), &not_applicable)
-        });
-        leader(&program, |port| {
-            report(&suite, "leader of a deployment", &test(&python, &suite, &sources, port, &only), &not_applicable)
-        });
+        let measure = |against: &str, port| {
+            report(&suite, against, &test(&python, &suite, &sources, port, &only), &not_applicable)
+        };
+        single(&program, |port| measure("single server", port));
+        leader(&program, |port| measure("leader of a deployment", port));
     }
-}
-
-/// The interpreter of an environment that has exactly the packages of the list.
-fn python() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/drivers/suites");
-    let python = folder.join("bin/python");
-    let list = Path::new(DRIVERS).join("suites.txt");
-    let (stamp, wanted) = (folder.join("installed"), std::fs::read_to_string(&list).expect("the list of packages"));
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return python;
-    }
-    let _ = std::fs::remove_dir_all(&folder);
-    succeeds(Command::new("python3").args(["-m", "venv"]).arg(&folder));
-    let install = ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r"];
-    succeeds(Command::new(&python).args(install).arg(&list));
-    std::fs::write(stamp, wanted).expect("the stamp can be written");
-    python
-}
-
-fn succeeds(command: &mut Command) {
-    let (code, text) = run(command);
-    assert_eq!(code, 0, "{command:?}\n{text}");
 }
 
 /// Downloads and unpacks a suite's source distribution, and installs the driver itself.
 fn sources(python: &Path, suite: &Suite) -> PathBuf {
-    let folder = python.ancestors().nth(2).expect("folder/bin/python").join("sources");
-    let sources = folder.join(format!(
-        "{}-{}",
-        suite.package.replace("python-arango-async", "python_arango_async"),
-        suite.version
-    ));
+    let folder = Path::new(PACKAGES).join("sources");
+    let sources = folder.join(format!("{}-{}", suite.archive, suite.version));
     if !sources.join("ready").exists() {
         std::fs::create_dir_all(&folder).expect("a folder can be made");
         let package = format!("{}=={}", suite.package, suite.version);
         let pip = ["-m", "pip", "--disable-pip-version-check", "--quiet"];
         let download = ["download", "--no-binary", ":all:", "--no-deps", &package];
         succeeds(Command::new(python).args(pip).args(download).current_dir(&folder));
-        succeeds(
-            Command::new("tar")
-                .arg("xzf")
-                .arg(sources.with_extension(format!("{}.tar.gz", suite.version.rsplit_once('.').expect("a.b.c").1)))
-                .current_dir(&folder),
-        );
+        let archive = format!("{}-{}.tar.gz", suite.archive, suite.version);
+        succeeds(Command::new("tar").args(["xzf", &archive]).current_dir(&folder));
         succeeds(Command::new(python).args(pip).args(["install", "--no-deps", &package]));
         std::fs::write(sources.join("ready"), "").expect("a file can be written");
     }
@@ -129,18 +102,12 @@ fn leader(program: &Path, then: impl FnOnce(u16)) {
 /// What pytest said of each test: its name, `PASSED`, `FAILED`, `ERROR` or `SKIPPED`, and why.
 fn test(python: &Path, suite: &Suite, sources: &Path, port: u16, only: &str) -> Vec<(String, &'static str, String)> {
     let mut pytest = Command::new(python);
-    pytest.args([
-        "-m",
-        "pytest",
-        "-v",
-        "--tb=line",
-        "-o",
-        "addopts=",
-        "-o",
-        "console_output_style=classic",
-        "-p",
-        "no:cacheprovider",
-    ]);
+    pytest.args(["-m", "pytest", "-v", "--tb=line", "-o", "addopts=", "-p", "no:cacheprovider"]);
+    pytest.args(["-o", "console_output_style=classic"]);
+    if !suite.package.contains(only) {
+        pytest.args(["-k", only]);
+    }
+    pytest.arg(suite.tests).arg("-rfEs").current_dir(sources);
     match suite.package {
         "pyArango" => {
             pytest.env("ARANGODB_URL", format!("http://127.0.0.1:{port}"));
@@ -148,14 +115,9 @@ fn test(python: &Path, suite: &Suite, sources: &Path, port: u16, only: &str) -> 
         }
         _ => {
             pytest.args(["-o", "asyncio_mode=auto", "--port", &port.to_string(), "--password", PASSWORD]);
+            // Takes all words that follow.
+            pytest.args(["--skip", "backup", "enterprise"]);
         }
-    }
-    if !suite.package.contains(only) {
-        pytest.args(["-k", only]);
-    }
-    pytest.arg(suite.tests).arg("-rfEs").current_dir(sources);
-    if suite.package == "python-arango-async" {
-        pytest.args(["--skip", "backup", "enterprise"]);
     }
     let (_, text) = run(&mut pytest);
     let mut found = Vec::new();

@@ -120,15 +120,20 @@ impl Drop for Process {
         let panicked = self.log_text().lines().any(|line| line.contains("panicked at"));
         self.kill();
         if std::thread::panicking() || panicked {
-            let text = self.log_text();
-            let lines: Vec<&str> = text.lines().collect();
-            eprintln!("---- log of {} (the end) ----", self.name);
-            for line in &lines[lines.len().saturating_sub(60)..] {
-                eprintln!("{line}");
-            }
+            show_end(&format!("log of {}", self.name), &self.log);
         }
         assert!(!panicked || std::thread::panicking(), "{} panicked", self.name);
     }
+}
+
+/// The end of a log, for whoever looks at a failure; nothing if it can't be read.
+pub fn show_end(name: &str, log: &Path) {
+    const LINES: usize = 60;
+    let Ok(text) = std::fs::read(log) else { return };
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    eprintln!("---- {name} (the end) ----");
+    lines[lines.len().saturating_sub(LINES)..].iter().for_each(|line| eprintln!("{line}"));
 }
 
 /// Builds the program as its users do, for an example that measures it; where it is.

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 use tanist_tests::http::Client;
 use tanist_tests::net::{self, Link, Net};
-use tanist_tests::process::{Process, build_release, free_ports, run};
+use tanist_tests::process::{Process, build_release, free_ports, run, show_end};
 use tanist_tests::wait::{wait, wait_until};
 
 /// Room on the disk of a server.
@@ -101,10 +101,7 @@ impl Drop for Ground {
             eprintln!("---- agent {}: {status:?}", place.agent);
             let folder = place.directory.parent().expect("in the machine's directory");
             for log in fs::read_dir(folder).into_iter().flatten().flatten().map(|node| node.path().join("tanist.log")) {
-                let Ok(text) = fs::read_to_string(&log) else { continue };
-                eprintln!("---- {} (the end) ----", log.display());
-                let lines: Vec<&str> = text.lines().collect();
-                lines[lines.len().saturating_sub(60)..].iter().for_each(|line| eprintln!("{line}"));
+                show_end(&log.display().to_string(), &log);
             }
         }
     }

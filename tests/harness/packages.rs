@@ -1,0 +1,37 @@
+//! Packages of npm and PyPI, pinned by lists in the repository, installed below `target` where they are needed.
+
+use crate::process::run;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Installs what a list names into a folder, unless exactly that was installed there before.
+pub fn install(folder: &Path, list: &Path, install: impl FnOnce()) {
+    let wanted = std::fs::read_to_string(list).expect("the list of packages");
+    let stamp = folder.join("installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return;
+    }
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir_all(folder).expect("the folder can be made");
+    install();
+    std::fs::write(stamp, wanted).expect("the stamp can be written");
+}
+
+/// The interpreter of an environment that has exactly the packages of a list.
+pub fn python(folder: &Path, list: &Path) -> PathBuf {
+    let python = folder.join("bin/python");
+    install(folder, list, || {
+        succeeds(Command::new("python3").args(["-m", "venv"]).arg(folder));
+        let arguments = ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r"];
+        succeeds(Command::new(&python).args(arguments).arg(list));
+    });
+    python
+}
+
+/// Runs a command that must succeed; what it printed.
+#[track_caller]
+pub fn succeeds(command: &mut Command) -> String {
+    let (code, text) = run(command);
+    assert_eq!(code, 0, "{command:?}\n{text}");
+    text
+}
