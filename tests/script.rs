@@ -48,6 +48,8 @@ pub struct Cluster {
     asked: BTreeMap<u64, String>,
     /// What the latest answer reflected.
     last_tick: String,
+    /// The latest job that was begun.
+    last_job: String,
     /// Events below this severity are left out.
     least: Option<Severity>,
     out: String,
@@ -271,7 +273,8 @@ impl Cluster {
 
     // ---- requests ---------------------------------------------------------------------------------------------------
 
-    /// `a [dirty] [name=value …] METHOD path [body]`; names are those of headers, `last` stands for the latest tick.
+    /// `a [dirty] [name=value …] METHOD path [body]`; names are those of headers, `last` stands for the latest tick,
+    /// `{job}` in a path for the latest job.
     fn request(&mut self, name: &str, line: &str) -> Result<(), String> {
         let mut rest = line.trim_start().strip_prefix(name).unwrap_or_default().trim_start();
         let dirty = rest.strip_prefix("dirty ");
@@ -284,6 +287,7 @@ impl Cluster {
         }
         let (method, rest) = rest.split_once(' ').ok_or("METHOD path [body]")?;
         let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
+        let path = path.replace("{job}", &self.last_job);
         let method = Method::parse(method).ok_or("METHOD path [body]")?;
         let mut request = Request::new(method, path).with_body(body.to_string());
         if dirty.is_some() {
@@ -312,11 +316,19 @@ impl Cluster {
         if let Some(tick) = response.header(header::TICK) {
             tick.clone_into(&mut self.last_tick);
         }
-        let body = String::from_utf8_lossy(&response.body);
+        let mut body = String::from_utf8_lossy(&response.body).into_owned();
+        let job = response.header(header::ASYNC_ID);
+        if let Some(job) = job {
+            job.clone_into(&mut self.last_job);
+        }
+        if !self.last_job.is_empty() {
+            body = body.replace(&self.last_job, "{job}");
+        }
+        let job = if job.is_some() { " [job]" } else { "" };
         let named = if response.status == 307 { header::LOCATION } else { header::ENDPOINT };
         let endpoint = response.header(named).map(|url| format!(" [{url}]")).unwrap_or_default();
         let dirty = if response.header(header::POTENTIAL_DIRTY_READ).is_some() { " [dirty]" } else { "" };
-        let _ = writeln!(self.out, "{:>6} {name}: {}{endpoint}{dirty} {body}", self.now_ms, response.status);
+        let _ = writeln!(self.out, "{:>6} {name}: {}{endpoint}{dirty}{job} {body}", self.now_ms, response.status);
     }
 
     // ---- time -------------------------------------------------------------------------------------------------------

@@ -277,8 +277,9 @@ impl Cursors {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { body_bytes: 0, document_bytes: 0, pending_requests: 0, cursors: 2, cursor_bytes: 200 };
+    fn limits() -> Limits {
+        Limits { cursors: 2, cursor_bytes: 200, ..Limits::default() }
+    }
 
     fn owner(user: &str) -> Owner {
         Owner { database: 1, user: Some(user.into()) }
@@ -299,7 +300,7 @@ mod tests {
 
     fn open(cursors: &mut Cursors, id: u64, result: QueryResult, ticket: Ticket) -> Response {
         let first = Response::empty(201).with_header("x-tanist-tick", "t");
-        cursors.open(id, result, first, (ticket, Tick(9)), &LIMITS, Time(0))
+        cursors.open(id, result, first, (ticket, Tick(9)), &limits(), Time(0))
     }
 
     /// The status, the body without `extra`, and whether the tick is told.

@@ -131,6 +131,7 @@ kinds! {
     GRAPH_REFERENCED_VERTEX_COLLECTION_NOT_USED = 1947 404 "referenced vertex collection is not part of the graph";
     GRAPH_NEGATIVE_EDGE_WEIGHT = 1953 400 "negative edge weight found";
     QUEUE_FULL = 21003 503 "too many requests are waiting";
+    QUEUE_TIME_VIOLATED = 21004 412 "queue time violated";
 }
 
 impl Kind {

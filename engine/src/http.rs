@@ -29,6 +29,11 @@ pub mod header {
     pub const OMIT_WWW_AUTHENTICATE: &str = "x-omit-www-authenticate";
     pub const ERROR_CODES: &str = "x-arango-error-codes";
     pub const ALLOW: &str = "allow";
+    /// "true": nobody waits for the answer; "store": it is fetched later, by the number that the other one names.
+    pub const ASYNC: &str = "x-arango-async";
+    pub const ASYNC_ID: &str = "x-arango-async-id";
+    /// In an answer, how long requests wait for the loop; in a request, for how long it may have been.
+    pub const QUEUE_TIME: &str = "x-arango-queue-time-seconds";
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

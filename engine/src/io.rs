@@ -15,6 +15,7 @@ use crate::cursor::{CursorCall, QueryResult};
 use crate::demand::{FreshUntil, Freshness, Token};
 use crate::etcd;
 use crate::http::{Request, Response};
+use crate::job::{JobCall, JobOrder};
 use crate::message::raft::{Persist, SavedRaft};
 use crate::message::*;
 use crate::types::*;
@@ -25,9 +26,23 @@ use std::sync::Arc;
 
 use crate::db::store::StoreError;
 
-/// The shell's number for a client request; each gets exactly one `Reply`.
+/// The shell's number for a client request; each gets exactly one `Reply`. Numbers with the highest bit are the
+/// engine's own: of requests that nobody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
+
+impl RequestId {
+    const JOB: u64 = 1 << 63;
+
+    pub fn of_job(job: u64) -> RequestId {
+        RequestId(job | RequestId::JOB)
+    }
+
+    /// The job's number, if it is one's.
+    pub fn job(self) -> Option<u64> {
+        (self.0 & RequestId::JOB != 0).then_some(self.0 & !RequestId::JOB)
+    }
+}
 
 /// The engine's number for a question to an etcd; a process never uses one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -382,6 +397,9 @@ pub enum Then {
     Keep(Box<QueryResult>),
     /// Go on with a cursor, or end it.
     Cursor(CursorCall),
+    /// Answer at once, and then carry out the request as a job.
+    Defer(JobOrder),
+    Job(JobCall),
 }
 
 /// A rollback record: the entries that were undone in an epoch, or a store that was replaced and is kept whole.

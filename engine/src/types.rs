@@ -424,6 +424,9 @@ pub struct Limits {
     /// Results of queries that wait to be fetched: how many, and their bytes together.
     pub cursors: usize,
     pub cursor_bytes: usize,
+    /// Jobs that are pending or wait to be fetched, and their answers' bytes together.
+    pub jobs: usize,
+    pub job_bytes: usize,
 }
 
 impl Default for Limits {
@@ -434,6 +437,8 @@ impl Default for Limits {
             pending_requests: 8192,
             cursors: 10_000,
             cursor_bytes: 1 << 30,
+            jobs: 10_000,
+            job_bytes: 512 << 20,
         }
     }
 }

@@ -168,6 +168,8 @@ fn show(response: &Response, then: Option<Then>, ticks: bool) -> String {
         Some(Then::Shutdown) => text += "then shut down\n",
         Some(Then::Keep(result)) => text += &format!("then keep {} rows\n", result.rows.len()),
         Some(Then::Cursor(call)) => text += &format!("then cursor {} {:?}\n", call.id, call.what),
+        Some(Then::Defer(order)) => text += &format!("then defer {order:?}\n"),
+        Some(Then::Job(call)) => text += &format!("then job {call:?}\n"),
         None => {}
     }
     text

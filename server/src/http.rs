@@ -31,7 +31,7 @@ use tanist_engine::db::store::StoreError;
 use tanist_engine::errors;
 use tanist_engine::exec;
 use tanist_engine::gate::{self, Admission};
-use tanist_engine::http::{ContentType, Method, Request, Response};
+use tanist_engine::http::{ContentType, Method, Request, Response, header};
 use tanist_engine::io::{Op, OpResult, Ran, Run};
 use tanist_engine::types::{Auth, Limits, Position, Rng};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -323,6 +323,12 @@ impl Port {
         if pending.before >= self.limits.pending_requests {
             return errors::QUEUE_FULL.response();
         }
+        // What would have to wait for longer than its client likes is refused, as far as that can be foreseen.
+        let patience_s = request.header(header::QUEUE_TIME).and_then(|seconds| seconds.trim().parse::<f64>().ok());
+        let queue_time_s = self.queue_time_us.load(Ordering::Relaxed) as f64 / 1e6;
+        if patience_s.is_some_and(|patience_s| patience_s > 0.0 && queue_time_s > patience_s) {
+            return errors::QUEUE_TIME_VIOLATED.response();
+        }
         let Some(view) = self.views.load() else { return self.through_loop(request).await };
         let seed = Rng::new(self.seed.fetch_add(1, Ordering::Relaxed)).next_u64();
         match gate::admit(&view, request, (self.clock)(), seed) {
@@ -414,7 +420,7 @@ pub fn to_wire(response: Response, head: bool, queue_time_us: u64) -> WireRespon
     let headers = wire.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("ArangoDB"));
     let queue_time = format!("{}.{:06}", queue_time_us / 1_000_000, queue_time_us % 1_000_000);
-    headers.insert("x-arango-queue-time-seconds", HeaderValue::try_from(queue_time).expect("digits"));
+    headers.insert(header::QUEUE_TIME, HeaderValue::try_from(queue_time).expect("digits"));
     if length > 0 || response.content_type != ContentType::Json {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(response.content_type.as_str()));
     }

@@ -151,6 +151,7 @@ impl Server {
             self.view_old = true;
             self.give_up_held(cx);
             self.cursors.clear();
+            self.jobs.clear();
         }
     }
 

@@ -21,6 +21,7 @@ use crate::cursor::Cursors;
 use crate::demand::Freshness;
 use crate::http::{Request, Response};
 use crate::io::*;
+use crate::job::Jobs;
 use crate::mark;
 use crate::message::*;
 use crate::replication::follower::Follower;
@@ -94,6 +95,7 @@ pub struct Server {
     /// Answers that wait for followers.
     held: Vec<acknowledge::Held>,
     cursors: Cursors,
+    jobs: Jobs,
     pending: BTreeMap<OpId, Pending>,
     pruning: bool,
     /// Replaced or abandoned copies may be lying about.
@@ -207,6 +209,7 @@ impl Server {
             moves_until: Time::ZERO,
             held: Vec::new(),
             cursors: Cursors::default(),
+            jobs: Jobs::default(),
             pending: BTreeMap::new(),
             pruning: false,
             garbage: true,
@@ -250,6 +253,7 @@ impl Server {
             self.view = Arc::new(self.draw_view());
         }
         self.unpark(&mut cx);
+        self.jobs.collect(cx.out, &self.config.limits, now);
         self.rng = rng;
         self.ops = ops;
     }
@@ -273,6 +277,7 @@ impl Server {
         wakes.extend(self.parked_until().map(|at| Wake { at, why: "waiting request" }));
         wakes.extend(self.held_deadline());
         wakes.extend(self.cursors.deadline().map(|at| Wake { at, why: "cursor" }));
+        wakes.extend(self.jobs.deadline().map(|at| Wake { at, why: "job" }));
         if self.link.is_none() && matches!(self.role, Role::Joining | Role::Waiting) {
             wakes.push(Wake { at: self.unfit_until, why: "begin" });
         }

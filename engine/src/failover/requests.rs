@@ -9,8 +9,9 @@ use crate::db::api;
 use crate::db::store::StoreError;
 use crate::errors;
 use crate::gate;
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, header};
 use crate::io::*;
+use crate::job::JobOrder;
 use crate::mark;
 use crate::message::Entry;
 use crate::types::Time;
@@ -52,6 +53,11 @@ impl Server {
                     }
                     Some(Then::Cursor(call)) => {
                         let response = self.cursors.call(&call, run.ticket, run.at_least, cx.now.time);
+                        self.answer_when_safe(cx, &run, Ran { response, then: None, ..ran });
+                    }
+                    Some(Then::Defer(order)) => self.defer(cx, run, order),
+                    Some(Then::Job(call)) => {
+                        let response = self.jobs.call(&call, run.ticket, cx.now);
                         self.answer_when_safe(cx, &run, Ran { response, then: None, ..ran });
                     }
                     Some(Then::Agency { request, make }) => self.ask_agency(cx, run, request, make),
@@ -108,6 +114,25 @@ impl Server {
         };
         if !asked {
             cx.reply(run.id, errors::AGENCY_UNREACHABLE.response());
+        }
+    }
+
+    /// A request whose client does not wait: answered at once, then admitted as if it came now. It is carried out only
+    /// if that answer promises so.
+    fn defer(&mut self, cx: &mut Cx, run: PendingRun, order: JobOrder) {
+        let mut request = run.request.expect("kept for requests that do not write");
+        request.headers.retain(|(name, _)| name != header::ASYNC);
+        let job = cx.rng.next_u64() >> 1;
+        let begun = match order.store {
+            true => self.jobs.begin(job, order.user, run.ticket, &self.config.limits, cx.now),
+            false => Ok(Response::empty(202)),
+        };
+        let response = begun.unwrap_or_else(|error| error.response());
+        let response = gate::confirm(run.ticket, response, &self.draw_view(), cx.now);
+        let promised = response.status == 202;
+        cx.reply(run.id, response);
+        if promised {
+            self.admit(cx, RequestId::of_job(job), request, cx.now.time);
         }
     }
 

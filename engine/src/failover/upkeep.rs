@@ -200,6 +200,7 @@ impl Server {
             following.timer(cx);
         }
         self.cursors.expire(cx.now.time);
+        self.jobs.expire(cx.now.time);
         self.look_after_followers(cx);
         self.hand_over(cx);
         self.prune(cx);

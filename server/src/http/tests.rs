@@ -15,6 +15,7 @@ struct Served {
     address: std::net::SocketAddr,
     stop: watch::Sender<bool>,
     serving: tokio::task::JoinHandle<()>,
+    queue_time_us: Arc<AtomicU64>,
     _directory: tempfile::TempDir,
 }
 
@@ -28,6 +29,7 @@ async fn serve_with(auth: Auth, patience: Patience, connections_max: usize) -> S
     let (inbox, events) = channel();
     std::thread::spawn(move || echo(events));
     let directory = tempfile::tempdir().unwrap();
+    let queue_time_us = Arc::new(AtomicU64::new(0));
     let port = Port {
         receiving: Receiving::new(inbox.clone()),
         inbox,
@@ -39,7 +41,7 @@ async fn serve_with(auth: Auth, patience: Patience, connections_max: usize) -> S
         connections: AtomicUsize::new(0),
         connections_max,
         pending: AtomicUsize::new(0),
-        queue_time_us: Arc::default(),
+        queue_time_us: queue_time_us.clone(),
         seed: AtomicU64::new(1),
         clock: clock::now,
     };
@@ -47,7 +49,7 @@ async fn serve_with(auth: Auth, patience: Patience, connections_max: usize) -> S
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(super::serve::<Tcp>(Arc::new(port), vec![listener], stopping));
-    Served { address, stop, serving, _directory: directory }
+    Served { address, stop, serving, queue_time_us, _directory: directory }
 }
 
 fn echo(events: Receiver<Event>) {
@@ -83,6 +85,11 @@ async fn requests_and_answers_go_through() {
     {
         assert!(answer.contains(&format!("\r\n{header}")), "{header} in {answer}");
     }
+    let impatient = b"GET / HTTP/1.1\r\nHost: a\r\nX-Arango-Queue-Time-Seconds: 0.5\r\n\r\n";
+    assert!(talk(&served, impatient).await.ends_with("GET / 0"));
+    served.queue_time_us.store(600_000, Ordering::Relaxed);
+    let answer = talk(&served, impatient).await;
+    assert!(answer.starts_with("HTTP/1.1 412 ") && answer.contains("21004"), "{answer}");
     let answer = talk(&served, b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.contains("\r\nContent-Length: 8\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     let chunked = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n";

@@ -161,10 +161,6 @@ pub(super) fn empty_list(_: &mut Call<'_, '_>) -> Answer {
     Ok(Response::raw(200, "[]").into())
 }
 
-pub(super) fn no_jobs(_: &mut Call<'_, '_>) -> Answer {
-    ok(200, json!({"result": true}))
-}
-
 pub(super) fn metrics(call: &mut Call<'_, '_>) -> Answer {
     let last = call.reader().last()?;
     let view = &call.run.view;

@@ -218,10 +218,7 @@ impl Data for Call<'_, '_> {
     }
 
     fn user(&self) -> Option<&str> {
-        match &self.who {
-            Who::User(user) => Some(&user.name),
-            Who::Superuser | Who::Nobody => None,
-        }
+        self.who.name()
     }
 
     fn collection(&self, name: &str, writes: bool) -> Result<CollectionRow, Error> {

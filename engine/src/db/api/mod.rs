@@ -14,6 +14,7 @@ mod edges;
 mod graph;
 mod import;
 mod index;
+mod job;
 mod query;
 mod replication;
 mod rollback;
@@ -31,6 +32,7 @@ use crate::auth::{self, Credentials, Token};
 use crate::errors::{self, Error, Kind};
 use crate::http::{Method, Request, Response, header, percent_decode, truthy};
 use crate::io::{Mode, Run, Then};
+use crate::job::JobOrder;
 use crate::types::Rng;
 use serde_json::{Map, Value};
 
@@ -75,6 +77,9 @@ pub struct Effect {
 
 /// Those that no row knows have no effect.
 pub fn effect(request: &Request) -> Effect {
+    if job::deferred(request).is_some() {
+        return Effect { writes: false, kept: true };
+    }
     let (_, path) = request.split_database();
     match find(request, path) {
         Found::Route(route, _) => match route.effect {
@@ -283,7 +288,14 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_api/cluster/endpoints", Any, admin::endpoints),
     reads(Get, "/_api/foxx", Any, admin::empty_list),
     reads(Get, "/_api/tasks", Any, admin::empty_list),
-    reads(Delete, "/_api/job/all", Any, admin::no_jobs),
+    // job.rs
+    reads(Get, "/_api/job", Any, job::no_id),
+    reads(Put, "/_api/job", Any, job::no_id),
+    reads(Delete, "/_api/job", Any, job::no_id),
+    reads(Get, "/_api/job/{id}", Any, job::get),
+    reads(Put, "/_api/job/{id}", Any, job::fetch),
+    reads(Put, "/_api/job/{id}/{action}", Any, job::act),
+    reads(Delete, "/_api/job/{id}", Any, job::remove),
     // replication.rs
     reads(Get, "/_api/replication/server-id", Any, replication::server_id),
     reads(Get, "/_api/replication/logger-state", Any, replication::logger_state),
@@ -442,6 +454,10 @@ fn answer(run: &Run, db: Access<'_, '_>) -> Answer {
         return Err(Failure::Response(unauthorized(request)));
     }
     let database = database.map_err(|_| errors::DATABASE_NOT_FOUND)?;
+    if let Some(store) = job::deferred(request) {
+        let then = Some(Then::Defer(JobOrder { user: who.name().map(str::to_owned), store }));
+        return Ok(Handled { response: Response::empty(202), then });
+    }
     let (route, open) = match find(request, path) {
         Found::Route(route, open) => (route, open),
         Found::WrongMethod => return Err(errors::HTTP_METHOD_NOT_ALLOWED.into()),
@@ -467,6 +483,16 @@ enum Who {
     /// Somebody with the deployment's secret, or anybody where authentication is off.
     Superuser,
     User(User),
+}
+
+impl Who {
+    /// `None` where nobody is told apart.
+    fn name(&self) -> Option<&str> {
+        match self {
+            Who::User(user) => Some(&user.name),
+            Who::Superuser | Who::Nobody => None,
+        }
+    }
 }
 
 fn identify(run: &Run, db: &Reader<'_>, path: &str) -> StoreResult<Who> {
