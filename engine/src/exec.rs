@@ -6,6 +6,7 @@
 //! follow, a sender or a writer of an epoch that is over (I6, I7, R3, R5), a copy that is not exact (R8).
 
 use crate::agency;
+use crate::db::index::ttl;
 use crate::db::log::{self, Data, Fit, LogOp, PAYLOAD_BYTES_MAX};
 use crate::db::overlay::{Batch, Overlay};
 use crate::db::rows::number_at;
@@ -16,7 +17,7 @@ use crate::db::{Reader, Writer, api, compare, copy, meta, prune, rollback};
 use crate::demand::{Standing, Token};
 use crate::errors;
 use crate::http::{Response, header};
-use crate::io::{Located, Op, OpId, OpResult, Ran, RollbackId, Run, Saved, SavedAgent, SavedServer, Target};
+use crate::io::{Expire, Located, Op, OpId, OpResult, Ran, RollbackId, Run, Saved, SavedAgent, SavedServer, Target};
 use crate::mark;
 use crate::message::Entry;
 use crate::message::raft::{Persist, SavedRaft};
@@ -27,7 +28,7 @@ use std::fmt;
 use std::ops::Bound;
 
 /// Version of everything that is stored.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// ArangoDB's `errorNum` for a request that asks for more than is allowed.
 const RESOURCE_LIMIT: u32 = 32;
@@ -225,6 +226,7 @@ fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
     let mut rows = Overlay::new(base);
     let result = match op {
         Op::Run(run) => return run_write(run, base),
+        Op::Expire(expire) => return expire_documents(expire, base),
         Op::BeginEpoch { epoch, lineage } => return begin_epoch(*epoch, *lineage, base),
         Op::Persist(persist) => write_raft(persist, &mut rows)?,
         Op::Adopt { deployment } => adopt(*deployment, &mut rows)?,
@@ -268,10 +270,8 @@ fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
 
 /// A client's write, in an epoch that this process began and that is still the last anybody told us of (I7).
 fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
-    let seen = meta::seen(base)?;
-    let owned = meta::get::<Epoch>(base, meta::OWNED)?;
     let let_through = run.dirty && planted!(dirty_write_let_through);
-    if (seen != run.epoch || owned != Some(run.epoch)) && !let_through {
+    if let Some(seen) = outdated(run.epoch, base)?.filter(|_| !let_through) {
         mark!(WriterOutdated);
         return Ok((OpResult::Stale { seen }, Batch::default()));
     }
@@ -295,6 +295,27 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
     let reflected = entry.as_ref().map_or_else(|| reader.last(), |entry| Ok(entry.position()))?;
     let response = reflects(response, reader.token(reflected)?);
     Ok((OpResult::Ran(Ran { response, entry, last: reflected, then: handled.then }), batch))
+}
+
+/// The epoch that the store has seen, if a writer of `epoch` must not write: another one, or not begun by this process.
+fn outdated(epoch: Epoch, base: &dyn Read) -> StoreResult<Option<Epoch>> {
+    let (seen, owned) = (meta::seen(base)?, meta::get::<Epoch>(base, meta::OWNED)?);
+    Ok((seen != epoch || owned != Some(epoch)).then_some(seen))
+}
+
+/// A leader's removal of what is due, under the same condition as a client's write (I7).
+fn expire_documents(expire: &Expire, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
+    if let Some(seen) = outdated(expire.epoch, base)?.filter(|_| !planted!(followers_expire)) {
+        return Ok((OpResult::Stale { seen }, Batch::default()));
+    }
+    let mut writer = Writer::new(base, expire.epoch, expire.wall_ms, 0)?;
+    let done = ttl::expire(&mut writer, expire.from, expire.wall_ms, expire.limit)?;
+    let (entry, batch) = match writer.finish()? {
+        Finished::Entry(entry, batch) => (Some(entry), batch),
+        Finished::Nothing => (None, Batch::default()),
+        Finished::TooLarge => return Err(StoreError::Corrupt("a document that fits into no log entry".into())),
+    };
+    Ok((OpResult::Expired { done, entry }, batch))
 }
 
 /// What becomes of a run whose demand the data do not meet (R16); `None` if they do.

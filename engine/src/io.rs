@@ -24,6 +24,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::db::index::ttl::{Expired, Place};
 use crate::db::store::StoreError;
 
 /// The shell's number for a client request; each gets exactly one `Reply`. Numbers with the highest bit are the
@@ -179,6 +180,9 @@ pub enum Op {
         common: Position,
         limit: usize,
     },
+    /// Remove documents that are due in `ttl` indexes, as an ordinary write of the epoch's leader; a bounded piece of
+    /// work.
+    Expire(Expire),
     /// Forget log entries below `keep_from`, and data that only they referred to; a bounded piece of work.
     Prune {
         keep_from: Tick,
@@ -230,6 +234,16 @@ impl Op {
             _ => true,
         }
     }
+}
+
+/// What the leader of an epoch removes, by its own wall clock and nobody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Expire {
+    pub epoch: Epoch,
+    pub wall_ms: u64,
+    pub from: Place,
+    /// Documents at most.
+    pub limit: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -288,6 +302,11 @@ pub enum OpResult {
     Ran(Ran),
     /// The data do not reflect yet what the run demands: nothing was done.
     Behind(Token),
+    /// `entry`: what the removals became; `None` if nothing was due.
+    Expired {
+        done: Expired,
+        entry: Option<Entry>,
+    },
     Adopted,
     /// `before` is the highest epoch seen until then.
     Seen {
@@ -391,6 +410,8 @@ pub enum Then {
         make: AgencyAnswer,
     },
     Shutdown,
+    /// Set how documents expire on this server.
+    SetExpiry(ExpiryProperties),
     /// Remove a rollback record.
     Forget(RollbackId),
     /// Answer with the first batch of a query's result, and keep the rest.
@@ -523,6 +544,7 @@ pub struct View {
     /// Too few followers are in sync: writes are refused.
     pub short_of_followers: bool,
     pub replication: ReplicationView,
+    pub expiry: ExpiryView,
     pub auth: Arc<Auth>,
     pub limits: Limits,
 }
@@ -549,6 +571,7 @@ impl View {
             acknowledged: None,
             short_of_followers: false,
             replication: ReplicationView::default(),
+            expiry: ExpiryView::default(),
             auth: Arc::default(),
             limits: Limits::default(),
         }
@@ -572,6 +595,16 @@ pub struct ReplicationView {
     pub freshness: Option<Freshness>,
     /// Followers that are connected, as the leader sees them: id and durable position.
     pub followers: Vec<(Peer, Position)>,
+}
+
+/// How documents in `ttl` indexes expire on this server, and what came of it since the process started.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+pub struct ExpiryView {
+    pub properties: ExpiryProperties,
+    /// Sweeps, what they removed, and how many ended because they had removed as much as they may.
+    pub runs: u64,
+    pub removed: u64,
+    pub limit_reached: u64,
 }
 
 // ---- events ---------------------------------------------------------------------------------------------------------

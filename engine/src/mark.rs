@@ -227,6 +227,7 @@ marks! {
     EpochBeginStale "an epoch is begun that is not the latest"
     EpochBeginIncomplete "an epoch is begun on an unfinished copy"
     LogPruned "old log entries are removed"
+    DocumentsExpired "documents that are due are removed"
 }
 
 /// `mark!(StoreFull)`: this path was taken.

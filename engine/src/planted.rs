@@ -123,6 +123,8 @@ catalogue! {
     pieces_of_another_copy, "R8", "pieces of another snapshot are taken in";
     objects_pruned_early, "R8", "pruning takes the documents that undoing a drop or a truncate needs";
 
+    followers_expire, "I6", "a follower removes documents that are due by its own clock";
+
     // The gate.
     token_without_lineage, "R16", "a token of what was rolled back counts once the ticks are there";
     token_ignored, "I14", "a follower answers before it has the tick that is demanded";

@@ -411,7 +411,30 @@ pub struct ServerConfig {
     /// Rows of a snapshot piece and entries of one append carry at most about this many bytes.
     pub chunk_bytes: usize,
     pub durability: Durability,
+    pub expiry: ExpiryProperties,
     pub limits: Limits,
+}
+
+/// How documents in `ttl` indexes expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExpiryProperties {
+    /// From one sweep to the next; zero: never.
+    pub frequency: Duration,
+    /// What a sweep removes at most, in all and of one collection.
+    pub total_max: u64,
+    pub collection_max: u64,
+    pub active: bool,
+}
+
+impl Default for ExpiryProperties {
+    fn default() -> ExpiryProperties {
+        ExpiryProperties {
+            frequency: Duration::from_secs(30),
+            total_max: 1_000_000,
+            collection_max: 100_000,
+            active: true,
+        }
+    }
 }
 
 /// Bounds on everything that comes from outside.
@@ -499,6 +522,7 @@ impl ServerConfig {
             log_slack: 64,
             chunk_bytes: 1 << 20,
             durability: Durability::default(),
+            expiry: ExpiryProperties::default(),
             limits: Limits::default(),
         }
     }

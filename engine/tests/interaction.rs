@@ -165,6 +165,7 @@ fn show(response: &Response, then: Option<Then>, ticks: bool) -> String {
             text += &format!("then {} {} {body} for {make:?}\n", request.method, request.target);
         }
         Some(Then::Forget(record)) => text += &format!("then forget {record:?}\n"),
+        Some(Then::SetExpiry(properties)) => text += &format!("then {properties:?}\n"),
         Some(Then::Shutdown) => text += "then shut down\n",
         Some(Then::Keep(result)) => text += &format!("then keep {} rows\n", result.rows.len()),
         Some(Then::Cursor(call)) => text += &format!("then cursor {} {:?}\n", call.id, call.what),

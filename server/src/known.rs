@@ -21,7 +21,6 @@ const SECTIONS: &[&str] = &[
     "tcp",
     "temp",
     "transaction",
-    "ttl",
     "vst",
     "wal",
 ];
@@ -36,6 +35,7 @@ const OPTIONS: &[&str] = &[
     "agency.supervision-delay-failed-follower",
     "agency.supervision-failed-leader-adds-follower",
     "agency.wait-for-sync",
+    "ttl.only-loaded-collection",
     "check-version",
     "default-language",
     "define",

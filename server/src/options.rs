@@ -38,6 +38,8 @@ pub struct NodeOptions {
     pub cluster: ClusterOptions,
     #[command(flatten, next_help_heading = "Storage and log")]
     pub storage: StorageOptions,
+    #[command(flatten, next_help_heading = "Documents that expire")]
+    pub ttl: TtlOptions,
 }
 
 #[derive(Args, Debug)]
@@ -181,6 +183,21 @@ pub struct StorageOptions {
     pub configuration: Option<String>,
 }
 
+#[derive(Args, Debug)]
+pub struct TtlOptions {
+    /// Milliseconds from one removal of documents that have expired to the next; 0: never, else 1000 at least.
+    #[arg(long = "ttl.frequency", value_name = "MS", value_parser = parse_ttl_frequency, default_value = "30000")]
+    pub frequency: Duration,
+    /// Documents removed at most each time.
+    #[arg(long = "ttl.max-total-removes", value_name = "NUMBER", default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_total_removes: u64,
+    /// The same, of one collection.
+    #[arg(long = "ttl.max-collection-removes", value_name = "NUMBER", default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_collection_removes: u64,
+}
+
 /// The two kinds of node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -217,6 +234,13 @@ fn parse_extent(text: &str) -> Result<Extent, String> {
         (_, Some(true)) => Ok(Extent::All),
         (_, Some(false)) => Ok(Extent::Nothing),
         _ => Err("auto, true or false is expected".to_owned()),
+    }
+}
+
+fn parse_ttl_frequency(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(ms) if ms == 0 || ms >= 1000 => Ok(Duration::from_millis(ms)),
+        _ => Err("0 or a number of milliseconds from 1000 is expected".to_owned()),
     }
 }
 
@@ -700,6 +724,12 @@ fn server_config(
         sync_followers: usize::from(cluster.sync_followers),
         max_lag: cluster.max_failover_lag,
         timeout: cluster.sync_timeout.max(Duration::from_millis(10)),
+    };
+    config.expiry = ExpiryProperties {
+        frequency: options.ttl.frequency,
+        total_max: options.ttl.max_total_removes,
+        collection_max: options.ttl.max_collection_removes,
+        ..ExpiryProperties::default()
     };
     if config.durability.wanted() > 0 && config.agency.is_empty() {
         return Err(Exit::options(

@@ -7,6 +7,10 @@ use tanist_engine::http::{Method, Request, header};
 pub const PASSING: u8 = 2;
 /// The one in the database that comes and goes, too.
 pub const INNER: u8 = 3;
+/// The one whose documents may expire.
+pub const EXPIRING: u8 = 4;
+/// How long after the moment that a document names it is due.
+pub const EXPIRE_AFTER_MS: u64 = 500;
 /// The users, seen as a collection.
 pub const USERS: u8 = 100;
 
@@ -78,6 +82,8 @@ impl OnDuplicate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Insert(Slot),
+    /// With a moment for the collection's `ttl` index, in milliseconds since 1970.
+    InsertDue(Slot, u64),
     /// Merges `b`; of a user: changes what is kept with it.
     Update(Slot, Option<String>),
     /// Leaves nothing but `v`.
@@ -98,6 +104,8 @@ pub enum Action {
         on_duplicate: OnDuplicate,
     },
     Create(u8),
+    /// Gives a collection its `ttl` index.
+    Expire(u8),
     Truncate(u8),
     Drop(u8),
     CreateDatabase(u8),
@@ -181,6 +189,11 @@ impl Action {
                 .with_body(format!(r#"{{"grant":"{}"}}"#, LEVELS[usize::from(*level)])),
             Action::Insert(slot) => documents(Method::Post, slot, "?returnNew=true")
                 .with_body(format!(r#"{{"_key":"{}",{ends},"v":{op},"a":{op}}}"#, slot.key())),
+            Action::InsertDue(slot, moment_ms) => {
+                let moment_s = format!("{}.{:03}", moment_ms / 1000, moment_ms % 1000);
+                documents(Method::Post, slot, "?returnNew=true")
+                    .with_body(format!(r#"{{"_key":"{}",{ends},"v":{op},"a":{op},"moment":{moment_s}}}"#, slot.key()))
+            }
             Action::Update(slot, rev) => {
                 matching(Request::new(Method::Patch, format!("{}?returnNew=true", slot.path())), rev)
                     .with_body(format!(r#"{{"_to":"t/{op}","v":{op},"b":{op}}}"#))
@@ -219,6 +232,11 @@ impl Action {
             }
             Action::Create(c) => Request::new(Method::Post, format!("{}/_api/collection", base(*c)))
                 .with_body(format!(r#"{{"name":"c{c}","type":3}}"#)),
+            Action::Expire(c) => {
+                let (base, after_s) = (base(*c), EXPIRE_AFTER_MS as f64 / 1000.0);
+                Request::new(Method::Post, format!("{base}/_api/index?collection=c{c}"))
+                    .with_body(format!(r#"{{"type":"ttl","fields":["moment"],"expireAfter":{after_s}}}"#))
+            }
             Action::Truncate(c) => Request::new(Method::Put, format!("{}/_api/collection/c{c}/truncate", base(*c))),
             Action::Drop(c) => Request::new(Method::Delete, format!("{}/_api/collection/c{c}", base(*c))),
             Action::CreateDatabase(d) => {
@@ -241,7 +259,11 @@ impl Action {
         };
         // Some drivers allow dirty reads with everything that they send.
         let request = match self {
-            Action::Insert(_) | Action::Update(..) | Action::Replace(..) | Action::Remove(..)
+            Action::Insert(_)
+            | Action::InsertDue(..)
+            | Action::Update(..)
+            | Action::Replace(..)
+            | Action::Remove(..)
                 if op.is_multiple_of(6) =>
             {
                 request.with_header(header::ALLOW_DIRTY_READ, "true")
@@ -270,6 +292,7 @@ impl fmt::Display for Action {
         let name = |named: &bool| if *named { "" } else { " without an id" };
         match self {
             Action::Insert(slot) => write!(f, "insert {slot}"),
+            Action::InsertDue(slot, moment_ms) => write!(f, "insert {slot} of {moment_ms}"),
             Action::Update(slot, rev) => write!(f, "update {slot}{}", cond(rev)),
             Action::Replace(slot, rev) => write!(f, "replace {slot}{}", cond(rev)),
             Action::Remove(slot, rev) => write!(f, "remove {slot}{}", cond(rev)),
@@ -285,6 +308,7 @@ impl fmt::Display for Action {
                 write!(f, "import [{}] on duplicate {}", all(slots), on_duplicate.as_str())
             }
             Action::Create(c) => write!(f, "create c{c}"),
+            Action::Expire(c) => write!(f, "let documents of c{c} expire"),
             Action::Truncate(c) => write!(f, "truncate c{c}"),
             Action::Drop(c) => write!(f, "drop c{c}"),
             Action::CreateDatabase(d) => write!(f, "create database d{d}"),

@@ -35,6 +35,9 @@ impl fmt::Display for At {
 
 const MILLION: u128 = 1_000_000;
 
+/// About what wall clocks say when a simulation begins.
+pub const WALL_MS: u64 = 1_800_000_000_000;
+
 /// One machine's clocks.
 #[derive(Clone, Debug)]
 pub struct Clock {

@@ -4,7 +4,7 @@
 //! documents, users and databases must be after the entries that the checkers saw it apply, and when each changed, so
 //! that a read can be judged by the instants between its start and its end.
 
-use crate::action::{Action, OnDuplicate, Slot, USERS, database_of};
+use crate::action::{Action, EXPIRE_AFTER_MS, OnDuplicate, Slot, USERS, database_of};
 use crate::clock::At;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,8 @@ pub struct Doc {
     pub v: u64,
     pub a: Option<u64>,
     pub b: Option<u64>,
+    /// The moment that it names, by which it may expire.
+    pub moment_ms: Option<u64>,
     /// Empty where no client is told of it.
     pub rev: String,
 }
@@ -27,9 +29,9 @@ impl Doc {
         if slot.is_user() {
             let named = object.get("user")? == slot.key().as_str() && object.get("active")? == true;
             let v = object.get("extra")?.get("v")?.as_u64()?;
-            return named.then_some(Doc { v, a: None, b: None, rev: String::new() });
+            return named.then_some(Doc { v, a: None, b: None, moment_ms: None, rev: String::new() });
         }
-        let known = ["_key", "_id", "_rev", "_from", "_to", "v", "a", "b"];
+        let known = ["_key", "_id", "_rev", "_from", "_to", "v", "a", "b", "moment"];
         let id = format!("c{}/{}", slot.collection, slot.key());
         if object.keys().any(|k| !known.contains(&k.as_str())) || object.get("_id")? != id.as_str() {
             return None;
@@ -39,6 +41,7 @@ impl Doc {
             v: number("v")??,
             a: number("a").flatten(),
             b: number("b").flatten(),
+            moment_ms: moment_ms(value),
             rev: object.get("_rev")?.as_str()?.to_owned(),
         })
     }
@@ -48,8 +51,14 @@ impl Doc {
         if slot.is_user() {
             return self.v == seen.v;
         }
-        (self.v, self.a, self.b) == (seen.v, seen.a, seen.b) && (self.rev.is_empty() || self.rev == seen.rev)
+        (self.v, self.a, self.b, self.moment_ms) == (seen.v, seen.a, seen.b, seen.moment_ms)
+            && (self.rev.is_empty() || self.rev == seen.rev)
     }
+}
+
+/// The moment that a document's body names.
+pub fn moment_ms(body: &Value) -> Option<u64> {
+    body.get("moment")?.as_f64().map(|moment_s| (moment_s * 1000.0).round() as u64)
 }
 
 /// What one log entry did, as the model sees it.
@@ -58,6 +67,8 @@ pub enum Effect {
     Put(Slot, Doc),
     Gone(Slot),
     Created(u8),
+    /// Its documents may expire from here on.
+    Expires(u8),
     Emptied(u8),
     Dropped(u8),
     DatabaseMade(u8),
@@ -110,6 +121,8 @@ const SAME_USER: (u16, u32) = (409, 1702);
 pub struct Docs {
     pub databases: BTreeSet<u8>,
     pub collections: BTreeSet<u8>,
+    /// Those whose documents may expire.
+    pub expiring: BTreeSet<u8>,
     pub documents: BTreeMap<Slot, Doc>,
 }
 
@@ -125,10 +138,14 @@ impl Docs {
             Effect::Created(c) => {
                 self.collections.insert(*c);
             }
+            Effect::Expires(c) => {
+                self.expiring.insert(*c);
+            }
             Effect::Emptied(c) => self.documents.retain(|slot, _| slot.collection != *c),
             Effect::Dropped(c) => {
                 self.documents.retain(|slot, _| slot.collection != *c);
                 self.collections.remove(c);
+                self.expiring.remove(c);
             }
             Effect::DatabaseMade(d) => {
                 self.databases.insert(*d);
@@ -136,6 +153,7 @@ impl Docs {
             Effect::DatabaseGone(d) => {
                 self.documents.retain(|slot, _| database_of(slot.collection) != Some(*d));
                 self.collections.retain(|c| database_of(*c) != Some(*d));
+                self.expiring.retain(|c| database_of(*c) != Some(*d));
                 self.databases.remove(d);
             }
             Effect::All(effects) => effects.iter().for_each(|effect| self.apply(effect)),
@@ -163,16 +181,19 @@ impl Docs {
 
     /// What becomes of one document, whose collection is there.
     fn one(&self, op: u64, action: &Action) -> Result<Effect, (u16, u32)> {
-        let put = |slot: &Slot, v, a, b| Ok(Effect::Put(*slot, Doc { v, a, b, rev: String::new() }));
+        let due =
+            |slot: &Slot, v, a, b, moment_ms| Ok(Effect::Put(*slot, Doc { v, a, b, moment_ms, rev: String::new() }));
+        let put = |slot: &Slot, v, a, b| due(slot, v, a, b, None);
         match action {
-            Action::Insert(slot) if self.documents.contains_key(slot) => {
+            Action::Insert(slot) | Action::InsertDue(slot, _) if self.documents.contains_key(slot) => {
                 Err(if slot.is_user() { SAME_USER } else { SAME_KEY })
             }
             Action::Insert(slot) if slot.is_user() => put(slot, op, None, None),
             Action::Insert(slot) => put(slot, op, Some(op), None),
+            Action::InsertDue(slot, moment_ms) => due(slot, op, Some(op), None, Some(*moment_ms)),
             Action::Update(slot, rev) => {
                 let old = self.found(*slot, rev)?;
-                put(slot, op, old.a, if slot.is_user() { None } else { Some(op) })
+                due(slot, op, old.a, if slot.is_user() { None } else { Some(op) }, old.moment_ms)
             }
             Action::Replace(slot, rev) => {
                 let old = self.found(*slot, rev)?;
@@ -203,7 +224,11 @@ impl Docs {
         let mut parts = Vec::new();
         for slot in slots {
             let before = now.documents.get(slot).cloned();
-            let new = |b| Effect::Put(*slot, Doc { v: op, a: Some(op), b, rev: String::new() });
+            let new = |b| {
+                let moment_ms =
+                    before.as_ref().filter(|_| on_duplicate == OnDuplicate::Update).and_then(|d| d.moment_ms);
+                Effect::Put(*slot, Doc { v: op, a: Some(op), b, moment_ms, rev: String::new() })
+            };
             let result = match (&before, on_duplicate) {
                 (None, _) | (Some(_), OnDuplicate::Replace) => Ok(new(None)),
                 (Some(old), OnDuplicate::Update) => Ok(new(old.b)),
@@ -217,6 +242,24 @@ impl Docs {
         parts
     }
 
+    /// What the removal of documents that are due at `wall_ms` does, each told by its key and what wrote it last; in
+    /// words if one of them can't be due.
+    pub fn expire(&self, wall_ms: u64, removed: &[(String, u64)]) -> Result<Effect, String> {
+        let gone = |(key, v): &(String, u64)| {
+            let found = self.documents.iter().find(|(slot, doc)| !slot.is_user() && slot.key() == *key && doc.v == *v);
+            let Some((slot, doc)) = found else { return Err(format!("{key} of operation {v} is not there")) };
+            let due_ms = doc.moment_ms.map(|moment_ms| moment_ms + EXPIRE_AFTER_MS);
+            match due_ms {
+                Some(due_ms) if self.expiring.contains(&slot.collection) && due_ms <= wall_ms => {
+                    Ok(Effect::Gone(*slot))
+                }
+                Some(due_ms) => Err(format!("{slot} is due at {due_ms} ms, and it is {wall_ms} ms")),
+                None => Err(format!("{slot} never expires")),
+            }
+        };
+        removed.iter().map(gone).collect::<Result<_, _>>().map(Effect::All)
+    }
+
     /// What a write must come to here. (The revisions of new documents are not known before.)
     pub fn expect(&self, op: u64, action: &Action) -> Expected {
         let outcome = || -> Result<Expected, (u16, u32)> {
@@ -228,6 +271,7 @@ impl Docs {
             let whole = |status, effect| Ok(Expected { whole: Some(effect), ..success(status) });
             match action {
                 Action::Insert(slot)
+                | Action::InsertDue(slot, _)
                 | Action::Update(slot, _)
                 | Action::Replace(slot, _)
                 | Action::Remove(slot, _)
@@ -260,6 +304,11 @@ impl Docs {
                 Action::Create(c) => {
                     self.has_database(*c)?;
                     if self.collections.contains(c) { Err(SAME_NAME) } else { whole(200, Effect::Created(*c)) }
+                }
+                Action::Expire(c) => {
+                    self.has_collection(*c)?;
+                    let again = self.expiring.contains(c);
+                    if again { Ok(success(200)) } else { whole(201, Effect::Expires(*c)) }
                 }
                 Action::Truncate(c) => {
                     self.has_collection(*c)?;
@@ -400,7 +449,7 @@ impl Shadow {
         match effect {
             Effect::Put(slot, doc) => self.changes.entry(*slot).or_default().push((at, Some(doc.clone()))),
             Effect::Gone(slot) => self.changes.entry(*slot).or_default().push((at, None)),
-            Effect::Created(_) | Effect::DatabaseMade(_) => {}
+            Effect::Created(_) | Effect::Expires(_) | Effect::DatabaseMade(_) => {}
             Effect::Emptied(c) | Effect::Dropped(c) => gone(&|slot| slot.collection == *c),
             Effect::DatabaseGone(d) => gone(&|slot| database_of(slot.collection) == Some(*d)),
             Effect::All(effects) => return effects.iter().for_each(|effect| self.apply(at, effect)),
@@ -446,11 +495,11 @@ mod tests {
     const SLOT: Slot = Slot { collection: 0, key: 1 };
 
     fn doc(v: u64) -> Doc {
-        Doc { v, a: None, b: None, rev: format!("r{v}") }
+        Doc { v, a: None, b: None, moment_ms: None, rev: format!("r{v}") }
     }
 
     fn put(v: u64, a: Option<u64>, b: Option<u64>) -> Effect {
-        Effect::Put(SLOT, Doc { v, a, b, rev: format!("r{v}") })
+        Effect::Put(SLOT, Doc { v, a, b, moment_ms: None, rev: format!("r{v}") })
     }
 
     /// The status and error that a write must get.
@@ -481,6 +530,24 @@ mod tests {
         assert_eq!(after(&docs, Action::Replace(SLOT, None)), (3, None, None));
         docs.apply(&Effect::Emptied(0));
         assert_eq!(told(&docs, Action::Remove(SLOT, None)), NO_DOCUMENT);
+    }
+
+    #[test]
+    fn documents_expire_once_they_are_due() {
+        let mut docs = Docs::default();
+        docs.apply(&Effect::Created(0));
+        let insert = Action::InsertDue(SLOT, 10_000);
+        let Ok(inserted) = &docs.expect(1, &insert).parts[0].result else { panic!("an insert") };
+        docs.apply(inserted);
+        let removed = [("k1".to_owned(), 1)];
+        assert!(docs.expire(20_000, &removed).is_err(), "there is no index");
+        docs.apply(&Effect::Expires(0));
+        assert!(docs.expire(10_000 + EXPIRE_AFTER_MS - 1, &removed).is_err(), "too early");
+        let all = Effect::All(vec![Effect::Gone(SLOT)]);
+        assert_eq!(docs.expire(10_000 + EXPIRE_AFTER_MS, &removed), Ok(all));
+        assert!(docs.expire(20_000, &[("k1".to_owned(), 2)]).is_err(), "another document");
+        docs.apply(&put(2, Some(2), None));
+        assert!(docs.expire(20_000, &[("k1".to_owned(), 2)]).is_err(), "it names no moment");
     }
 
     #[test]
@@ -523,7 +590,7 @@ mod tests {
             {"error": true, "errorNum": 1200, "_rev": "x"},
             {"error": true, "errorNum": 1202},
         ]);
-        let doc = Doc { v: 7, a: Some(2), b: Some(7), rev: "x".into() };
+        let doc = Doc { v: 7, a: Some(2), b: Some(7), moment_ms: None, rev: "x".into() };
         assert_eq!(expected.judge(&action, 202, &good), Ok(Some(Effect::Put(SLOT, doc))));
         assert!(expected.judge(&action, 200, &good).is_err(), "another status");
         let wrong = |pointer: &str, value: Value| {

@@ -248,6 +248,12 @@ pub fn server_config(s: &Scenario, endpoint: &Endpoint, agents: Vec<Endpoint>, n
         log_keep: s.log_keep,
         log_keep_cap: s.log_keep_cap.max(s.log_keep),
         log_slack: s.log_slack,
+        expiry: ExpiryProperties {
+            frequency: Duration::from_millis(s.ttl_frequency_ms),
+            total_max: 5,
+            collection_max: 3,
+            ..ExpiryProperties::default()
+        },
         chunk_bytes: s.chunk_bytes as usize,
         durability: Durability {
             sync_followers: s.sync_followers as usize,

@@ -4,8 +4,8 @@
 //! A client knows nothing but the endpoints it was given. What it may conclude from an answer is what a driver may:
 //! 1495 and 1496 mean that nothing was started (R14), so it repeats; no answer, or another 5xx, means "unknown".
 
-use crate::action::{Action, INNER, OnDuplicate, PASSING, Slot, USERS};
-use crate::clock::At;
+use crate::action::{Action, EXPIRING, INNER, OnDuplicate, PASSING, Slot, USERS};
+use crate::clock::{At, WALL_MS};
 use crate::model::Doc;
 use crate::scenario::Scenario;
 use std::collections::BTreeMap;
@@ -138,7 +138,7 @@ pub enum Destination {
 pub struct Workload {
     servers: usize,
     agents: usize,
-    mix: [u64; 10],
+    mix: [u64; 11],
     register_calls: u64,
     sync_header_permille: u64,
     keys: u64,
@@ -183,6 +183,7 @@ impl Workload {
                 s.mix_user,
                 s.mix_database,
                 s.mix_transact,
+                s.mix_expiring,
             ],
             register_calls: 0,
             sync_header_permille: s.sync_header_permille,
@@ -227,7 +228,7 @@ impl Workload {
             Some(current) => current.op,
             None if self.closing => return Next::Rest,
             None => {
-                let action = self.choose(client);
+                let action = self.choose(at, client);
                 let sync_followers = self.followers_asked_for(client);
                 let op = self.history.len() as u64 + 1;
                 let demand = self.demand(client, op, &action);
@@ -292,7 +293,7 @@ impl Workload {
         if asks { 1 + rng.below(others) as u8 } else { 0 }
     }
 
-    fn choose(&mut self, client: usize) -> Action {
+    fn choose(&mut self, at: At, client: usize) -> Action {
         let fresh = self.history.len();
         // Somebody has to make the collections.
         if fresh < 2 {
@@ -373,6 +374,20 @@ impl Workload {
                     0 => Action::Add { register, named },
                     1..=2 => Action::Swap { register, old: state.register.1, named },
                     _ => Action::Look(register),
+                }
+            }
+            Some(10) => {
+                let slot = Slot { collection: EXPIRING, ..slot };
+                match rng.below(20) {
+                    0 => Action::Create(EXPIRING),
+                    1 => Action::Expire(EXPIRING),
+                    2 if rng.chance(1, 5) => Action::Drop(EXPIRING),
+                    2..=12 => Action::InsertDue(slot, WALL_MS + at.as_ms() + rng.below(3000)),
+                    13 => Action::Insert(slot),
+                    14 => Action::Update(slot, None),
+                    15 => Action::Replace(slot, None),
+                    16 => Action::Remove(slot, None),
+                    _ => Action::Read { slot, dirty: rng.chance(1, 3) },
                 }
             }
             _ => {
@@ -469,7 +484,10 @@ impl Workload {
                         state.register.1 = record.count.unwrap_or(0);
                     }
                     Action::Swap { .. } => state.register.1 = Action::new_value(op),
-                    Action::Insert(slot) | Action::Update(slot, _) | Action::Replace(slot, _) => {
+                    Action::Insert(slot)
+                    | Action::InsertDue(slot, _)
+                    | Action::Update(slot, _)
+                    | Action::Replace(slot, _) => {
                         if let Some(rev) = body.get("_rev").and_then(|r| r.as_str()) {
                             state.revisions.insert(*slot, rev.to_owned());
                         }

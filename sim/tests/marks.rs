@@ -60,6 +60,7 @@ const MUST_BE_REACHED: &[Mark] = &[
     SentAgain,
     ComparedDiverged,
     LogPruned,
+    DocumentsExpired,
 ];
 
 #[test]

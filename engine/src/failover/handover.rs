@@ -20,7 +20,7 @@ impl Server {
     /// R12: a planned hand-over. The gate stays open until the successor is near, then is closed until it has all.
     pub(super) fn hand_over(&mut self, cx: &mut Cx) {
         let now = cx.now.time;
-        let writing = self.runs.values().any(|run| run.ticket.writes) && !planted!(release_before_runs_end);
+        let writing = self.is_writing() && !planted!(release_before_runs_end);
         let Some(successor) = self.lead.successor.filter(|successor| *successor != self.me.id) else {
             if let Some(reign) = &mut self.reign {
                 self.view_old |= reign.closing.take().is_some();
@@ -61,7 +61,7 @@ impl Server {
     pub(super) fn release_lease(&mut self, cx: &mut Cx, successor: Option<NodeId>) {
         let Some(reign) = &self.reign else { return };
         let epoch = reign.epoch;
-        assert!(self.runs.values().all(|run| !run.ticket.writes), "a lease is released when all runs are done");
+        assert!(!self.is_writing(), "a lease is released when all runs are done");
         match successor {
             Some(_) => mark!(HandoverDone),
             None => mark!(ReleasedToNobody),

@@ -8,6 +8,7 @@
 //! and never serve again in an epoch that it has released (R12). Invariants: I5, I6, I11, I14, I17.
 
 mod acknowledge;
+mod expiry;
 mod handover;
 mod leadership;
 pub mod lease;
@@ -96,6 +97,7 @@ pub struct Server {
     held: Vec<acknowledge::Held>,
     cursors: Cursors,
     jobs: Jobs,
+    expiry: expiry::Expiry,
     pending: BTreeMap<OpId, Pending>,
     pruning: bool,
     /// Replaced or abandoned copies may be lying about.
@@ -140,6 +142,7 @@ enum Pending {
     See { freeze: Freeze, from: Peer },
     Begin { epoch: Epoch },
     Prune { keep_from: Tick },
+    Expire,
     Forget { record: RollbackId, id: RequestId, ticket: Ticket, response: Response },
 }
 
@@ -210,6 +213,7 @@ impl Server {
             held: Vec::new(),
             cursors: Cursors::default(),
             jobs: Jobs::default(),
+            expiry: expiry::Expiry::new(config.expiry, now.time),
             pending: BTreeMap::new(),
             pruning: false,
             garbage: true,
@@ -278,6 +282,7 @@ impl Server {
         wakes.extend(self.held_deadline());
         wakes.extend(self.cursors.deadline().map(|at| Wake { at, why: "cursor" }));
         wakes.extend(self.jobs.deadline().map(|at| Wake { at, why: "job" }));
+        wakes.extend(self.expiry_deadline());
         if self.link.is_none() && matches!(self.role, Role::Joining | Role::Waiting) {
             wakes.push(Wake { at: self.unfit_until, why: "begin" });
         }
@@ -391,6 +396,7 @@ impl Server {
             acknowledged: synchronous.map(InSyncSet::acknowledged),
             short_of_followers: in_sync.is_some_and(|in_sync| in_sync.is_short(self.clock.last())),
             replication,
+            expiry: self.expiry.view(),
             auth: Arc::clone(&self.auth),
             limits: self.config.limits,
         }

@@ -60,6 +60,11 @@ impl Server {
                         let response = self.jobs.call(&call, run.ticket, cx.now);
                         self.answer_when_safe(cx, &run, Ran { response, then: None, ..ran });
                     }
+                    Some(Then::SetExpiry(properties)) => {
+                        self.expiry.set(properties, cx.now.time);
+                        self.view_old = true;
+                        self.answer_when_safe(cx, &run, Ran { then: None, ..ran });
+                    }
                     Some(Then::Agency { request, make }) => self.ask_agency(cx, run, request, make),
                 }
             }
@@ -81,6 +86,11 @@ impl Server {
             }
             other => panic!("a run can't end in {other:?}"),
         }
+    }
+
+    /// Something is being written that a release of the lease must not overtake (R12).
+    pub(super) fn is_writing(&self) -> bool {
+        self.runs.values().any(|run| run.ticket.writes) || self.expires()
     }
 
     /// The lease is looked at once more before an answer leaves (I11).

@@ -8,6 +8,8 @@ use crate::exec;
 use crate::http::{Method, Response};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+mod expiry;
+
 const TIMING: Timing = Timing { lease: Duration::from_millis(1000), drift_permille: 200 };
 const DEPLOYMENT: DeploymentId = DeploymentId(77);
 const NONCE: Nonce = Nonce(5);

@@ -43,6 +43,7 @@ impl Server {
                 OpResult::Failed(error) => self.answer_client(cx, id, ticket, errors::storage_failure(&error)),
                 other => panic!("forgetting does not end in {other:?}"),
             },
+            Some(Pending::Expire) => self.expired(cx, result),
             Some(Pending::Prune { keep_from }) => {
                 self.pruning = false;
                 match result {
@@ -204,6 +205,7 @@ impl Server {
         self.look_after_followers(cx);
         self.hand_over(cx);
         self.prune(cx);
+        self.expire(cx);
         self.beat(cx);
         self.go_on_leaving(cx);
     }

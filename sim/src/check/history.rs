@@ -262,7 +262,7 @@ mod tests {
         };
         change(&mut answer);
         let mut store = Store::default();
-        let doc = Doc { v: 7, a: None, b: None, rev: "r".into() };
+        let doc = Doc { v: 7, a: None, b: None, moment_ms: None, rev: "r".into() };
         store.shadow.apply(At(1), &Effect::Put(SLOT, Doc { v: 6, ..doc.clone() }));
         store.shadow.apply(At(2), &Effect::Put(SLOT, doc));
         let ctx = Ctx { at: At(9), event: 0, node: 1, incarnation: 1, local: Time(9) };

@@ -9,6 +9,7 @@ use crate::action::Slot;
 use crate::clock::At;
 use crate::model::{Docs, Effect, Shadow};
 use std::collections::{BTreeMap, BTreeSet};
+use tanist_engine::db::log::{self, LogOp};
 use tanist_engine::db::store::StoreError;
 use tanist_engine::io::{Op, OpResult, Target};
 use tanist_engine::message::{Beat, Entry, Envelope, Message, Report, SnapshotId};
@@ -124,6 +125,18 @@ struct Account {
     server: usize,
     ticks: u64,
     seen: Epoch,
+}
+
+/// The documents that an entry removes, by key and what wrote them last; `None` if it does anything else.
+fn removals(entry: &Entry) -> Option<Vec<(String, u64)>> {
+    let removal = |op: LogOp| match op {
+        LogOp::Document { key, before: Some(image), after: None, .. } => {
+            let body: serde_json::Value = serde_json::from_slice(&image.body).ok()?;
+            Some((key, body.get("v")?.as_u64()?))
+        }
+        _ => None,
+    };
+    log::operations(entry).ok()?.into_iter().map(removal).collect()
 }
 
 fn number(id: &SnapshotId) -> (u64, u64, u64) {
@@ -282,6 +295,21 @@ impl Replication {
                     broken!("I7", "s{who} wrote {} for a request of epoch {}", entry.position(), run.epoch.0);
                 }
                 self.birth(ctx, entry, effect)
+            }
+            (Op::Expire(expire), OpResult::Expired { done, entry }) => {
+                let Some(entry) = entry else { return Ok(()) };
+                self.fresh(ctx, expire.epoch, "the removal of what is due")?;
+                if entry.epoch != expire.epoch {
+                    broken!("I7", "s{who} wrote {} for a removal of epoch {}", entry.position(), expire.epoch.0);
+                }
+                let removed = match removals(entry) {
+                    Some(removed) if removed.len() as u64 == done.removed => removed,
+                    _ => broken!("I9", "s{who} removed {} documents by {}", done.removed, entry.position()),
+                };
+                match self.stores[who].shadow.docs.expire(expire.wall_ms, &removed) {
+                    Ok(effect) => self.birth(ctx, entry, Some(effect)),
+                    Err(what) => broken!("I9", "s{who} removed by {} what is not due: {what}", entry.position()),
+                }
             }
             (Op::BeginEpoch { epoch, .. }, OpResult::Began { entry }) => {
                 self.fresh(ctx, *epoch, "the beginning")?;
@@ -828,10 +856,10 @@ mod tests {
         let mut r = Replication::new(1);
         begin(&mut r, 0, 1, 1).unwrap();
         let slot = Slot { collection: 0, key: 0 };
-        let put = Effect::Put(slot, Doc { v: 1, a: None, b: None, rev: "x".into() });
+        let put = Effect::Put(slot, Doc { v: 1, a: None, b: None, moment_ms: None, rev: "x".into() });
         r.birth(&ctx(0, 5), &entry(1, 2), Some(put)).unwrap();
         assert_eq!(r.stores[0].shadow.docs.documents.len(), 1);
-        let again = Effect::Put(slot, Doc { v: 2, a: None, b: None, rev: "x".into() });
+        let again = Effect::Put(slot, Doc { v: 2, a: None, b: None, moment_ms: None, rev: "x".into() });
         assert_eq!(r.birth(&ctx(0, 6), &entry(1, 3), Some(again)).unwrap_err().0, "R16");
         undo(&mut r, 0, 2, at(1, 2), 1).unwrap();
         undo(&mut r, 0, 2, at(1, 1), 1).unwrap();

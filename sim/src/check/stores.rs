@@ -8,7 +8,7 @@
 use super::replication::{Born, Replaced, Store};
 use super::{Verdict, broken};
 use crate::action::{Slot, USERS, home};
-use crate::model::{Doc, Docs};
+use crate::model::{Doc, Docs, moment_ms};
 use crate::trace::Hash;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,7 +120,10 @@ impl Dump {
                     (Value::Bool(true), _) => 1,
                     _ => 0,
                 });
-                docs.insert(Slot { collection: USERS, key }, Doc { v, a: level, b: None, rev: String::new() });
+                docs.insert(
+                    Slot { collection: USERS, key },
+                    Doc { v, a: level, b: None, moment_ms: None, rev: String::new() },
+                );
                 continue;
             }
             let Some(c) = number(collection, 'c') else { continue };
@@ -128,7 +131,8 @@ impl Dump {
             let home = home(c);
             let field = |name: &str| body.get(name).and_then(Value::as_u64);
             let v = field("v").filter(|_| home == *database).ok_or_else(strange)?;
-            docs.insert(slot, Doc { v, a: field("a"), b: field("b"), rev: rev.clone() });
+            let moment_ms = moment_ms(&body);
+            docs.insert(slot, Doc { v, a: field("a"), b: field("b"), moment_ms, rev: rev.clone() });
         }
         Ok(docs)
     }
@@ -138,7 +142,8 @@ impl Dump {
         let mut docs = self.docs()?;
         for (slot, doc) in &truth.documents {
             let same = |found: &Doc| {
-                (found.v, found.a, found.b) == (doc.v, doc.a, doc.b) && (doc.rev.is_empty() || doc.rev == found.rev)
+                (found.v, found.a, found.b, found.moment_ms) == (doc.v, doc.a, doc.b, doc.moment_ms)
+                    && (doc.rev.is_empty() || doc.rev == found.rev)
             };
             match docs.remove(slot) {
                 Some(found) if same(&found) => {}
@@ -266,8 +271,8 @@ mod tests {
             kept: vec![(Epoch(3), Dump { last: at(1, 8), ..dump() }, vec![entry(7, "seven"), entry(8, "eight")])],
         };
         let mut docs = Docs::default();
-        docs.apply(&Effect::Put(SLOT, Doc { v: 3, a: Some(3), b: None, rev: "r".into() }));
-        let user = Doc { v: 5, a: Some(1), b: None, rev: String::new() };
+        docs.apply(&Effect::Put(SLOT, Doc { v: 3, a: Some(3), b: None, moment_ms: None, rev: "r".into() }));
+        let user = Doc { v: 5, a: Some(1), b: None, moment_ms: None, rev: String::new() };
         docs.apply(&Effect::Put(Slot { collection: USERS, key: 2 }, user));
         let mut truth = Store::default();
         truth.undone.extend([(Epoch(2), at(1, 6)), (Epoch(2), at(1, 7))]);

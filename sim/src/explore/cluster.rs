@@ -11,7 +11,7 @@ use crate::check::grant::Grants;
 use crate::check::lease::Lease;
 use crate::check::replication::Replication;
 use crate::check::{Ctx, Verdict, Violation};
-use crate::clock::{At, Clock};
+use crate::clock::{At, Clock, WALL_MS};
 use crate::node::{DEATH_NOTICE, death_notice};
 use crate::scenario::Scenario;
 use crate::world::words::{Brief, cut, role, summary};
@@ -41,7 +41,7 @@ impl Setup {
         let (agents, servers) = (scenario.agents as usize, scenario.servers as usize);
         let names: Vec<String> =
             (0..agents).map(|i| format!("a{i}")).chain((0..servers).map(|i| format!("s{i}"))).collect();
-        let clock = |rate| Clock::new(Duration::from_secs(10), rate, 1_800_000_000_000);
+        let clock = |rate| Clock::new(Duration::from_secs(10), rate, WALL_MS as i64);
         let clocks = (0..names.len()).map(|node| clock(if node < agents { 0 } else { server_ppm })).collect();
         let endpoint = |name: &String| Endpoint::parse(&format!("tcp://{name}:8529")).expect("an endpoint");
         Setup { agents, clocks, endpoints: names.iter().map(endpoint).collect(), names, scenario }

@@ -25,7 +25,7 @@ use crate::check::stores;
 use crate::check::synchrony::Synchrony;
 use crate::check::witness::Witness;
 use crate::check::{Ctx, Verdict, Violation};
-use crate::clock::{At, Clock};
+use crate::clock::{At, Clock, WALL_MS};
 use crate::faults::{Fault, Kind, Target, Way, Whom};
 use crate::net::{self, Net, Places, Weather};
 use crate::node::{DEATH_NOTICE, Machine, Pending, Process, Reading, agent_config, server_config};
@@ -272,7 +272,7 @@ impl World {
             let span = 2 * s.clock_ppm_max + 1;
             let rate = clock_rng.below(span) as i64 - s.clock_ppm_max as i64;
             let uptime = Duration::from_secs(10 + clock_rng.below(1_000_000));
-            let wall = 1_800_000_000_000 + clock_rng.below(20_000) as i64 - uptime.as_millis() as i64;
+            let wall = WALL_MS as i64 + clock_rng.below(20_000) as i64 - uptime.as_millis() as i64;
             Clock::new(uptime, rate, wall)
         };
         let mut machines: Vec<Machine> =

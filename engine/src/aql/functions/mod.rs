@@ -6,7 +6,7 @@
 
 mod array;
 mod bit;
-mod date;
+pub(crate) mod date;
 mod document;
 mod geo;
 mod miscellaneous;

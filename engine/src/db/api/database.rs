@@ -30,7 +30,7 @@ pub(super) fn current(call: &mut Call<'_, '_>) -> Answer {
     )
 }
 
-fn in_system(call: &Call<'_, '_>) -> Result<(), Failure> {
+pub(super) fn in_system(call: &Call<'_, '_>) -> Result<(), Failure> {
     if call.database.name == SYSTEM { Ok(()) } else { Err(errors::USE_SYSTEM_DATABASE.into()) }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn list(db: &Reader<'_>, row: &CollectionRow, with_stats: bool) -> St
 
 fn shown(db: &Reader<'_>, row: &CollectionRow, index: &Index) -> StoreResult<Value> {
     let mut members = index.properties.as_object().cloned().unwrap_or_default();
-    if is_ordered(index.kind) {
+    if index.kind.is_ordered() {
         members.insert("deduplicate".into(), index.deduplicate.into());
     }
     members.insert("fields".into(), index.fields.clone().into());
@@ -61,10 +61,6 @@ fn shown(db: &Reader<'_>, row: &CollectionRow, index: &Index) -> StoreResult<Val
     members.insert("unique".into(), index.unique.into());
     members.sort_keys();
     Ok(Value::Object(members))
-}
-
-fn is_ordered(kind: IndexKind) -> bool {
-    matches!(kind, IndexKind::Persistent | IndexKind::Hash | IndexKind::Skiplist)
 }
 
 /// The part of the values that are different ones, among the first entries.
@@ -190,7 +186,7 @@ fn definition(body: &Value) -> Result<NewIndex, Failure> {
         Some(_) => return Err(errors::ILLEGAL_NAME.into()),
     };
     let unique = flag("unique", false)?;
-    if unique && !is_ordered(kind) {
+    if unique && !kind.is_ordered() {
         return Err(bad(format!("a {} index can't be unique", kind.name())));
     }
     let properties = match kind {
@@ -226,7 +222,7 @@ fn definition(body: &Value) -> Result<NewIndex, Failure> {
         fields,
         unique,
         // Those of the other kinds never hold what has no value.
-        sparse: if is_ordered(kind) { flag("sparse", false)? } else { kind != IndexKind::Zkd },
+        sparse: if kind.is_ordered() { flag("sparse", false)? } else { kind != IndexKind::Zkd },
         deduplicate: flag("deduplicate", true)?,
         properties,
     })
@@ -239,7 +235,7 @@ fn fields(kind: IndexKind, given: Option<&Value>) -> Result<Vec<String>, Failure
         _ => FIELDS_MAX,
     };
     let given = given.ok_or_else(|| bad("'fields' must be an array of attribute paths"))?;
-    let fields = paths(given, "fields", is_ordered(kind))?;
+    let fields = paths(given, "fields", kind.is_ordered())?;
     if fields.is_empty() || fields.len() > most {
         return Err(bad(format!("illegal number of 'fields': 1 to {most} of a {} index", kind.name())));
     }

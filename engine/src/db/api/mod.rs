@@ -19,6 +19,7 @@ mod query;
 mod replication;
 mod rollback;
 mod simple;
+mod ttl;
 mod user;
 
 pub use admin::{agency_answer, wanted_mode};
@@ -296,6 +297,10 @@ static ROUTES: &[Route] = &[
     reads(Put, "/_api/job/{id}", Any, job::fetch),
     reads(Put, "/_api/job/{id}/{action}", Any, job::act),
     reads(Delete, "/_api/job/{id}", Any, job::remove),
+    // ttl.rs
+    reads(Get, "/_api/ttl/properties", Any, ttl::properties),
+    reads(Put, "/_api/ttl/properties", Any, ttl::set_properties),
+    reads(Get, "/_api/ttl/statistics", Any, ttl::statistics),
     // replication.rs
     reads(Get, "/_api/replication/server-id", Any, replication::server_id),
     reads(Get, "/_api/replication/logger-state", Any, replication::logger_state),

@@ -126,7 +126,7 @@ impl Example {
             aql::Value::parse(value.to_string().as_bytes()).ok()
         };
         let mut best: Option<(Index, IndexRange)> = None;
-        for index in index::with_entries(collection) {
+        for index in index::with_entries(collection).into_iter().filter(|index| index.kind.is_ordered()) {
             let values: Vec<aql::Value> = index.fields.iter().map_while(|field| value(field)).collect();
             // A sparse index has nothing of what lacks one of its attributes.
             let whole = values.len() == index.fields.len() && !values.iter().any(aql::Value::is_null);

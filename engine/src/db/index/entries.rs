@@ -11,8 +11,8 @@
 
 use super::super::rows::{Revision, in_object};
 use super::super::store::{KEY_BYTES_MAX, StoreError, StoreResult};
-use super::Index;
 use super::encoding::encode;
+use super::{Index, IndexKind, ttl};
 use crate::aql::value::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -84,14 +84,29 @@ pub struct TooMany;
 
 /// As often as an array has them.
 pub fn every_of_document(index: &Index, key: &str, revision: Revision, body: &Value) -> Result<Vec<Vec<u8>>, TooMany> {
+    match index.kind {
+        IndexKind::Ttl => {
+            let moment_s = ttl::moment_s(&value_of(&index.fields[0], key, revision, body));
+            Ok(moment_s.map(|moment_s| encoded(&Value::Double(moment_s))).into_iter().collect())
+        }
+        _ => combinations(index, key, revision, body),
+    }
+}
+
+fn encoded(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(value, &mut bytes);
+    bytes
+}
+
+/// Of each attribute every value, with every value of the others.
+fn combinations(index: &Index, key: &str, revision: Revision, body: &Value) -> Result<Vec<Vec<u8>>, TooMany> {
     let mut all = vec![Vec::new()];
     for field in &index.fields {
         let values = values_of(field, key, revision, body);
         let mut more = Vec::new();
         for value in values.iter().filter(|value| !(index.sparse && value.is_null())) {
-            let mut bytes = Vec::new();
-            encode(value, &mut bytes);
-            more.push(bytes);
+            more.push(encoded(value));
         }
         if index.deduplicate || !index.unique {
             more = more.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
@@ -112,6 +127,11 @@ pub fn every_of_document(index: &Index, key: &str, revision: Revision, body: &Va
         };
     }
     Ok(all)
+}
+
+/// The value of an attribute, whose path expands no array.
+fn value_of(field: &str, key: &str, revision: Revision, body: &Value) -> Value {
+    values_of(field, key, revision, body).pop().unwrap_or_default()
 }
 
 /// The values of an attribute: one, or those of an array's elements. An array without elements counts as null, as does

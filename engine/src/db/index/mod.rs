@@ -3,6 +3,7 @@
 //! - [`encoding`]: values as bytes in their order.
 //! - [`entries`]: what a document has in an index, and the rows of it.
 //! - [`scan`]: reading an index; whether a value is taken.
+//! - [`ttl`]: what a `ttl` index holds, and which documents are due.
 //! - [`check`]: whether the entries are those that the documents have.
 //!
 //! An index is defined in the row of its collection, so that the log has it, undoes it and copies it as it does with
@@ -18,6 +19,7 @@ pub mod check;
 pub mod encoding;
 pub mod entries;
 pub mod scan;
+pub mod ttl;
 
 use super::rows::{CollectionKind, CollectionRow};
 use serde::{Deserialize, Serialize};
@@ -45,7 +47,7 @@ pub enum IndexKind {
     Persistent,
     Hash,
     Skiplist,
-    /// Ordered, too; documents are removed when their time has come.
+    /// When documents are due to be removed: see [`ttl`].
     Ttl,
     /// Those below are kept as definitions only, without entries.
     Geo,
@@ -75,6 +77,11 @@ impl IndexKind {
             IndexKind::Fulltext => "fulltext",
             IndexKind::Zkd => "zkd",
         }
+    }
+
+    /// Its entries are the values of its fields as they are: values can be looked up in it.
+    pub fn is_ordered(self) -> bool {
+        matches!(self, IndexKind::Edge | IndexKind::Persistent | IndexKind::Hash | IndexKind::Skiplist)
     }
 
     pub fn has_entries(self) -> bool {

@@ -69,6 +69,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("IS_DATESTRING", 1, 1, |_, args| Ok(args[0].as_str().is_some_and(|text| parse::date(text).is_some()).into())),
 ];
 
+/// The moment that a date's text names, in milliseconds since 1970.
+pub fn parse_ms(text: &str) -> Option<i64> {
+    parse::date(text)
+}
+
 /// `2019-03-11T16:15:05.314Z`; none if it is out of range.
 pub fn iso_text(ms: i64) -> Option<String> {
     civil(ms).map(|date| format!("{}Z", local_text(date)))
