@@ -68,6 +68,11 @@ impl RowsWriter {
 }
 
 impl Rows {
+    /// All of them, as their JSON.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     pub fn len(&self) -> usize {
         self.ends.len()
     }

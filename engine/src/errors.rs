@@ -108,6 +108,8 @@ kinds! {
     CURSOR_NOT_FOUND = 1600 404 "cursor not found";
     QUERY_KILLED = 1500 410 "query killed";
     QUERY_ACCESS_AFTER_MODIFICATION = 1579 400 "access after data-modification";
+    VALIDATION_FAILED = 1620 400 "document validation failed";
+    VALIDATION_BAD_PARAMETER = 1621 400 "invalid schema";
     TRANSACTION_NOT_FOUND = 1655 404 "transaction not found";
     USER_INVALID_NAME = 1700 400 "invalid user name";
     USER_DUPLICATE = 1702 409 "duplicate user";

@@ -64,6 +64,10 @@ impl Environment for World {
         if collection == "c" { Ok(2) } else { Err(errors::DATA_SOURCE_NOT_FOUND.into()) }
     }
 
+    fn schema(&self, collection: &str) -> Result<Value, Error> {
+        self.count(collection).map(|_| value(r#"{"rule":{"required":["a"]},"message":"no a"}"#))
+    }
+
     fn collections(&self) -> Result<Vec<(String, String)>, Error> {
         Ok(vec![("17".into(), "c".into())])
     }

@@ -3,6 +3,7 @@
 //! - [`rows`]: what the rows of each table look like.
 //! - [`reader`] and [`writer`]: what the API and replication read and write through.
 //! - [`log`]: log entries; applying and undoing them. [`index`]: secondary indexes, which follow the documents.
+//! - [`rules`]: what a collection demands of its documents.
 //! - [`compare`]: where a follower's log leaves ours (R7).
 //! - [`copy`]: snapshot transfer, on both sides. [`prune`]: forgetting, in pieces.
 //! - [`rollback`]: what was undone, and kept.
@@ -24,6 +25,7 @@ pub mod prune;
 pub mod reader;
 pub mod rollback;
 pub mod rows;
+pub mod rules;
 pub mod store;
 pub mod users;
 pub mod writer;

@@ -5,11 +5,15 @@ use super::log::*;
 use super::overlay::{Batch, Overlay};
 use super::reader::Reader;
 use super::rows::*;
+use super::rules::Rules;
 use super::store::{Direction, Read, StoreError, StoreResult};
 use crate::aql::value::Value;
+use crate::errors::Error;
 use crate::message::Entry;
 use crate::types::*;
 use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A transaction of one request.
 pub struct Writer<'a> {
@@ -22,6 +26,8 @@ pub struct Writer<'a> {
     rng: Rng,
     counters: Counters,
     ops: Vec<LogOp>,
+    /// What the collections that were written to demand, with the properties that it stands in.
+    rules: BTreeMap<u64, (serde_json::Value, Arc<Rules>)>,
 }
 
 /// A place that [`Writer::rollback_to`] can return to.
@@ -115,6 +121,7 @@ impl<'a> Writer<'a> {
             rng: Rng::new(seed),
             counters: reader.counters()?,
             ops: Vec::new(),
+            rules: BTreeMap::new(),
         })
     }
 
@@ -416,6 +423,27 @@ impl<'a> Writer<'a> {
             before: Some(image(document)),
             after: None,
         })
+    }
+
+    /// What the collection demands of its documents.
+    pub fn rules(&mut self, collection: &CollectionRow) -> Result<Arc<Rules>, Error> {
+        if let Some((properties, rules)) = self.rules.get(&collection.id)
+            && *properties == collection.properties
+        {
+            return Ok(Arc::clone(rules));
+        }
+        let rules = Arc::new(Rules::of(&collection.properties)?);
+        self.rules.insert(collection.id, (collection.properties.clone(), Arc::clone(&rules)));
+        Ok(rules)
+    }
+
+    /// When this is written, by the clock of whoever writes.
+    pub fn wall_ms(&self) -> u64 {
+        self.wall_ms
+    }
+
+    pub fn chance(&mut self) -> u64 {
+        self.rng.next_u64()
     }
 
     // ---- parts of a request ----

@@ -13,6 +13,7 @@
 //! What a query writes is all kept, or nothing of it: the first error ends it, and whoever runs it throws away what was
 //! written.
 
+mod alone;
 mod explain;
 mod expression;
 mod gather;
@@ -112,6 +113,13 @@ pub struct Outcome {
     pub rows: RowsWriter,
     pub stats: Stats,
     pub warnings: Vec<Warning>,
+}
+
+/// What a query comes to that is one `RETURN` and looks at no data.
+pub fn evaluate_alone(query: &Query, reader: Reader<'_>, settings: Settings) -> Result<Value> {
+    let outcome = execute(query, &mut alone::Alone { reader }, settings)?;
+    let rows = outcome.rows.finish();
+    Ok(std::str::from_utf8(rows.text()).map(Value::parse_stored).unwrap_or_default())
 }
 
 /// Runs a query that has all its parameters.
@@ -260,6 +268,12 @@ impl Environment for Surroundings<'_> {
         };
         let found = self.data.reader().document(&collection, key)?;
         Ok(found.map(|document| document_value(&document, &collection)))
+    }
+
+    fn schema(&self, collection: &str) -> Result<Value> {
+        let collection = self.data.collection(collection, false)?;
+        let schema = collection.properties.get("schema");
+        Ok(schema.map(|schema| Value::parse_stored(&schema.to_string())).unwrap_or_default())
     }
 
     fn count(&self, collection: &str) -> Result<u64> {

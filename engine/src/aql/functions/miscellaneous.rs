@@ -1,12 +1,13 @@
 //! Functions that fit nowhere else: choices between arguments, the store, hashes, calls by name, and those for tests.
 //!
-//! Of the manual's page these are not here: `MINHASH()`, `PREGEL_RESULT()`, `SCHEMA_GET()`, `SCHEMA_VALIDATE()` and
-//! `SLEEP()`, which has nothing to wait with.
+//! Of the manual's page these are not here: `MINHASH()`, `PREGEL_RESULT()` and `SLEEP()`, which has nothing to wait
+//! with.
 
 use super::document::identifier;
 use super::{ANY, Context, Function, date, impure, lookup, pure};
 use crate::aql::value::{Object, Value};
 use crate::db::rows::Revision;
+use crate::db::rules::schema::Schema;
 use crate::errors::{self, Error};
 
 type Called = Result<Value, Error>;
@@ -87,6 +88,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
     impure("NOOPT", 1, 1, |_, args| Ok(args[0].clone())),
     pure("NOT_NULL", 1, ANY, |_, args| Ok(first(args, |value| !value.is_null()))),
     pure("PASSTHRU", 1, 1, |_, args| Ok(args[0].clone())),
+    impure("SCHEMA_GET", 1, 1, |context, args| match args[0].as_str() {
+        Some(name) => context.environment.schema(name),
+        None => context.invalid_type(),
+    }),
+    pure("SCHEMA_VALIDATE", 2, 2, schema_validate),
     pure("SHARD_ID", 2, 2, |context, args| match args {
         // Without shards, it is the collection.
         [Value::String(_), Value::Object(_)] => Ok(args[0].clone()),
@@ -152,6 +158,30 @@ fn canonical(value: &Value) -> Value {
     }
 }
 
+/// Whether a document fits a schema such as `SCHEMA_GET()` gives, whomever that binds.
+fn schema_validate(context: &mut Context<'_>, args: &[Value]) -> Called {
+    let [document, schema] = args else { return context.invalid_type() };
+    if schema.is_null() || schema.as_object().is_some_and(Object::is_empty) {
+        return Ok(Value::object([("valid", true.into())]));
+    }
+    if document.as_object().is_none() {
+        return context.invalid_type();
+    }
+    let schema = serde_json::from_str(&schema.to_json()).unwrap_or_default();
+    let schema = match Schema::read(&schema) {
+        Ok(Some(schema)) => schema,
+        Ok(None) => return Ok(Value::object([("valid", true.into())])),
+        Err(error) => return context.warn(error.kind, error.message),
+    };
+    match schema.fits(document) {
+        Ok(()) => Ok(Value::object([("valid", true.into())])),
+        Err(error) if error.kind == errors::VALIDATION_FAILED => {
+            Ok(Value::object([("valid", false.into()), ("errorMessage", error.message.as_ref().into())]))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::aql::testing::call;
@@ -193,6 +223,15 @@ mod tests {
         r#"NOOPT(123)"# => "123",
         r#"SHARD_ID("c", {})"# => r#""c""#,
         r#"VERSION()"# => r#""3.11.0""#,
+        r#"SCHEMA_GET("c")"# => r#"{"rule":{"required":["a"]},"message":"no a"}"#,
+        r#"SCHEMA_GET("d")"# => "error 1203",
+        r#"SCHEMA_VALIDATE({"a":1}, {"rule":{"required":["a"]}})"# => r#"{"valid":true}"#,
+        r#"SCHEMA_VALIDATE({}, {"rule":{"required":["a"]},"message":"no","level":"none"})"# => r#"{"valid":false,"errorMessage":"no"}"#,
+        r#"SCHEMA_VALIDATE({}, null)"# => r#"{"valid":true}"#,
+        r#"SCHEMA_VALIDATE({}, {})"# => r#"{"valid":true}"#,
+        r#"SCHEMA_VALIDATE(1, {"rule":{}})"# => "null" 1542,
+        r#"SCHEMA_VALIDATE({}, 1)"# => "null" 1621,
+        r#"SCHEMA_VALIDATE({}, {"rule":{"type":"x"}})"# => "null" 1621,
         r#"WARN(true, "x")"# => "true",
         r#"WARN(false, "x")"# => "false" 1594,
     }

@@ -81,6 +81,8 @@ pub trait Environment {
     /// None if the collection or the document is missing.
     fn document(&self, collection: &str, key: &str) -> Result<Option<Value>, Error>;
     fn count(&self, collection: &str) -> Result<u64, Error>;
+    /// Of a collection that must be there; null if it has none.
+    fn schema(&self, collection: &str) -> Result<Value, Error>;
     /// Ids and names.
     fn collections(&self) -> Result<Vec<(String, String)>, Error>;
 }

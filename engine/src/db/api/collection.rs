@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::db::rows::{CollectionKind, KeyKind, KeyOptions};
+use crate::db::rules::{computed, schema::Schema};
 use crate::db::writer::NewCollection;
 use serde_json::json;
 
-/// Properties that are kept as they were given; Tanist does not act on them.
+/// Properties that mean something to the API and to [`crate::db::rules`] only.
 const KEPT: [&str; 3] = ["cacheEnabled", "schema", "computedValues"];
 
 /// ArangoDB's traditional rule for names of collections.
@@ -289,15 +290,15 @@ fn read_key_options(given: Option<&Value>) -> Result<KeyOptions, Failure> {
 fn keep(mut properties: Value, body: &Value) -> Result<Value, Failure> {
     for name in KEPT {
         let Some(value) = body.get(name) else { continue };
-        let legal = match name {
-            "cacheEnabled" => value.is_boolean() || value.is_null(),
-            "schema" => value.is_object() || value.is_null(),
-            _ => value.is_array() || value.is_null(),
-        };
-        if !legal || !json::fits(value) {
+        if !json::fits(value) {
             return Err(errors::BAD_PARAMETER.because(format!("illegal value of '{name}'")).into());
         }
-        properties[name] = value.clone();
+        properties[name] = match name {
+            "schema" => Schema::read(value)?.map_or(Value::Null, |schema| schema.shown(value)),
+            "computedValues" => computed::shown(&computed::read(value)?),
+            _ if value.is_boolean() || value.is_null() => value.clone(),
+            _ => return Err(errors::BAD_PARAMETER.because(format!("illegal value of '{name}'")).into()),
+        };
     }
     Ok(properties)
 }

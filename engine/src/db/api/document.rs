@@ -7,6 +7,7 @@
 use super::*;
 use crate::db::Overwrite;
 use crate::db::rows::CollectionKind;
+use crate::db::rules::{Draft, Event};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -185,7 +186,14 @@ fn key_of_handle(handle: &str, collection: &CollectionRow) -> Result<String, Fai
     }
 }
 
-fn body(collection: &CollectionRow, members: &[json::Member<'_>], options: &Options) -> Result<Bytes, Failure> {
+/// What is stored of a document, once it has what its collection demands.
+fn body(
+    db: &mut Writer<'_>,
+    draft: &Draft<'_>,
+    members: Vec<json::Member<'_>>,
+    options: &Options,
+) -> Result<Bytes, Failure> {
+    let collection = draft.collection;
     if collection.kind == CollectionKind::Edge {
         for end in ["_from", "_to"] {
             let value = members.iter().find(|(name, _)| name == end).and_then(|(_, text)| json::string(text));
@@ -198,7 +206,9 @@ fn body(collection: &CollectionRow, members: &[json::Member<'_>], options: &Opti
             }
         }
     }
-    let text = json::object(members);
+    let rules = db.rules(collection)?;
+    let members = if rules.is_empty() { members } else { rules.apply(draft, members, db)? };
+    let text = json::object(&members);
     if text.len() > options.document_bytes_max {
         return Err(errors::DOCUMENT_TOO_LARGE.into());
     }
@@ -222,11 +232,12 @@ pub(super) fn insert_one(
         return Err(errors::DOCUMENT_KEY_UNEXPECTED.into());
     }
     let Some(before) = before else {
-        let body = body(collection, &given.members, options)?;
         let key = match key {
             Some(key) => key,
             None => db.next_key(collection)?.ok_or(errors::OUT_OF_KEYS)?,
         };
+        let draft = Draft { collection, key: &key, event: Event::Insert, before: None };
+        let body = body(db, &draft, given.members, options)?;
         let revision = db.put(collection, &key, body.clone(), None)?;
         let new = Some(Document { key: key.clone(), revision, body });
         return Ok(Done { key, revision, old: None, new });
@@ -276,13 +287,13 @@ fn write_over(
     if let Some(expected) = expected {
         expected.check(collection, &before)?;
     }
-    let body = match merge {
-        Some(how) => {
-            let stored = stored_text(&before)?;
-            body(collection, &json::merge(json::members(stored), members, how), options)?
-        }
-        None => body(collection, &members, options)?,
+    let event = if merge.is_some() { Event::Update } else { Event::Replace };
+    let draft = Draft { collection, key: &before.key, event, before: Some(&before) };
+    let members = match merge {
+        Some(how) => json::merge(json::members(stored_text(&before)?), members, how),
+        None => members,
     };
+    let body = body(db, &draft, members, options)?;
     let revision = db.put(collection, &before.key, body.clone(), Some(&before))?;
     let new = Document { key: before.key.clone(), revision, body };
     Ok(Done { key: before.key.clone(), revision, old: Some(before), new: Some(new) })
