@@ -101,6 +101,8 @@ kinds! {
     QUERY_FAIL_CALLED = 1569 400 "FAIL() called";
     QUERY_INVALID_AGGREGATE_EXPRESSION = 1574 400 "invalid aggregate expression";
     QUERY_COMPILE_TIME_OPTIONS = 1575 400 "query options must be readable at query compile time";
+    QUERY_FUNCTION_INVALID_NAME = 1580 400 "invalid user function name";
+    QUERY_FUNCTION_INVALID_CODE = 1581 400 "invalid user function code";
     QUERY_FUNCTION_NOT_FOUND = 1582 404 "user function '%s()' not found";
     QUERY_USER_ASSERT = 1593 400 "query assertion";
     QUERY_USER_WARN = 1594 400 "query warning";

@@ -50,6 +50,7 @@ pub struct KeptStore {
 struct Catalog {
     databases: Vec<DatabaseRow>,
     collections: Vec<(CollectionRow, ObjectRow)>,
+    views: Vec<ViewRow>,
     counters: Counters,
 }
 
@@ -61,15 +62,16 @@ type CopiedRow = (u64, Revision, Bytes);
 /// The catalog and the history as they are now.
 pub fn offer(id: SnapshotId, reader: &Reader<'_>) -> StoreResult<SnapshotOffer> {
     let databases = reader.databases()?;
-    let mut collections = Vec::new();
+    let (mut collections, mut views) = (Vec::new(), Vec::new());
     for database in &databases {
+        views.extend(reader.views(database.id)?);
         for collection in reader.collections(database.id)? {
             let missing = || StoreError::Corrupt(format!("object {} is missing", collection.object));
             let object = reader.object(collection.object)?.ok_or_else(missing)?;
             collections.push((collection, object));
         }
     }
-    let catalog = Catalog { databases, collections, counters: reader.counters()? };
+    let catalog = Catalog { databases, collections, views, counters: reader.counters()? };
     let start = reader.log_end()?;
     Ok(SnapshotOffer {
         id,
@@ -145,7 +147,8 @@ pub fn saved(rows: &dyn Read) -> StoreResult<Option<SavedCopy>> {
 pub fn begin(offer: &SnapshotOffer, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
     let catalog: Catalog = decode(&offer.catalog, "catalog of a copy")?;
     let names = catalog.databases.iter().map(|row| &row.name);
-    let mut names = names.chain(catalog.collections.iter().map(|(row, _)| &row.name));
+    let names = names.chain(catalog.collections.iter().map(|(row, _)| &row.name));
+    let mut names = names.chain(catalog.views.iter().map(|row| &row.name));
     if names.any(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
         return Err(StoreError::Corrupt("catalog of a copy: a name is too long".into()));
     }
@@ -179,9 +182,12 @@ pub fn begin(offer: &SnapshotOffer, rows: &mut Overlay<'_>) -> StoreResult<OpRes
         data.put_database(row);
     }
     for (row, object) in &catalog.collections {
-        data.put_collection(row);
+        data.put_named(row);
         data.put_object(row.object, ObjectRow { count: 0, ..*object });
         data.begin_indexes(row)?;
+    }
+    for row in &catalog.views {
+        data.put_named(row);
     }
     Ok(OpResult::CopyBegun)
 }

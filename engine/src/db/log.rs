@@ -45,6 +45,10 @@ pub enum LogOp {
         before: Option<Image>,
         after: Option<Image>,
     },
+    View {
+        before: Option<ViewRow>,
+        after: Option<ViewRow>,
+    },
 }
 
 /// What a document was or is.
@@ -69,6 +73,7 @@ pub fn operations(entry: &Entry) -> StoreResult<Vec<LogOp>> {
                 let bad = |row: &CollectionRow| bad_name(&row.name) || !row.indexes.iter().all(Index::is_sound);
                 [before, after].into_iter().flatten().any(bad)
             }
+            LogOp::View { before, after } => [before, after].into_iter().flatten().any(|row| bad_name(&row.name)),
             LogOp::Document { key, before, after, .. } => {
                 key.is_empty() || key.len() > DOCUMENT_KEY_BYTES_MAX || bad_image(before) || bad_image(after)
             }
@@ -160,13 +165,17 @@ impl Data<'_, '_> {
             },
             LogOp::Collection { before, after } => {
                 match way {
-                    Way::Apply => self.collection(before, after, fit)?,
-                    Way::Undo => self.collection(after, before, fit)?,
+                    Way::Apply => self.named(before, after, fit)?,
+                    Way::Undo => self.named(after, before, fit)?,
                 }
                 self.objects(before.as_ref(), after.as_ref(), tick, way)?;
                 let now = if way == Way::Apply { after } else { before };
                 now.as_ref().map_or(Ok(()), |row| self.fit_indexes(row, tick, fit, way))
             }
+            LogOp::View { before, after } => match way {
+                Way::Apply => self.named(before, after, fit),
+                Way::Undo => self.named(after, before, fit),
+            },
             LogOp::Document { object, key, before, after } => match way {
                 Way::Apply => self.document(*object, key, before, after, fit),
                 Way::Undo if planted!(before_image_lost) => self.document(*object, key, after, &None, fit),
@@ -205,30 +214,26 @@ impl Data<'_, '_> {
         self.rows.put(Table::Catalog, key, row.id.to_be_bytes().to_vec());
     }
 
-    fn collection(
-        &mut self,
-        before: &Option<CollectionRow>,
-        after: &Option<CollectionRow>,
-        fit: Fit,
-    ) -> StoreResult<()> {
+    fn named<T: Named>(&mut self, before: &Option<T>, after: &Option<T>, fit: Fit) -> StoreResult<()> {
         let Some(either) = before.as_ref().or(after.as_ref()) else { return Ok(()) };
-        if fit == Fit::Exact && self.reader().collection_by_id(either.id)? != *before {
-            return Err(StoreError::Corrupt(format!("collection '{}' is not as the log says", either.name)));
+        if fit == Fit::Exact && self.reader().named_by_id(either.id())? != *before {
+            return Err(StoreError::Corrupt(format!("{} '{}' is not as the log says", T::WHAT, either.name())));
         }
         if let Some(row) = before {
-            self.remove_catalog(kind::COLLECTION, &[&row.database.to_be_bytes(), row.name.as_bytes()]);
-            self.remove_catalog(kind::COLLECTION_ID, &[&row.id.to_be_bytes()]);
+            self.remove_catalog(T::BY_NAME, &[&row.database().to_be_bytes(), row.name().as_bytes()]);
+            self.remove_catalog(T::BY_ID, &[&row.id().to_be_bytes()]);
         }
         if let Some(row) = after {
-            self.put_collection(row);
+            self.put_named(row);
         }
         Ok(())
     }
 
-    pub fn put_collection(&mut self, row: &CollectionRow) {
-        let place = [&row.database.to_be_bytes()[..], row.name.as_bytes()];
-        self.put_catalog(kind::COLLECTION, &place, row);
-        let key = catalog_key(self.generation, kind::COLLECTION_ID, &[&row.id.to_be_bytes()]);
+    /// A collection or a view.
+    pub(super) fn put_named<T: Named>(&mut self, row: &T) {
+        let place = [&row.database().to_be_bytes()[..], row.name().as_bytes()];
+        self.put_catalog(T::BY_NAME, &place, row);
+        let key = catalog_key(self.generation, T::BY_ID, &[&row.id().to_be_bytes()]);
         self.rows.put(Table::Catalog, key, place.concat());
     }
 
@@ -471,6 +476,7 @@ impl Counters {
                     let indexes = row.indexes.iter().map(|index| index.id);
                     self.id = self.id.max(indexes.fold(row.id.max(row.object), u64::max));
                 }
+                LogOp::View { after, .. } => self.id = self.id.max(after.as_ref().map_or(0, |row| row.id)),
                 LogOp::Document { after, .. } => {
                     let revision = after.as_ref().map_or(0, |image| image.revision.0);
                     self.revision = self.revision.max(revision);

@@ -32,5 +32,7 @@ pub mod writer;
 
 pub use index::{Index, IndexKind};
 pub use reader::Reader;
-pub use rows::{CollectionKind, CollectionRow, DatabaseRow, Document, KeyKind, KeyOptions, Revision};
+pub use rows::{
+    CollectionKind, CollectionRow, DatabaseRow, Document, KeyKind, KeyOptions, Revision, ViewKind, ViewRow,
+};
 pub use writer::{NewCollection, NewIndex, Overwrite, PutError, Savepoint, Writer};

@@ -32,7 +32,7 @@ impl<'a> Reader<'a> {
         self.generation
     }
 
-    // ---- databases and collections ----
+    // ---- databases, collections and views ----
 
     pub fn databases(&self) -> StoreResult<Vec<DatabaseRow>> {
         self.catalog(kind::DATABASE, &[], "database")
@@ -51,26 +51,48 @@ impl<'a> Reader<'a> {
 
     /// All collections of a database, system collections included, in name order.
     pub fn collections(&self, database: u64) -> StoreResult<Vec<CollectionRow>> {
-        self.catalog(kind::COLLECTION, &[&database.to_be_bytes()], "collection")
+        self.all_named(database)
+    }
+
+    /// All views of a database, in name order.
+    pub fn views(&self, database: u64) -> StoreResult<Vec<ViewRow>> {
+        self.all_named(database)
+    }
+
+    fn all_named<T: Named>(&self, database: u64) -> StoreResult<Vec<T>> {
+        self.catalog(T::BY_NAME, &[&database.to_be_bytes()], T::WHAT)
     }
 
     /// By name, or by the digits of its id.
     pub fn collection(&self, database: u64, name_or_id: &str) -> StoreResult<Option<CollectionRow>> {
-        if name_or_id.starts_with(|c: char| c.is_ascii_digit()) {
-            let found = match name_or_id.parse() {
-                Ok(id) => self.collection_by_id(id)?,
-                Err(_) => None,
-            };
-            return Ok(found.filter(|row| row.database == database));
-        }
-        self.catalog_get(kind::COLLECTION, &[&database.to_be_bytes(), name_or_id.as_bytes()])?
-            .map(|value| decode(value, "collection"))
-            .transpose()
+        self.named(database, name_or_id)
     }
 
     pub fn collection_by_id(&self, id: u64) -> StoreResult<Option<CollectionRow>> {
-        let Some(place) = self.catalog_get(kind::COLLECTION_ID, &[&id.to_be_bytes()])? else { return Ok(None) };
-        self.catalog_get(kind::COLLECTION, &[place])?.map(|value| decode(value, "collection")).transpose()
+        self.named_by_id(id)
+    }
+
+    /// By name, or by the digits of its id.
+    pub fn view(&self, database: u64, name_or_id: &str) -> StoreResult<Option<ViewRow>> {
+        self.named(database, name_or_id)
+    }
+
+    fn named<T: Named>(&self, database: u64, name_or_id: &str) -> StoreResult<Option<T>> {
+        if name_or_id.starts_with(|c: char| c.is_ascii_digit()) {
+            let found = match name_or_id.parse() {
+                Ok(id) => self.named_by_id::<T>(id)?,
+                Err(_) => None,
+            };
+            return Ok(found.filter(|row| row.database() == database));
+        }
+        self.catalog_get(T::BY_NAME, &[&database.to_be_bytes(), name_or_id.as_bytes()])?
+            .map(|value| decode(value, T::WHAT))
+            .transpose()
+    }
+
+    pub(super) fn named_by_id<T: Named>(&self, id: u64) -> StoreResult<Option<T>> {
+        let Some(place) = self.catalog_get(T::BY_ID, &[&id.to_be_bytes()])? else { return Ok(None) };
+        self.catalog_get(T::BY_NAME, &[place])?.map(|value| decode(value, T::WHAT)).transpose()
     }
 
     // ---- documents ----

@@ -18,6 +18,8 @@
 //! | Catalog   | 9                                     | [`LogBase`]: where the log begins                 |
 //! | Catalog   | 10, object                            | the indexes with entries of its documents         |
 //! | Catalog   | 11, tick, object, index id            | nothing: that log entry dropped the index         |
+//! | Catalog   | 12, database id, view name            | [`ViewRow`]                                       |
+//! | Catalog   | 13, view id                           | database id, view name                            |
 //! | Documents | object, revision                      | length of `_key`, `_key`, body, CRC-32            |
 //! | Keys      | object, `_key`                        | revision                                          |
 //! | Index     | object, index id, values, revision    | see [`super::index::entries`]                     |
@@ -92,6 +94,73 @@ pub struct CollectionRow {
     /// What the API keeps with it (schema, computed values, …), opaque here.
     #[serde(with = "json_text")]
     pub properties: serde_json::Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ViewKind {
+    ArangoSearch,
+    SearchAlias,
+}
+
+/// A view: its definition only. Views and collections of a database share their names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewRow {
+    pub id: u64,
+    pub database: u64,
+    pub name: String,
+    pub kind: ViewKind,
+    pub globally_unique_id: String,
+    /// What the API keeps with it (links, sorting, …), opaque here.
+    #[serde(with = "json_text")]
+    pub properties: serde_json::Value,
+}
+
+/// A row of the catalog that is found by its name in a database, and by its id.
+pub(super) trait Named: Clone + PartialEq + Serialize + DeserializeOwned {
+    const WHAT: &'static str;
+    /// The kinds of its rows.
+    const BY_NAME: u8;
+    const BY_ID: u8;
+
+    fn id(&self) -> u64;
+    fn database(&self) -> u64;
+    fn name(&self) -> &str;
+}
+
+impl Named for CollectionRow {
+    const WHAT: &'static str = "collection";
+    const BY_NAME: u8 = kind::COLLECTION;
+    const BY_ID: u8 = kind::COLLECTION_ID;
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn database(&self) -> u64 {
+        self.database
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Named for ViewRow {
+    const WHAT: &'static str = "view";
+    const BY_NAME: u8 = kind::VIEW;
+    const BY_ID: u8 = kind::VIEW_ID;
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn database(&self) -> u64 {
+        self.database
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// What is told of an object, kept in step with its documents.
@@ -249,6 +318,8 @@ pub mod kind {
     pub const LOG_BASE: u8 = 9;
     pub const INDEXED: u8 = 10;
     pub const RELEASED_INDEX: u8 = 11;
+    pub const VIEW: u8 = 12;
+    pub const VIEW_ID: u8 = 13;
 }
 
 pub fn catalog_key(generation: u32, kind: u8, parts: &[&[u8]]) -> Vec<u8> {

@@ -201,8 +201,11 @@ impl<'a> Writer<'a> {
         Ok(row)
     }
 
-    /// With all its collections.
+    /// With all its collections and views.
     pub fn drop_database(&mut self, database: &DatabaseRow) -> StoreResult<()> {
+        for view in self.reader().views(database.id)? {
+            self.drop_view(&view)?;
+        }
         for collection in self.reader().collections(database.id)? {
             self.drop_collection(&collection)?;
         }
@@ -212,11 +215,11 @@ impl<'a> Writer<'a> {
     /// The name must be free.
     pub fn create_collection(&mut self, database: u64, new: NewCollection) -> StoreResult<CollectionRow> {
         assert!((1..=NAME_BYTES_MAX).contains(&new.name.len()), "names are checked before");
-        assert!(self.reader().collection(database, &new.name)?.is_none(), "a collection gets a name that is free");
+        assert!(self.is_free(database, &new.name)?, "a collection gets a name that is free");
         let id = self.next_id();
         let globally_unique_id = match new.system {
             true => new.name.clone(),
-            false => format!("h{:X}/{id}", self.rng.next_u64()),
+            false => self.globally_unique_id(id),
         };
         let row = CollectionRow {
             id,
@@ -241,8 +244,7 @@ impl<'a> Writer<'a> {
         assert_eq!(identity(before), identity(after), "a change keeps what a collection is");
         assert!((1..=NAME_BYTES_MAX).contains(&after.name.len()), "names are checked before");
         if before.name != after.name {
-            let taken = self.reader().collection(after.database, &after.name)?.is_some();
-            assert!(!taken, "a collection gets a name that is free");
+            assert!(self.is_free(after.database, &after.name)?, "a collection gets a name that is free");
         }
         self.write(LogOp::Collection { before: Some(before.clone()), after: Some(after.clone()) })
     }
@@ -256,6 +258,49 @@ impl<'a> Writer<'a> {
 
     pub fn drop_collection(&mut self, collection: &CollectionRow) -> StoreResult<()> {
         self.write(LogOp::Collection { before: Some(collection.clone()), after: None })
+    }
+
+    /// Collections and views share their names.
+    fn is_free(&self, database: u64, name: &str) -> StoreResult<bool> {
+        let reader = self.reader();
+        Ok(reader.collection(database, name)?.is_none() && reader.view(database, name)?.is_none())
+    }
+
+    fn globally_unique_id(&mut self, id: u64) -> String {
+        format!("h{:X}/{id}", self.rng.next_u64())
+    }
+
+    // ---- views ----
+
+    /// The name must be free.
+    pub fn create_view(
+        &mut self,
+        database: u64,
+        name: &str,
+        kind: ViewKind,
+        properties: serde_json::Value,
+    ) -> StoreResult<ViewRow> {
+        assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "names are checked before");
+        assert!(self.is_free(database, name)?, "a view gets a name that is free");
+        let id = self.next_id();
+        let globally_unique_id = self.globally_unique_id(id);
+        let row = ViewRow { id, database, name: name.to_owned(), kind, globally_unique_id, properties };
+        self.write(LogOp::View { before: None, after: Some(row.clone()) })?;
+        Ok(row)
+    }
+
+    /// Rename, other properties: `after` replaces `before`, with the same id and database.
+    pub fn change_view(&mut self, before: &ViewRow, after: &ViewRow) -> StoreResult<()> {
+        assert_eq!((before.id, before.database), (after.id, after.database), "a change keeps what a view is");
+        assert!((1..=NAME_BYTES_MAX).contains(&after.name.len()), "names are checked before");
+        if before.name != after.name {
+            assert!(self.is_free(after.database, &after.name)?, "a view gets a name that is free");
+        }
+        self.write(LogOp::View { before: Some(before.clone()), after: Some(after.clone()) })
+    }
+
+    pub fn drop_view(&mut self, view: &ViewRow) -> StoreResult<()> {
+        self.write(LogOp::View { before: Some(view.clone()), after: None })
     }
 
     // ---- indexes ----

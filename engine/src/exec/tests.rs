@@ -148,6 +148,7 @@ impl Server {
             }
             Dump {
                 databases: format!("{:?}", reader.databases().unwrap()),
+                views: reader.databases().unwrap().iter().flat_map(|row| reader.views(row.id).unwrap()).collect(),
                 history: reader.history().unwrap(),
                 last: reader.last().unwrap(),
                 collections,
@@ -202,6 +203,7 @@ impl Server {
 #[derive(Clone, Debug, PartialEq)]
 struct Dump {
     databases: String,
+    views: Vec<crate::db::rows::ViewRow>,
     history: Vec<EpochRow>,
     last: Position,
     collections: Vec<(CollectionRow, Vec<Document>)>,

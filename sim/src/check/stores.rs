@@ -67,7 +67,7 @@ pub fn find(store: &impl tanist_engine::db::store::Store) -> StoreResult<Found> 
 fn dump(reader: &Reader) -> StoreResult<Dump> {
     let mut dump = Dump { last: reader.last()?, history: reader.history()?, ..Dump::default() };
     for database in reader.databases()? {
-        dump.databases.push(format!("{database:?}"));
+        dump.databases.push(format!("{database:?} with the views {:?}", reader.views(database.id)?));
         for collection in reader.collections(database.id)? {
             dump.collections.push(format!("{collection:?} holds {}", reader.count(&collection)?));
             for document in reader.documents(&collection, None, usize::MAX)? {

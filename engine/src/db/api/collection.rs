@@ -235,9 +235,7 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
         Some(number) if number.as_u64() == Some(3) => CollectionKind::Edge,
         Some(_) => return Err(errors::COLLECTION_TYPE_INVALID.into()),
     };
-    if call.reader().collection(call.database.id, name)?.is_some() {
-        return Err(errors::DUPLICATE_NAME.into());
-    }
+    check_free(call, name)?;
     let new = NewCollection {
         name: name.to_owned(),
         kind,
@@ -250,6 +248,15 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
     let row = call.writer()?.create_collection(database, new)?;
     user::grant_creator(call, &row)?;
     ok(200, full(&call.reader(), &row)?)
+}
+
+/// Collections and views of a database share their names.
+pub(super) fn check_free(call: &Call<'_, '_>, name: &str) -> Result<(), Failure> {
+    let (reader, database) = (call.reader(), call.database.id);
+    if reader.collection(database, name)?.is_some() || reader.view(database, name)?.is_some() {
+        return Err(errors::DUPLICATE_NAME.into());
+    }
+    Ok(())
 }
 
 fn read_key_options(given: Option<&Value>) -> Result<KeyOptions, Failure> {
@@ -336,9 +343,7 @@ pub(super) fn rename(call: &mut Call<'_, '_>) -> Answer {
     if !is_name(name, false) {
         return Err(illegal_name(name));
     }
-    if call.reader().collection(call.database.id, name)?.is_some() {
-        return Err(errors::DUPLICATE_NAME.into());
-    }
+    check_free(call, name)?;
     let after = CollectionRow { name: name.to_owned(), ..row.clone() };
     call.writer()?.change_collection(&row, &after)?;
     located(call, short(&after))

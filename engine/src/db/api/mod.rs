@@ -6,6 +6,9 @@
 //! refused.
 
 mod admin;
+mod analyzer;
+mod analyzer_properties;
+mod aql_function;
 mod collection;
 mod cursor;
 mod database;
@@ -21,6 +24,7 @@ mod rollback;
 mod simple;
 mod ttl;
 mod user;
+mod view;
 
 pub use admin::{agency_answer, wanted_mode};
 
@@ -210,6 +214,25 @@ static ROUTES: &[Route] = &[
     changes(Post, "/_api/index", Any, index::create),
     reads(Get, "/_api/index/{collection}/{index}", Any, index::get),
     changes(Delete, "/_api/index/{collection}/{index}", Any, index::remove),
+    // view.rs
+    reads(Get, "/_api/view", Any, view::list),
+    changes(Post, "/_api/view", Database, view::create),
+    reads(Get, "/_api/view/{view}", Any, view::get),
+    reads(Get, "/_api/view/{view}/properties", Any, view::properties),
+    changes(Put, "/_api/view/{view}/properties", Database, view::replace),
+    changes(Patch, "/_api/view/{view}/properties", Database, view::update),
+    changes(Put, "/_api/view/{view}/rename", Database, view::rename),
+    changes(Delete, "/_api/view/{view}", Database, view::remove),
+    // analyzer.rs
+    reads(Get, "/_api/analyzer", Any, analyzer::list),
+    changes(Post, "/_api/analyzer", Database, analyzer::create),
+    reads(Get, "/_api/analyzer/{analyzer}", Any, analyzer::get),
+    changes(Delete, "/_api/analyzer/{analyzer}", Database, analyzer::remove),
+    // aql_function.rs
+    reads(Get, "/_api/aqlfunction", Any, aql_function::list),
+    reads(Get, "/_api/aqlfunction/{namespace}", Any, aql_function::list),
+    changes(Post, "/_api/aqlfunction", Database, aql_function::create),
+    changes(Delete, "/_api/aqlfunction/{name}", Database, aql_function::remove),
     // graph
     reads(Get, "/_api/gharial", Any, graph::list),
     changes(Post, "/_api/gharial", Database, graph::create),

@@ -181,7 +181,7 @@ impl Names {
                             names.databases.insert(row.id, row.name);
                         }
                     }
-                    LogOp::Epoch(_) | LogOp::Document { .. } => {}
+                    LogOp::Epoch(_) | LogOp::Document { .. } | LogOp::View { .. } => {}
                 }
             }
         }
@@ -228,6 +228,20 @@ impl Names {
                 let row = after.as_ref().or(before.as_ref());
                 line["database"] = row.map_or(Value::Null, |row| self.database(row.database));
                 line["edges"] = row.is_some_and(|row| row.kind == CollectionKind::Edge).into();
+                line["before"] = name(before.as_ref().map(|row| &row.name));
+                line["after"] = name(after.as_ref().map(|row| &row.name));
+            }
+            LogOp::View { before, after } => {
+                line["type"] = "view".into();
+                line["kind"] = match (before, after) {
+                    (None, _) => "create",
+                    (_, None) => "drop",
+                    (Some(before), Some(after)) if before.name != after.name => "rename",
+                    (Some(_), Some(_)) => "change",
+                }
+                .into();
+                let row = after.as_ref().or(before.as_ref());
+                line["database"] = row.map_or(Value::Null, |row| self.database(row.database));
                 line["before"] = name(before.as_ref().map(|row| &row.name));
                 line["after"] = name(after.as_ref().map(|row| &row.name));
             }

@@ -163,7 +163,15 @@ pub(super) fn update(call: &mut Call<'_, '_>) -> Answer {
         user.set_active(active);
     }
     if let Some(extra) = given.extra {
-        user.set_extra(extra);
+        let mut merged = user.extra();
+        match (&mut merged, extra) {
+            (Value::Object(merged), Value::Object(extra)) => merged.extend(extra),
+            (merged, extra) => *merged = extra,
+        }
+        if !json::fits(&merged) {
+            return Err(errors::BAD_PARAMETER.because("extra is nested too deeply").into());
+        }
+        user.set_extra(merged);
     }
     store(call, &user)?;
     result(200, shown(&user))

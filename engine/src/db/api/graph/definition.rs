@@ -219,6 +219,7 @@ fn ensure(call: &mut Call<'_, '_>, name: &str, kind: CollectionKind) -> Result<C
     if !collection::is_name(name, false) {
         return Err(collection::illegal_name(name));
     }
+    collection::check_free(call, name)?;
     let new = NewCollection {
         name: name.to_owned(),
         kind,
