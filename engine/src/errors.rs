@@ -30,9 +30,11 @@ kinds! {
     FORBIDDEN = 11 403 "forbidden";
     TYPE_ERROR = 17 400 "type error";
     SHUTTING_DOWN = 30 503 "shutdown in progress";
+    ONLY_ENTERPRISE = 31 501 "this functionality is available only in the enterprise edition";
     RESOURCE_LIMIT = 32 500 "resource limit exceeded";
     BODY_TOO_LARGE = 32 413 "resource limit exceeded";
     HTTP_BAD_PARAMETER = 400 400 "bad parameter";
+    HTTP_NOT_IMPLEMENTED = 501 501 "not implemented";
     HTTP_UNAUTHORIZED = 401 401 "unauthorized";
     HTTP_FORBIDDEN = 403 403 "forbidden";
     HTTP_NOT_FOUND = 404 404 "not found";
@@ -116,6 +118,8 @@ kinds! {
     USER_INVALID_NAME = 1700 400 "invalid user name";
     USER_DUPLICATE = 1702 409 "duplicate user";
     USER_NOT_FOUND = 1703 404 "user not found";
+    TASK_NOT_FOUND = 1852 404 "task not found";
+    GRAPH_TOO_MANY_ITERATIONS = 1909 500 "too many iterations - try increasing the value of 'maxIterations'";
     GRAPH_INVALID_EDGE = 1906 400 "invalid edge";
     GRAPH_COLLECTION_MULTI_USE = 1920 400 "multi use of edge collection in edge def";
     GRAPH_COLLECTION_USE_IN_MULTI_GRAPHS = 1921 400 "edge collection already used in edge def";
@@ -212,11 +216,9 @@ impl Error {
         }
     }
 
-    /// In place of one result among several.
+    /// In place of one result among several. Which document is meant, its place says.
     pub fn element(&self) -> String {
-        let mut map = self.members();
-        self.add_current(&mut map);
-        Value::Object(map).to_string()
+        Value::Object(self.members()).to_string()
     }
 }
 
@@ -235,7 +237,7 @@ mod tests {
         let conflict = Error { current: Some(["c/k".into(), "k".into(), "r".into()]), ..CONFLICT.into() };
         assert_eq!(
             conflict.element(),
-            r#"{"error":true,"errorNum":1200,"errorMessage":"conflict, _rev values do not match","_id":"c/k","_key":"k","_rev":"r"}"#
+            r#"{"error":true,"errorNum":1200,"errorMessage":"conflict, _rev values do not match"}"#
         );
         assert_eq!(conflict.response().header(header::ETAG), Some("\"r\""));
     }

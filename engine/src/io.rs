@@ -18,6 +18,7 @@ use crate::http::{Request, Response};
 use crate::job::{JobCall, JobOrder};
 use crate::message::raft::{Persist, SavedRaft};
 use crate::message::*;
+use crate::process;
 use crate::types::*;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -421,6 +422,10 @@ pub enum Then {
     /// Answer at once, and then carry out the request as a job.
     Defer(JobOrder),
     Job(JobCall),
+    /// Answer with what the process knows of itself.
+    Process(process::Call),
+    /// Refuse writes from now on, or no longer; of a server without a deployment.
+    ReadOnly(bool),
 }
 
 /// A rollback record: the entries that were undone in an epoch, or a store that was replaced and is kept whole.

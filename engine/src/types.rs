@@ -440,6 +440,8 @@ impl Default for ExpiryProperties {
 /// Bounds on everything that comes from outside.
 #[derive(Clone, Copy, Debug, Hash)]
 pub struct Limits {
+    /// Names of databases, collections and views may be almost any text.
+    pub extended_names: bool,
     pub body_bytes: usize,
     pub document_bytes: usize,
     /// Requests admitted and not yet answered; one more is refused as overload.
@@ -455,6 +457,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
+            extended_names: false,
             body_bytes: 512 << 20,
             document_bytes: 64 << 20,
             pending_requests: 8192,
@@ -528,6 +531,23 @@ impl ServerConfig {
     }
 }
 
+/// `2026-01-31T23:59:59Z`
+pub fn iso8601(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1000;
+    let (days, in_day) = ((seconds / 86_400) as i64, seconds % 86_400);
+    // The civil calendar from a count of days, by eras of 400 years that begin in March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (in_day / 3600, in_day / 60 % 60, in_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -550,5 +570,19 @@ mod tests {
         let at = |epoch, tick| Position { epoch: Epoch(epoch), tick: Tick(tick) };
         assert!(at(2, 1) > at(1, 900));
         assert!(at(2, 10) > at(2, 9));
+    }
+
+    #[test]
+    fn times_are_written_as_iso_8601() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_102_444_800, "2100-01-01T00:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(iso8601(seconds * 1000), text);
+        }
     }
 }

@@ -170,6 +170,8 @@ fn show(response: &Response, then: Option<Then>, ticks: bool) -> String {
         Some(Then::Keep(result)) => text += &format!("then keep {} rows\n", result.rows.len()),
         Some(Then::Cursor(call)) => text += &format!("then cursor {} {:?}\n", call.id, call.what),
         Some(Then::Defer(order)) => text += &format!("then defer {order:?}\n"),
+        Some(Then::Process(_)) => text += "then with what the process knows\n",
+        Some(Then::ReadOnly(read_only)) => text += &format!("then read-only: {read_only}\n"),
         Some(Then::Job(call)) => text += &format!("then job {call:?}\n"),
         None => {}
     }

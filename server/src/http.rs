@@ -11,6 +11,7 @@ use crate::driver::{Event, Views};
 use crate::exit;
 use crate::log::Seldom;
 use crate::net::Network;
+use crate::observed::{Answered, Observed};
 use crate::peer::{self, Receiving};
 use crate::storage::HeedStore;
 use bytes::{Bytes, BytesMut};
@@ -32,7 +33,7 @@ use tanist_engine::errors;
 use tanist_engine::exec;
 use tanist_engine::gate::{self, Admission};
 use tanist_engine::http::{ContentType, Method, Request, Response, header};
-use tanist_engine::io::{Op, OpResult, Ran, Run};
+use tanist_engine::io::{Op, OpResult, Ran, Run, Then};
 use tanist_engine::types::{Auth, Limits, Position, Rng};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{oneshot, watch};
@@ -86,6 +87,7 @@ pub struct Port {
     /// Seeds for the requests: unlike one another, and unlike another process's.
     pub seed: AtomicU64,
     pub clock: Clock,
+    pub observed: Observed,
 }
 
 /// Accepts until `stop` says so, then lets open connections end.
@@ -258,12 +260,37 @@ impl Port {
                 Response::error(503, 21003, "too many connections are open").with_header("connection", "close");
             return self.to_wire(refusal, false);
         }
-        let head = wire.method() == hyper::Method::HEAD;
-        let response = match self.clone().read_request(wire).await {
-            Ok(request) => self.dispatch(request).await,
-            Err(refusal) => refusal,
+        let (begun, head) = (Instant::now(), wire.method() == hyper::Method::HEAD);
+        let request = match self.clone().read_request(wire).await {
+            Ok(request) => request,
+            Err(refusal) => return self.to_wire(refusal, head),
         };
-        self.to_wire(response, head)
+        let mut answered = self.begin_counting(&request);
+        let response = self.dispatch(request).await;
+        answered.bytes_sent = response.body.len();
+        let wire = self.to_wire(response, head);
+        answered.bytes_sent +=
+            wire.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+        answered.took = begun.elapsed();
+        answered.queued = Duration::from_micros(self.queue_time_us.load(Ordering::Relaxed)).min(answered.took);
+        self.observed.count(&answered);
+        wire
+    }
+
+    fn begin_counting(&self, request: &Request) -> Answered {
+        let of_superuser = request.header(header::AUTHORIZATION).is_some_and(|authorization| {
+            let bearer = authorization.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+            bearer && auth::verify_superuser(&self.auth, Some(authorization), (self.clock)().wall_ms)
+        });
+        let head = request.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
+        Answered {
+            method: request.method,
+            of_superuser,
+            took: Duration::ZERO,
+            queued: Duration::ZERO,
+            bytes_received: request.target.len() + head + request.body.len(),
+            bytes_sent: 0,
+        }
     }
 
     /// Takes the request off the wire, within bounds.
@@ -349,6 +376,11 @@ impl Port {
         let small = request.raw_path().contains("/_api/document/") || request.raw_path().ends_with("/_api/version");
         let mut last = Position::ZERO;
         let response = match if small { perform() } else { aside(perform) } {
+            OpResult::Ran(Ran { then: Some(Then::Process(call)), response, .. }) => {
+                let connections = self.connections.load(Ordering::Relaxed);
+                let answer = self.observed.answer(&call, connections, (self.clock)().wall_ms);
+                Response { headers: response.headers, ..answer }
+            }
             // What the store alone can't answer, or not yet, is the loop's.
             OpResult::Ran(Ran { then: Some(_), .. }) | OpResult::Behind(_) => return self.through_loop(request).await,
             OpResult::Ran(ran) => {

@@ -17,6 +17,7 @@ pub mod http;
 pub mod known;
 pub mod log;
 pub mod net;
+pub mod observed;
 pub mod options;
 pub mod peer;
 pub mod process;

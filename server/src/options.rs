@@ -66,6 +66,10 @@ pub struct ServerOptions {
     /// Password of root where the data directory is created.
     #[arg(long = "server.root-password", value_name = "TEXT", hide_env_values = true, default_value = "")]
     pub root_password: String,
+    /// Let names of databases, collections and views be almost any text.
+    #[arg(long = "database.extended-names", value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub extended_names: bool,
     /// Seconds for which an idle connection is kept.
     #[arg(long = "http.keep-alive-timeout", value_name = "SECONDS", value_parser = parse_seconds, default_value = "300")]
     pub keep_alive_timeout: Duration,
@@ -736,6 +740,7 @@ fn server_config(
             "--replication.sync-followers and --replication.max-failover-lag need followers, and so an agency",
         ));
     }
+    config.limits.extended_names = options.server.extended_names;
     config.limits.body_bytes = usize::try_from(options.server.max_body_bytes).unwrap_or(usize::MAX);
     Ok(config)
 }

@@ -135,11 +135,14 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         queue_time_us,
         seed: AtomicU64::new(seed()),
         clock: clock::now,
+        observed: Default::default(),
     });
     runtime.block_on(async {
         let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<Result<Vec<_>, _>>();
         let listeners = listeners.map_err(|e| Exit::failed(format!("can't listen: {e}")))?;
         let serving = tokio::spawn(http::serve::<Tcp>(port, listeners, stopped.clone()));
+        // ArangoDB's words: scripts wait for them.
+        tracing::info!("{what} {id} is ready for business");
         wait_for_stop(&inbox, &mut stopped).await?;
         let _ = serving.await;
         Ok::<_, Exit>(())

@@ -74,10 +74,24 @@ def insert(db, number):
             raise
 
 
+def define(db):
+    db.create_analyzer("words", "text", {"locale": "en"})
+    db.create_view("found", "arangosearch", {"links": {"orders": {"analyzers": ["words"]}}})
+    db.aql.create_function("shop::tax", "function (x) { return x * 1.19; }")
+
+
+def check_definitions(db):
+    """They are there after the failover as before."""
+    assert "shop::words" in [analyzer["name"] for analyzer in db.analyzers()]
+    assert list(db.view("found")["links"]) == ["orders"]
+    assert [function["name"] for function in db.aql.functions()] == ["shop::tax"]
+
+
 def main():
     application = Application()
     application.call(lambda db: db.create_database("shop"))
     application.call(lambda db: db.create_collection("orders"), "shop")
+    application.call(define, "shop")
     killed = None
     for number in range(DOCUMENTS):
         application.call(lambda db: insert(db, number), "shop")
@@ -90,6 +104,7 @@ def main():
     count = application.call(lambda db: db.collection("orders").count(), "shop")
     dirty = application.call(lambda db: db.collection("orders").get("0", allow_dirty_read=True), "shop")
     assert dirty["value"] == 0, dirty
+    application.call(check_definitions, "shop")
     missing = [key for key in keys if key not in there]
     print(json.dumps({"acknowledged": len(keys), "count": count, "missing": missing, "old": killed, "new": leader()}))
 

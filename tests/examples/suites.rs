@@ -15,6 +15,8 @@ use tanist_tests::wait::wait_until;
 const DRIVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/drivers");
 const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/drivers/suites");
 const PASSWORD: &str = "root";
+/// What one of the suites signs superusers' tokens with, unless it is told otherwise.
+const SECRET: &str = "secret";
 
 /// A suite in a source distribution.
 struct Suite {
@@ -77,11 +79,14 @@ fn sources(python: &Path, suite: &Suite) -> PathBuf {
 fn single(program: &Path, then: impl FnOnce(u16)) {
     let directory = tempfile::tempdir().expect("a directory can be made");
     let port = free_ports(1);
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, SECRET).expect("a file can be written");
     let arguments = vec![
         "server".to_owned(),
         format!("--server.endpoint=tcp://127.0.0.1:{port}"),
         format!("--database.directory={}", directory.path().join("data").display()),
         format!("--server.root-password={PASSWORD}"),
+        format!("--server.jwt-secret-keyfile={}", secret.display()),
     ];
     let mut server = Process::new("server", program, arguments, directory.path().join("log"));
     server.start();
@@ -94,7 +99,7 @@ fn single(program: &Path, then: impl FnOnce(u16)) {
 
 fn leader(program: &Path, then: impl FnOnce(u16)) {
     let secret = tempfile::NamedTempFile::new().expect("a file can be made");
-    std::fs::write(secret.path(), "the secret of the suites' deployment").expect("a file can be written");
+    std::fs::write(secret.path(), SECRET).expect("a file can be written");
     let secret = format!("--auth.jwt-secret={}", secret.path().display());
     let started = Starter::new(program, &[&secret, &format!("--args.dbservers.server.root-password={PASSWORD}")]);
     then(started.leader().expect("a leader"));

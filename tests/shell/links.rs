@@ -158,6 +158,7 @@ async fn receiver(net: SimNet, directory: PathBuf, received: Rc<RefCell<Vec<(u64
         queue_time_us: Arc::default(),
         seed: AtomicU64::new(1),
         clock: now,
+        observed: Default::default(),
     };
     let listener = (net.clone(), turmoil::net::TcpListener::bind(("0.0.0.0", PORT)).await?);
     let (_stop, stopping) = watch::channel(false);

@@ -76,6 +76,7 @@ impl Machine {
             queue_time_us: queue_time_us.clone(),
             seed: AtomicU64::new(rng.next_u64()),
             clock: now,
+            observed: Default::default(),
         });
         let listener = (self.net.clone(), turmoil::net::TcpListener::bind(("0.0.0.0", PORT)).await?);
         // The sender outlives the loop: the port stops when the process does.

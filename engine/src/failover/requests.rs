@@ -65,6 +65,13 @@ impl Server {
                         self.view_old = true;
                         self.answer_when_safe(cx, &run, Ran { then: None, ..ran });
                     }
+                    // A shell that keeps figures and a log answers before this.
+                    Some(Then::Process(_)) => self.answer_client(cx, run.id, run.ticket, ran.response),
+                    Some(Then::ReadOnly(read_only)) => {
+                        self.read_only = read_only;
+                        self.view_old = true;
+                        self.answer_client(cx, run.id, run.ticket, ran.response);
+                    }
                     Some(Then::Agency { request, make }) => self.ask_agency(cx, run, request, make),
                 }
             }

@@ -44,6 +44,7 @@ async fn serve_with(auth: Auth, patience: Patience, connections_max: usize) -> S
         queue_time_us: queue_time_us.clone(),
         seed: AtomicU64::new(1),
         clock: clock::now,
+        observed: Default::default(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -106,7 +106,9 @@ impl<'q> Executor<'q, '_> {
         for (at, operation) in stage.iter().enumerate() {
             if let OperationKind::Limit { offset, count } = &operation.kind {
                 let skip = offset.as_ref().map_or(Ok(0), |offset| self.number(offset, row))?;
-                limits.insert(at, Window { skip, left: self.number(count, row)? });
+                // Drivers write null for "all of them".
+                let all = matches!(self.evaluate(count, row)?, Value::Null);
+                limits.insert(at, Window { skip, left: if all { u64::MAX } else { self.number(count, row)? } });
             }
         }
         Ok(limits)

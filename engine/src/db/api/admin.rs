@@ -1,7 +1,6 @@
 //! What a server tells of itself, and what it asks the agency for an operator.
 
 use super::*;
-use crate::http::ContentType;
 use crate::io::{AgencyAnswer, View};
 use crate::message::{Health, Member};
 use serde_json::json;
@@ -130,54 +129,11 @@ pub(super) fn echo(call: &mut Call<'_, '_>) -> Answer {
         "prefix": "/",
         "headers": headers,
         "requestType": request.method.to_string(),
+        "rawRequestBody": request.body.as_ref(),
         "requestBody": String::from_utf8_lossy(&request.body),
         "suffix": [],
     });
     ok(200, body)
-}
-
-// ---- what is not kept here, honestly --------------------------------------------------------------------------------
-
-pub(super) fn statistics(call: &mut Call<'_, '_>) -> Answer {
-    ok(200, json!({"enabled": false, "time": call.run.now.wall_ms as f64 / 1000.0}))
-}
-
-/// The log goes where the process was told to write it.
-pub(super) fn log(_: &mut Call<'_, '_>) -> Answer {
-    let nothing = json!({"totalAmount": 0, "lid": [], "topic": [], "level": [], "timestamp": [], "text": []});
-    Ok(Response::json(200, &nothing).into())
-}
-
-pub(super) fn log_entries(_: &mut Call<'_, '_>) -> Answer {
-    Ok(Response::json(200, &json!({"total": 0, "messages": []})).into())
-}
-
-pub(super) fn log_level(_: &mut Call<'_, '_>) -> Answer {
-    Ok(Response::json(200, &json!({"general": "INFO"})).into())
-}
-
-/// No Foxx services, no tasks.
-pub(super) fn empty_list(_: &mut Call<'_, '_>) -> Answer {
-    Ok(Response::raw(200, "[]").into())
-}
-
-pub(super) fn metrics(call: &mut Call<'_, '_>) -> Answer {
-    let last = call.reader().last()?;
-    let view = &call.run.view;
-    let mut text = String::new();
-    let gauges = [
-        ("tanist_leader", "1 on the server that leads", u64::from(call.leads())),
-        ("tanist_read_only", "1 while writes are refused", u64::from(view.read_only)),
-        ("tanist_epoch", "The epoch that this server knows", view.epoch.0),
-        ("tanist_log_epoch", "The epoch of the last log entry", last.epoch.0),
-        ("tanist_log_tick", "The number of the last log entry", last.tick.0),
-        ("tanist_rollback_records", "Rollback records that are kept here", rollback::count(call)? as u64),
-        ("tanist_followers", "Followers that are connected", view.replication.followers.len() as u64),
-    ];
-    for (name, help, value) in gauges {
-        text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
-    }
-    Ok(Response { content_type: ContentType::Text, ..Response::raw(200, text) }.into())
 }
 
 // ---- the deployment -------------------------------------------------------------------------------------------------
@@ -250,7 +206,11 @@ pub(super) fn set_mode(call: &mut Call<'_, '_>) -> Answer {
     let Some(read_only) = wanted_mode(call.request()) else {
         return Err(errors::HTTP_BAD_PARAMETER.says("mode must be \"default\" or \"readonly\"").into());
     };
-    needs_agency(call)?;
+    if call.run.view.standalone {
+        let mode = if read_only { "readonly" } else { "default" };
+        let Handled { response, .. } = ok(200, json!({"mode": mode}))?;
+        return Ok(Handled { response, then: Some(Then::ReadOnly(read_only)) });
+    }
     let write = json!([[{"/arango/Readonly": {"op": "set", "new": read_only}}]]);
     ask_agency(agency_request("write", write), AgencyAnswer::ServerMode)
 }

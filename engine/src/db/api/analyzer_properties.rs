@@ -99,7 +99,11 @@ fn of_kind(kind: &str, given: &Given<'_>, depth: usize) -> Result<Value, String>
         }
         "geojson" => {
             let kind = given.one_of("type", &["shape", "centroid", "point"], "shape")?;
-            json!({"type": kind, "options": geo_options(given)?, "legacy": given.flag("legacy", false)?})
+            let mut shown = json!({"type": kind, "options": geo_options(given)?});
+            if given.flag("legacy", false)? {
+                shown["legacy"] = true.into();
+            }
+            shown
         }
         "geopoint" => {
             let path = |name| Ok::<_, String>(given.texts(name)?.cloned().unwrap_or_default());

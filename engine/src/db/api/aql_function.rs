@@ -58,8 +58,7 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
     if !is_name(&name) {
         return Err(errors::QUERY_FUNCTION_INVALID_NAME.into());
     }
-    // Whether it is a function can't be told without JavaScript, only whether it could be one.
-    let code = text("code").filter(|code| code.contains("function") || code.contains("=>"));
+    let code = text("code").filter(|code| javascript::may_be_a_function(code));
     let code = code.ok_or(errors::QUERY_FUNCTION_INVALID_CODE)?;
     let deterministic = body.get("isDeterministic").and_then(Value::as_bool).unwrap_or(false);
     let row = functions(call)?;
@@ -86,8 +85,8 @@ pub(super) fn remove(call: &mut Call<'_, '_>) -> Answer {
     } else if !is_name(&name) {
         return Err(errors::QUERY_FUNCTION_INVALID_NAME.into());
     } else {
-        let document = find_document(&call.reader(), &row, &key(&name))?;
-        found.push(document.ok_or(errors::QUERY_FUNCTION_NOT_FOUND)?);
+        let missing = || errors::QUERY_FUNCTION_NOT_FOUND.says(format!("user function '{name}()' not found"));
+        found.push(find_document(&call.reader(), &row, &key(&name))?.ok_or_else(missing)?);
     }
     let db = call.writer()?;
     for document in &found {

@@ -9,21 +9,9 @@ use serde_json::json;
 /// Properties that mean something to the API and to [`crate::db::rules`] only.
 const KEPT: [&str; 3] = ["cacheEnabled", "schema", "computedValues"];
 
-/// ArangoDB's traditional rule for names of collections.
-pub(super) fn is_name(name: &str, system: bool) -> bool {
-    let first = |b: u8| b.is_ascii_alphabetic() || (system && b == b'_');
-    let rest = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-    name.len() <= NAME_BYTES_MAX && name.bytes().next().is_some_and(first) && name.bytes().all(rest)
-}
-
-pub(super) fn illegal_name(name: &str) -> Failure {
-    let rule = "1 to 256 of a-z, A-Z, 0-9, _ and -, beginning with a letter (or _, for a system collection)";
-    errors::ILLEGAL_NAME.because(format!("'{name}' is not {rule}")).into()
-}
-
 // ---- how collections are shown --------------------------------------------------------------------------------------
 
-fn short(row: &CollectionRow) -> Value {
+pub(super) fn short(row: &CollectionRow) -> Value {
     json!({
         "id": row.id.to_string(),
         "name": row.name,
@@ -34,7 +22,7 @@ fn short(row: &CollectionRow) -> Value {
     })
 }
 
-fn full(db: &Reader<'_>, row: &CollectionRow) -> StoreResult<Value> {
+pub(super) fn full(db: &Reader<'_>, row: &CollectionRow) -> StoreResult<Value> {
     let last_value = db.object(row.object)?.map_or(0, |object| object.highest_key);
     let kept = |name: &str| row.properties.get(name).cloned();
     Ok(json!({
@@ -224,8 +212,8 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
         return Err(errors::ILLEGAL_NAME.into());
     };
     let system = body.get("isSystem").and_then(Value::as_bool).unwrap_or(false);
-    if !is_name(name, system) {
-        return Err(illegal_name(name));
+    if !call.is_name(name, system) {
+        return Err(names::illegal(name));
     }
     let kind = match body.get("type") {
         None | Some(Value::Null) => CollectionKind::Document,
@@ -340,12 +328,16 @@ pub(super) fn rename(call: &mut Call<'_, '_>) -> Answer {
     if row.system {
         return Err(errors::FORBIDDEN.because("a system collection can't be renamed").into());
     }
-    if !is_name(name, false) {
-        return Err(illegal_name(name));
+    if !call.is_name(name, false) {
+        return Err(names::illegal(name));
     }
-    check_free(call, name)?;
+    if name != row.name {
+        check_free(call, name)?;
+    }
     let after = CollectionRow { name: name.to_owned(), ..row.clone() };
-    call.writer()?.change_collection(&row, &after)?;
+    if after != row {
+        call.writer()?.change_collection(&row, &after)?;
+    }
     located(call, short(&after))
 }
 

@@ -3,14 +3,9 @@
 use super::*;
 use serde_json::json;
 
-/// ArangoDB's traditional rule for names of databases.
-fn is_name(name: &str) -> bool {
-    let rest = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-    name.len() <= 64 && name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic()) && name.bytes().all(rest)
-}
-
 pub(super) fn list(call: &mut Call<'_, '_>) -> Answer {
     in_system(call)?;
+    call.needs_administrator()?;
     let rows = call.reader().databases()?;
     ok(200, rows.into_iter().map(|row| Value::from(row.name)).collect())
 }
@@ -36,12 +31,16 @@ pub(super) fn in_system(call: &Call<'_, '_>) -> Result<(), Failure> {
 
 pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
     in_system(call)?;
+    call.needs_administrator()?;
     call.needs_database(Level::Rw)?;
     let body = call.json()?;
     let Some(name) = body.get("name").and_then(Value::as_str) else {
         return Err(errors::DATABASE_NAME_INVALID.into());
     };
-    if !is_name(name) {
+    if call.run.view.limits.extended_names && !names::is_normal(name) {
+        return Err(errors::ILLEGAL_NAME.says("database name is not properly UTF-8 NFC-normalized").into());
+    }
+    if !names::is_of_database(name, call.run.view.limits.extended_names) {
         let rule = "1 to 64 of a-z, A-Z, 0-9, _ and -, beginning with a letter";
         return Err(errors::DATABASE_NAME_INVALID.because(format!("'{name}' is not {rule}")).into());
     }
@@ -111,6 +110,7 @@ fn read_users(users: Option<&Value>) -> Result<Vec<NewUser>, Failure> {
 
 pub(super) fn remove(call: &mut Call<'_, '_>) -> Answer {
     in_system(call)?;
+    call.needs_administrator()?;
     call.needs_database(Level::Rw)?;
     let name = call.open[0].clone();
     if name == SYSTEM {

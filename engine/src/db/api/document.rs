@@ -200,7 +200,7 @@ fn body(
             let legal = value
                 .as_deref()
                 .and_then(|handle| handle.split_once('/'))
-                .is_some_and(|(name, key)| collection::is_name(name, name.starts_with('_')) && users::is_key(key));
+                .is_some_and(|(name, key)| names::may_be_of_collection(name) && users::is_key(key));
             if !legal {
                 return Err(errors::INVALID_EDGE_ATTRIBUTE.into());
             }

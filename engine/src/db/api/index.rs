@@ -182,7 +182,7 @@ fn definition(body: &Value) -> Result<NewIndex, Failure> {
     let fields = fields(kind, body.get("fields"))?;
     let name = match body.get("name") {
         None | Some(Value::Null) => None,
-        Some(Value::String(name)) if super::collection::is_name(name, false) => Some(name.clone()),
+        Some(Value::String(name)) if super::names::is_of_collection(name, false, false) => Some(name.clone()),
         Some(_) => return Err(errors::ILLEGAL_NAME.into()),
     };
     let unique = flag("unique", false)?;

@@ -5,10 +5,12 @@
 //! decides who leads: a run on a server that does not lead comes with a reader, and whatever it tries to write is
 //! refused.
 
+mod absent;
 mod admin;
 mod analyzer;
 mod analyzer_properties;
 mod aql_function;
+mod change_feed;
 mod collection;
 mod cursor;
 mod database;
@@ -17,11 +19,15 @@ mod edges;
 mod graph;
 mod import;
 mod index;
+mod javascript;
 mod job;
+mod names;
+mod observe;
 mod query;
 mod replication;
 mod rollback;
 mod simple;
+mod traversal;
 mod ttl;
 mod user;
 mod view;
@@ -38,7 +44,7 @@ use crate::errors::{self, Error, Kind};
 use crate::http::{Method, Request, Response, header, percent_decode, truthy};
 use crate::io::{Mode, Run, Then};
 use crate::job::JobOrder;
-use crate::types::Rng;
+use crate::types::{Rng, iso8601};
 use serde_json::{Map, Value};
 
 /// The version of ArangoDB whose API this is.
@@ -207,6 +213,8 @@ static ROUTES: &[Route] = &[
     reads(Put, "/_api/collection/{collection}/recalculateCount", Any, collection::recalculate_count),
     reads(Put, "/_api/collection/{collection}/responsibleShard", Any, collection::responsible_shard),
     reads(Put, "/_api/collection/{collection}/{action}", Any, collection::no_action),
+    // traversal.rs
+    reads(Post, "/_api/traversal", Any, traversal::traverse),
     // edges.rs
     reads(Get, "/_api/edges/{collection}", Any, edges::of_vertex),
     // index.rs
@@ -256,11 +264,11 @@ static ROUTES: &[Route] = &[
     changes(Put, "/_api/gharial/{graph}/edge/{collection}/{key}", Any, graph::replace_edge),
     changes(Delete, "/_api/gharial/{graph}/edge/{collection}/{key}", Any, graph::remove_edge),
     // database.rs
-    reads(Get, "/_api/database", Administrator, database::list),
+    reads(Get, "/_api/database", Any, database::list),
     reads(Get, "/_api/database/user", Any, database::list_accessible),
     reads(Get, "/_api/database/current", Any, database::current),
-    changes(Post, "/_api/database", Administrator, database::create),
-    changes(Delete, "/_api/database/{name}", Administrator, database::remove),
+    changes(Post, "/_api/database", Any, database::create),
+    changes(Delete, "/_api/database/{name}", Any, database::remove),
     // user.rs
     reads(Post, "/_open/auth", Any, user::log_in),
     reads(Get, "/_api/user", Any, user::list),
@@ -298,20 +306,12 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_admin/echo", Any, admin::echo),
     reads(Post, "/_admin/echo", Any, admin::echo),
     reads(Put, "/_admin/echo", Any, admin::echo),
-    reads(Get, "/_admin/statistics", Any, admin::statistics),
-    reads(Get, "/_admin/metrics", Any, admin::metrics),
-    reads(Get, "/_admin/metrics/v2", Any, admin::metrics),
-    reads(Get, "/_admin/log", Administrator, admin::log),
-    reads(Get, "/_admin/log/entries", Administrator, admin::log_entries),
-    reads(Get, "/_admin/log/level", Administrator, admin::log_level),
     reads(Get, "/_admin/shutdown", Administrator, admin::shutdown_state),
     reads(Delete, "/_admin/shutdown", Administrator, admin::shutdown),
     reads(Get, "/_admin/cluster/health", Any, admin::cluster_health),
     reads(Get, "/_admin/cluster/maintenance", Any, admin::maintenance),
     reads(Put, "/_admin/cluster/maintenance", Administrator, admin::set_maintenance),
     reads(Get, "/_api/cluster/endpoints", Any, admin::endpoints),
-    reads(Get, "/_api/foxx", Any, admin::empty_list),
-    reads(Get, "/_api/tasks", Any, admin::empty_list),
     // job.rs
     reads(Get, "/_api/job", Any, job::no_id),
     reads(Put, "/_api/job", Any, job::no_id),
@@ -324,6 +324,49 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_api/ttl/properties", Any, ttl::properties),
     reads(Put, "/_api/ttl/properties", Any, ttl::set_properties),
     reads(Get, "/_api/ttl/statistics", Any, ttl::statistics),
+    // observe.rs
+    reads(Get, "/_admin/statistics", Any, observe::statistics),
+    reads(Get, "/_admin/statistics-description", Any, observe::statistics_description),
+    reads(Get, "/_admin/metrics", Any, observe::metrics),
+    reads(Get, "/_admin/metrics/v2", Any, observe::metrics),
+    reads(Get, "/_admin/support-info", Administrator, observe::support_info),
+    reads(Get, "/_admin/log", Administrator, observe::log),
+    reads(Get, "/_admin/log/entries", Administrator, observe::log_entries),
+    reads(Get, "/_admin/log/level", Administrator, observe::log_levels),
+    reads(Put, "/_admin/log/level", Administrator, observe::set_log_levels),
+    reads(Delete, "/_admin/log/level", Administrator, observe::reset_log_levels),
+    reads(Get, "/_admin/log/structured", Administrator, observe::log_settings),
+    reads(Put, "/_admin/log/structured", Administrator, observe::set_log_settings),
+    // absent.rs
+    reads(Get, "/_api/foxx", Any, absent::empty_list),
+    reads(Post, "/_api/foxx", Any, absent::javascript),
+    reads(Delete, "/_api/foxx/service", Any, absent::javascript),
+    reads(Get, "/_api/foxx/{part}", Any, absent::javascript),
+    reads(Post, "/_api/foxx/{part}", Any, absent::javascript),
+    reads(Put, "/_api/foxx/{part}", Any, absent::javascript),
+    reads(Patch, "/_api/foxx/{part}", Any, absent::javascript),
+    reads(Get, "/_api/tasks", Any, absent::empty_list),
+    reads(Post, "/_api/tasks", Any, absent::javascript),
+    reads(Get, "/_api/tasks/{id}", Any, absent::no_task),
+    reads(Put, "/_api/tasks/{id}", Any, absent::javascript),
+    reads(Delete, "/_api/tasks/{id}", Any, absent::no_task),
+    reads(Get, "/_api/control_pregel", Any, absent::empty_list),
+    reads(Post, "/_admin/execute", Any, absent::javascript),
+    reads(Post, "/_admin/routing/reload", Any, absent::reload_routing),
+    reads(Get, "/_admin/license", Any, absent::license),
+    reads(Put, "/_admin/license", Administrator, absent::only_enterprise),
+    reads(Post, "/_admin/backup/{action}", Administrator, absent::only_enterprise),
+    reads(Get, "/_admin/server/jwt", Any, absent::secrets),
+    reads(Post, "/_admin/server/jwt", Any, absent::secrets),
+    reads(Get, "/_admin/server/encryption", Any, absent::secrets),
+    reads(Post, "/_admin/server/encryption", Any, absent::secrets),
+    reads(Get, "/_admin/server/tls", Any, absent::tls),
+    reads(Post, "/_admin/server/tls", Any, absent::reload_tls),
+    reads(Put, "/_admin/compact", Any, absent::compact),
+    reads(Put, "/_admin/wal/flush", Administrator, absent::flush_wal),
+    reads(Get, "/_admin/wal/properties", Administrator, absent::wal_properties),
+    reads(Put, "/_admin/wal/properties", Administrator, absent::wal_properties),
+    reads(Get, "/_admin/wal/transactions", Administrator, absent::wal_transactions),
     // replication.rs
     reads(Get, "/_api/replication/server-id", Any, replication::server_id),
     reads(Get, "/_api/replication/logger-state", Any, replication::logger_state),
@@ -331,9 +374,16 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_api/replication/logger-tick-ranges", Any, replication::logger_tick_ranges),
     reads(Get, "/_api/replication/applier-state", Any, replication::applier_state),
     reads(Get, "/_api/replication/applier-state-all", Any, replication::applier_state_all),
+    reads(Get, "/_api/replication/logger-follow", Administrator, change_feed::logger_follow),
+    reads(Get, "/_api/replication/inventory", Administrator, replication::inventory),
+    reads(Post, "/_api/replication/batch", Administrator, replication::begin_batch),
+    reads(Put, "/_api/replication/batch/{id}", Administrator, replication::keep_batch),
+    reads(Delete, "/_api/replication/batch/{id}", Administrator, replication::keep_batch),
     reads(Get, "/_api/replication/{command}", Any, replication::no_command),
     reads(Get, "/_api/wal/range", Administrator, replication::wal_range),
     reads(Get, "/_api/wal/lastTick", Administrator, replication::wal_last_tick),
+    reads(Get, "/_api/wal/tail", Administrator, change_feed::tail),
+    reads(Put, "/_api/wal/tail", Administrator, change_feed::tail),
     reads(Get, "/_api/tanist/status", Any, replication::status),
     reads(Get, "/_api/tanist/failovers", Any, admin::failovers),
     // rollback.rs
@@ -670,6 +720,10 @@ impl<'w> Call<'_, 'w> {
         self.database_level(SYSTEM) == Level::Rw
     }
 
+    fn needs_superuser(&self) -> Result<(), Failure> {
+        if self.who == Who::Superuser { Ok(()) } else { Err(errors::FORBIDDEN.into()) }
+    }
+
     fn needs_administrator(&self) -> Result<(), Failure> {
         if self.is_administrator() { Ok(()) } else { Err(errors::FORBIDDEN.into()) }
     }
@@ -699,6 +753,11 @@ impl<'w> Call<'_, 'w> {
             }
         }
         Ok(row)
+    }
+
+    /// Whether a collection or a view may be called so.
+    fn is_name(&self, name: &str, system: bool) -> bool {
+        names::is_of_collection(name, system, self.run.view.limits.extended_names)
     }
 
     // ---- the request's parts ----
@@ -777,23 +836,6 @@ fn ok(status: u16, body: Value) -> Answer {
     Ok(Response::json(status, &Value::Object(map)).into())
 }
 
-/// `2026-01-31T23:59:59Z`
-fn iso8601(unix_ms: u64) -> String {
-    let seconds = unix_ms / 1000;
-    let (days, in_day) = ((seconds / 86_400) as i64, seconds % 86_400);
-    // The civil calendar from a count of days, by eras of 400 years that begin in March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (in_day / 3600, in_day / 60 % 60, in_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -837,20 +879,6 @@ mod tests {
             (Method::Options, "/_api/document/c", false),
         ] {
             assert_eq!(effect(&Request::new(method, target)).writes, expected, "{method} {target}");
-        }
-    }
-
-    #[test]
-    fn times_are_written_as_iso_8601() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_709_251_199, "2024-02-29T23:59:59Z"),
-            (4_102_444_800, "2100-01-01T00:00:00Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(iso8601(seconds * 1000), text);
         }
     }
 }

@@ -20,7 +20,6 @@ pub(super) fn server_id(call: &mut Call<'_, '_>) -> Answer {
 }
 
 pub(super) fn logger_state(call: &mut Call<'_, '_>) -> Answer {
-    let last = call.reader().last()?.tick.0;
     let time = iso8601(call.run.now.wall_ms);
     let mut server = server(call);
     server["engine"] = "rocksdb".into();
@@ -41,14 +40,7 @@ pub(super) fn logger_state(call: &mut Call<'_, '_>) -> Answer {
             })
         })
         .collect();
-    let state = json!({
-        "running": true,
-        "lastLogTick": last.to_string(),
-        "lastUncommittedLogTick": last.to_string(),
-        "totalEvents": last,
-        "time": time,
-    });
-    Ok(Response::json(200, &json!({"state": state, "server": server, "clients": clients})).into())
+    Ok(Response::json(200, &json!({"state": state(call)?, "server": server, "clients": clients})).into())
 }
 
 pub(super) fn logger_first_tick(call: &mut Call<'_, '_>) -> Answer {
@@ -131,11 +123,83 @@ fn applier(call: &Call<'_, '_>, global: bool) -> Result<Value, Failure> {
 
 /// Followers of other makes can't be served.
 pub(super) fn no_command(call: &mut Call<'_, '_>) -> Answer {
-    let known = ["inventory", "dump", "batch", "logger-follow", "applier-config", "clusterInventory"];
+    if call.open[0] == "clusterInventory" {
+        return Err(errors::ONLY_ON_COORDINATOR.into());
+    }
+    let known = ["dump", "applier-config", "keys", "revisions"];
     if known.contains(&call.open[0].as_str()) {
         return Err(errors::NOT_IMPLEMENTED.because("servers replicate over their own protocol").into());
     }
     Err(errors::HTTP_BAD_PARAMETER.says("invalid command").into())
+}
+
+// ---- what there is, for tools that copy or list it ------------------------------------------------------------------
+
+/// Nothing is held back for a batch: it is a tick from which `wal/tail` goes on.
+pub(super) fn begin_batch(call: &mut Call<'_, '_>) -> Answer {
+    let last = call.reader().last()?.tick.0;
+    Ok(Response::json(200, &json!({"id": last.to_string(), "lastTick": last.to_string(), "state": state(call)?}))
+        .into())
+}
+
+pub(super) fn keep_batch(call: &mut Call<'_, '_>) -> Answer {
+    match call.open[0].parse::<u64>() {
+        Ok(tick) if tick <= call.reader().last()?.tick.0 => Ok(Response::empty(204).into()),
+        _ => Err(errors::CURSOR_NOT_FOUND.into()),
+    }
+}
+
+/// Of this database, or with `global`, in `_system`, of all.
+pub(super) fn inventory(call: &mut Call<'_, '_>) -> Answer {
+    let (global, with_system) = (call.flag("global", false), call.flag("includeSystem", true));
+    if global && call.database.name != SYSTEM {
+        return Err(errors::USE_SYSTEM_DATABASE.into());
+    }
+    let mut body = if global {
+        let mut databases = Map::new();
+        for database in call.reader().databases()? {
+            databases.insert(database.name.clone(), contents(call, &database, with_system)?);
+        }
+        json!({"databases": databases})
+    } else {
+        contents(call, &call.database, with_system)?
+    };
+    body["state"] = state(call)?;
+    body["tick"] = call.reader().last()?.tick.0.to_string().into();
+    Ok(Response::json(200, &body).into())
+}
+
+fn contents(call: &Call<'_, '_>, database: &DatabaseRow, with_system: bool) -> Result<Value, Failure> {
+    let reader = call.reader();
+    let mut collections = Vec::new();
+    for row in reader.collections(database.id)?.iter().filter(|row| with_system || !row.system) {
+        let mut parameters = collection::full(&reader, row)?;
+        parameters["cid"] = row.id.to_string().into();
+        parameters["deleted"] = false.into();
+        let mut indexes = index::list(&reader, row, false)?;
+        indexes.retain(|index| !["primary", "edge"].contains(&index["type"].as_str().unwrap_or_default()));
+        collections.push(json!({"parameters": parameters, "indexes": indexes}));
+    }
+    let views = reader.views(database.id)?;
+    let views = views.iter().map(|row| view::full(&reader, row)).collect::<StoreResult<Vec<_>>>()?;
+    Ok(json!({
+        "id": database.id.to_string(),
+        "name": database.name,
+        "properties": {"id": database.id.to_string(), "name": database.name},
+        "collections": collections,
+        "views": views,
+    }))
+}
+
+fn state(call: &Call<'_, '_>) -> Result<Value, Failure> {
+    let last = call.reader().last()?.tick.0;
+    Ok(json!({
+        "running": true,
+        "lastLogTick": last.to_string(),
+        "lastUncommittedLogTick": last.to_string(),
+        "totalEvents": last,
+        "time": iso8601(call.run.now.wall_ms),
+    }))
 }
 
 pub(super) fn wal_range(call: &mut Call<'_, '_>) -> Answer {

@@ -46,7 +46,7 @@ fn defaults() -> Value {
 
 // ---- how views are shown --------------------------------------------------------------------------------------------
 
-fn short(row: &ViewRow) -> Value {
+pub(super) fn short(row: &ViewRow) -> Value {
     json!({
         "globallyUniqueId": row.globally_unique_id,
         "id": row.id.to_string(),
@@ -55,7 +55,7 @@ fn short(row: &ViewRow) -> Value {
     })
 }
 
-fn full(db: &Reader<'_>, row: &ViewRow) -> StoreResult<Value> {
+pub(super) fn full(db: &Reader<'_>, row: &ViewRow) -> StoreResult<Value> {
     let mut shown = short(row);
     let collection = |id: &str| db.collection(row.database, id);
     match row.kind {
@@ -132,8 +132,8 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
         Some(other) => return Err(errors::BAD_PARAMETER.because(format!("unknown type of a view: '{other}'")).into()),
         None => return Err(errors::BAD_PARAMETER.says("expecting 'type' to be a string").into()),
     };
-    if !collection::is_name(name, false) {
-        return Err(collection::illegal_name(name));
+    if !call.is_name(name, false) {
+        return Err(names::illegal(name));
     }
     collection::check_free(call, name)?;
     let properties = match kind {
@@ -188,8 +188,8 @@ pub(super) fn rename(call: &mut Call<'_, '_>) -> Answer {
     let Some(name) = body.get("name").and_then(Value::as_str) else {
         return Err(errors::BAD_PARAMETER.says("expecting 'name' to be a string").into());
     };
-    if !collection::is_name(name, false) {
-        return Err(collection::illegal_name(name));
+    if !call.is_name(name, false) {
+        return Err(names::illegal(name));
     }
     if name != row.name {
         collection::check_free(call, name)?;

@@ -210,14 +210,14 @@ fn redefine(graph: &mut Graph, after: Option<&Definition>, collection: &str) -> 
 
 /// A collection, which is created if it is not there.
 fn ensure(call: &mut Call<'_, '_>, name: &str, kind: CollectionKind) -> Result<CollectionRow, Failure> {
-    if !collection::is_name(name, name.starts_with('_')) {
-        return Err(collection::illegal_name(name));
+    if !call.is_name(name, name.starts_with('_')) {
+        return Err(names::illegal(name));
     }
     if call.reader().collection(call.database.id, name)?.is_some() {
         return call.collection(name, Level::Ro);
     }
-    if !collection::is_name(name, false) {
-        return Err(collection::illegal_name(name));
+    if !call.is_name(name, false) {
+        return Err(names::illegal(name));
     }
     collection::check_free(call, name)?;
     let new = NewCollection {

@@ -149,9 +149,17 @@ fn all(call: &Call<'_, '_>) -> Result<Vec<Graph>, Failure> {
     Ok(found)
 }
 
+/// The edge collections of a graph.
+pub(super) fn edge_collections_of(call: &Call<'_, '_>, name: &str) -> Result<Vec<String>, Failure> {
+    Ok(named(call, name)?.definitions.into_iter().map(|definition| definition.collection).collect())
+}
+
 /// The graph in the path.
 fn find(call: &Call<'_, '_>) -> Result<Graph, Failure> {
-    let name = &call.open[0];
+    named(call, &call.open[0])
+}
+
+fn named(call: &Call<'_, '_>, name: &str) -> Result<Graph, Failure> {
     match find_document(&call.reader(), &graphs(call)?, name)? {
         Some(document) => Ok(Graph::of(document)),
         None => Err(errors::GRAPH_NOT_FOUND.says(format!("graph '{name}' not found")).into()),
