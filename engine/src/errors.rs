@@ -102,6 +102,7 @@ kinds! {
     QUERY_INVALID_DATE_VALUE = 1572 400 "invalid date value";
     QUERY_FAIL_CALLED = 1569 400 "FAIL() called";
     QUERY_INVALID_AGGREGATE_EXPRESSION = 1574 400 "invalid aggregate expression";
+    QUERY_FORCED_INDEX_HINT_UNUSABLE = 1577 400 "could not use forced index hint";
     QUERY_COMPILE_TIME_OPTIONS = 1575 400 "query options must be readable at query compile time";
     QUERY_FUNCTION_INVALID_NAME = 1580 400 "invalid user function name";
     QUERY_FUNCTION_INVALID_CODE = 1581 400 "invalid user function code";

@@ -484,65 +484,6 @@ impl ExpressionKind {
         }
         below.saturating_add(1)
     }
-
-    /// The expressions right below, in the order of the text; those in a subquery's operations not.
-    pub fn for_each_child<'a>(&'a self, each: &mut impl FnMut(&'a Expression)) {
-        match self {
-            ExpressionKind::Literal(_)
-            | ExpressionKind::Parameter(_)
-            | ExpressionKind::Variable(_)
-            | ExpressionKind::Collection(_)
-            | ExpressionKind::Subquery(_) => {}
-            ExpressionKind::Array(elements) | ExpressionKind::Call(_, elements) => elements.iter().for_each(each),
-            ExpressionKind::Object(members) => {
-                for member in members {
-                    if let MemberName::Computed(name) = &member.name {
-                        each(name);
-                    }
-                    each(&member.value);
-                }
-            }
-            ExpressionKind::Attribute(of, _) | ExpressionKind::Unary(_, of) => each(of),
-            ExpressionKind::Index(left, right) | ExpressionKind::Binary(_, left, right) => {
-                each(left);
-                each(right);
-            }
-            ExpressionKind::Expansion(expansion) => {
-                each(&expansion.source);
-                expansion.filter.iter().for_each(&mut *each);
-                if let Some((offset, count)) = &expansion.limit {
-                    offset.iter().for_each(&mut *each);
-                    each(count);
-                }
-                each(&expansion.projection);
-            }
-            ExpressionKind::Question(question) => {
-                each(&question.source);
-                question.quantifier.iter().for_each(|quantifier| quantifier.for_each_child(each));
-                question.filter.iter().for_each(each);
-            }
-            ExpressionKind::Quantified { quantifier, left, right, .. } => {
-                each(left);
-                quantifier.for_each_child(each);
-                each(right);
-            }
-            ExpressionKind::Ternary { condition, then, otherwise } => {
-                each(condition);
-                if let Some(then) = then {
-                    each(then);
-                }
-                each(otherwise);
-            }
-        }
-    }
-}
-
-impl Quantifier {
-    fn for_each_child<'a>(&'a self, each: &mut impl FnMut(&'a Expression)) {
-        if let Quantifier::AtLeast(number) | Quantifier::Exactly(number) = self {
-            each(number);
-        }
-    }
 }
 
 impl Block {
@@ -555,59 +496,136 @@ impl Block {
     }
 }
 
-impl OperationKind {
-    /// The expressions of this operation, in the order of the text.
-    pub fn for_each_expression<'a>(&'a self, each: &mut impl FnMut(&'a Expression)) {
-        fn depth<'a>(depth: &'a Option<Depth>, each: &mut impl FnMut(&'a Expression)) {
-            if let Some(depth) = depth {
-                each(&depth.min);
-                depth.max.iter().for_each(each);
-            }
-        }
-        match self {
-            OperationKind::For { source: value, .. }
-            | OperationKind::Let { value, .. }
-            | OperationKind::Filter(value)
-            | OperationKind::Return { value, .. } => each(value),
-            OperationKind::Traversal(traversal) => {
-                depth(&traversal.depth, each);
-                each(&traversal.start);
-                traversal.prune.iter().for_each(|prune| each(&prune.condition));
-            }
-            OperationKind::Paths(paths) => {
-                depth(&paths.depth, each);
-                each(&paths.start);
-                each(&paths.target);
-            }
-            OperationKind::Sort(keys) => keys.iter().for_each(|key| each(&key.value)),
-            OperationKind::Limit { offset, count } => {
-                offset.iter().for_each(&mut *each);
-                each(count);
-            }
-            OperationKind::Collect(collect) => {
-                collect.groups.iter().for_each(|group| each(&group.value));
-                collect.aggregates.iter().for_each(|aggregate| each(&aggregate.argument));
-                if let Some(CollectInto { member: GroupMember::Projection(value), .. }) = &collect.into {
-                    each(value);
+/// Walks to what is right below, once for trees that are read and once for those that are changed.
+macro_rules! walks {
+    ($children:ident $expressions:ident $($mutable:ident)?) => {
+        impl ExpressionKind {
+            /// The expressions right below, in the order of the text; those in a subquery's operations not.
+            pub fn $children<'a>(&'a $($mutable)? self, each: &mut impl FnMut(&'a $($mutable)? Expression)) {
+                match self {
+                    ExpressionKind::Literal(_)
+                    | ExpressionKind::Parameter(_)
+                    | ExpressionKind::Variable(_)
+                    | ExpressionKind::Collection(_)
+                    | ExpressionKind::Subquery(_) => {}
+                    ExpressionKind::Array(elements) | ExpressionKind::Call(_, elements) => {
+                        elements.into_iter().for_each(each)
+                    }
+                    ExpressionKind::Object(members) => {
+                        for member in members {
+                            if let MemberName::Computed(name) = & $($mutable)? member.name {
+                                each(name);
+                            }
+                            each(& $($mutable)? member.value);
+                        }
+                    }
+                    ExpressionKind::Attribute(of, _) | ExpressionKind::Unary(_, of) => each(of),
+                    ExpressionKind::Index(left, right) | ExpressionKind::Binary(_, left, right) => {
+                        each(left);
+                        each(right);
+                    }
+                    ExpressionKind::Expansion(expansion) => {
+                        let Expansion { source, filter, limit, projection, .. } = & $($mutable)? **expansion;
+                        each(source);
+                        filter.into_iter().for_each(&mut *each);
+                        if let Some((offset, count)) = limit {
+                            offset.into_iter().for_each(&mut *each);
+                            each(count);
+                        }
+                        each(projection);
+                    }
+                    ExpressionKind::Question(question) => {
+                        let Question { source, quantifier, filter, .. } = & $($mutable)? **question;
+                        each(source);
+                        if let Some(Quantifier::AtLeast(number) | Quantifier::Exactly(number)) = quantifier {
+                            each(number);
+                        }
+                        filter.into_iter().for_each(each);
+                    }
+                    ExpressionKind::Quantified { quantifier, left, right, .. } => {
+                        each(left);
+                        if let Quantifier::AtLeast(number) | Quantifier::Exactly(number) = & $($mutable)? **quantifier {
+                            each(number);
+                        }
+                        each(right);
+                    }
+                    ExpressionKind::Ternary { condition, then, otherwise } => {
+                        each(condition);
+                        if let Some(then) = then {
+                            each(then);
+                        }
+                        each(otherwise);
+                    }
                 }
             }
-            OperationKind::Window(window) => {
-                window.range.iter().for_each(&mut *each);
-                window.aggregates.iter().for_each(|aggregate| each(&aggregate.argument));
-            }
-            OperationKind::Insert(insert) => each(&insert.document),
-            OperationKind::Update(update) => {
-                update.key.iter().for_each(&mut *each);
-                each(&update.document);
-            }
-            OperationKind::Remove(remove) => each(&remove.key),
-            OperationKind::Upsert(upsert) => {
-                match &upsert.search {
-                    UpsertSearch::Example(value) | UpsertSearch::Filter { condition: value, .. } => each(value),
+        }
+
+        impl OperationKind {
+            /// The expressions of this operation, in the order of the text.
+            pub fn $expressions<'a>(&'a $($mutable)? self, each: &mut impl FnMut(&'a $($mutable)? Expression)) {
+                match self {
+                    OperationKind::For { source: value, .. }
+                    | OperationKind::Let { value, .. }
+                    | OperationKind::Filter(value)
+                    | OperationKind::Return { value, .. } => each(value),
+                    OperationKind::Traversal(traversal) => {
+                        let Traversal { depth, start, prune, .. } = & $($mutable)? **traversal;
+                        if let Some(Depth { min, max }) = depth {
+                            each(min);
+                            max.into_iter().for_each(&mut *each);
+                        }
+                        each(start);
+                        if let Some(prune) = prune {
+                            each(& $($mutable)? prune.condition);
+                        }
+                    }
+                    OperationKind::Paths(paths) => {
+                        let Paths { depth, start, target, .. } = & $($mutable)? **paths;
+                        if let Some(Depth { min, max }) = depth {
+                            each(min);
+                            max.into_iter().for_each(&mut *each);
+                        }
+                        each(start);
+                        each(target);
+                    }
+                    OperationKind::Sort(keys) => keys.into_iter().for_each(|key| each(& $($mutable)? key.value)),
+                    OperationKind::Limit { offset, count } => {
+                        offset.into_iter().for_each(&mut *each);
+                        each(count);
+                    }
+                    OperationKind::Collect(collect) => {
+                        let Collect { groups, aggregates, into, .. } = & $($mutable)? **collect;
+                        groups.into_iter().for_each(|group| each(& $($mutable)? group.value));
+                        aggregates.into_iter().for_each(|aggregate| each(& $($mutable)? aggregate.argument));
+                        if let Some(CollectInto { member: GroupMember::Projection(value), .. }) = into {
+                            each(value);
+                        }
+                    }
+                    OperationKind::Window(window) => {
+                        let Window { range, aggregates, .. } = & $($mutable)? **window;
+                        range.into_iter().for_each(&mut *each);
+                        aggregates.into_iter().for_each(|aggregate| each(& $($mutable)? aggregate.argument));
+                    }
+                    OperationKind::Insert(insert) => each(& $($mutable)? insert.document),
+                    OperationKind::Update(update) => {
+                        let Update { key, document, .. } = & $($mutable)? **update;
+                        key.into_iter().for_each(&mut *each);
+                        each(document);
+                    }
+                    OperationKind::Remove(remove) => each(& $($mutable)? remove.key),
+                    OperationKind::Upsert(upsert) => {
+                        let Upsert { search, insert, update, .. } = & $($mutable)? **upsert;
+                        match search {
+                            UpsertSearch::Example(value) | UpsertSearch::Filter { condition: value, .. } => each(value),
+                        }
+                        each(insert);
+                        each(update);
+                    }
                 }
-                each(&upsert.insert);
-                each(&upsert.update);
             }
         }
-    }
+    };
 }
+
+walks! { for_each_child for_each_expression }
+walks! { for_each_child_mut for_each_expression_mut mut }

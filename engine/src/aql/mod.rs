@@ -5,7 +5,7 @@
 //! All of it is pure: the clock, the random numbers and
 //! the store are arguments ([`functions::Context`]), so that a query gives the same result wherever it runs again.
 //!
-//! `execute` runs a query: from its tree to rows, over the document engine.
+//! `plan` makes a query faster before it runs, `execute` runs it: from its tree to rows, over the document engine.
 //!
 //! Nothing in here may panic on a query or a document. What ArangoDB answers with a warning and null is answered so.
 
@@ -17,6 +17,7 @@ pub mod functions;
 pub mod lexer;
 pub mod operators;
 pub mod parser;
+pub mod plan;
 pub mod value;
 
 #[cfg(test)]

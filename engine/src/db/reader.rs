@@ -7,7 +7,6 @@ use super::store::*;
 use crate::demand::Token;
 use crate::message::Entry;
 use crate::types::*;
-use bytes::Bytes;
 use std::ops::Bound;
 
 /// A view of one generation of the data.
@@ -112,9 +111,15 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn document_in(&self, object: u64, revision: Revision) -> StoreResult<Option<Document>> {
+        Ok(self.stored_document(object, revision)?.map(StoredDocument::to_document))
+    }
+
+    /// The document of an object that has a revision.
+    pub fn stored_document(&self, object: u64, revision: Revision) -> StoreResult<Option<StoredDocument<'a>>> {
         let row = in_object(self.generation, object, &revision.0.to_be_bytes());
         let Some(value) = self.rows.get(Table::Documents, &row)? else { return Ok(None) };
-        document(value, object, revision).map(Some)
+        let (key, body) = split_document(value, object, revision)?;
+        Ok(Some(StoredDocument { key, revision, body }))
     }
 
     /// In the order of their revisions, those after `after`, at most `limit`.
@@ -133,6 +138,15 @@ impl<'a> Reader<'a> {
         collection: &CollectionRow,
         after: Option<Revision>,
     ) -> impl Iterator<Item = StoreResult<Document>> + use<'a> {
+        self.stored_documents(collection, after).map(|document| document.map(StoredDocument::to_document))
+    }
+
+    /// The same without copies of them.
+    pub fn stored_documents(
+        &self,
+        collection: &CollectionRow,
+        after: Option<Revision>,
+    ) -> impl Iterator<Item = StoreResult<StoredDocument<'a>>> + use<'a> {
         let (generation, object) = (self.generation, collection.object);
         let prefix = in_object(generation, object, &[]);
         let first = after.map(|after| in_object(generation, object, &after.0.to_be_bytes()));
@@ -140,7 +154,9 @@ impl<'a> Reader<'a> {
         let rows = self.rows.scan(Table::Documents, from, Bound::Excluded(&prefix_end(&prefix)), Direction::Forward);
         rows.map(move |row| {
             let (key, value) = row?;
-            document(value, object, Revision(number_at(key, 12, "key of a document")?))
+            let revision = Revision(number_at(key, 12, "key of a document")?);
+            let (key, body) = split_document(value, object, revision)?;
+            Ok(StoredDocument { key, revision, body })
         })
     }
 
@@ -261,11 +277,6 @@ impl<'a> Reader<'a> {
         let rows = scan_prefix(self.rows, Table::Catalog, &prefix, Direction::Forward);
         rows.map(|row| row.and_then(|(_, value)| decode(value, what))).collect()
     }
-}
-
-fn document(value: &[u8], object: u64, revision: Revision) -> StoreResult<Document> {
-    let (key, body) = split_document(value, object, revision)?;
-    Ok(Document { key: key.to_owned(), revision, body: Bytes::copy_from_slice(body) })
 }
 
 /// Position and checksum of a log row, without verifying its payload.

@@ -187,6 +187,20 @@ pub struct LogBase {
     pub checksum: u32,
 }
 
+/// A document as it lies in the store: what [`Document`] has, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredDocument<'a> {
+    pub key: &'a str,
+    pub revision: Revision,
+    pub body: &'a [u8],
+}
+
+impl StoredDocument<'_> {
+    pub fn to_document(self) -> Document {
+        Document { key: self.key.to_owned(), revision: self.revision, body: Bytes::copy_from_slice(self.body) }
+    }
+}
+
 /// A document without its system attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
@@ -197,6 +211,10 @@ pub struct Document {
 }
 
 impl Document {
+    pub fn stored(&self) -> StoredDocument<'_> {
+        StoredDocument { key: &self.key, revision: self.revision, body: &self.body }
+    }
+
     /// As clients see it, by itself.
     pub fn json(&self, collection: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() + 96);

@@ -4,17 +4,17 @@
 //! part of the expressions that they stand in.
 
 use super::super::ast::*;
-use super::plan;
+use super::super::plan::Plan;
+use super::super::plan::rules::Rule;
 use serde_json::{Map, Value as Json, json};
 
 /// The `plan` of the answer.
-pub fn explain(query: &Query) -> Json {
-    let mut nodes = Nodes { query, nodes: Vec::new() };
+pub fn explain(plan: &Plan) -> Json {
+    let query = &plan.query;
+    let mut nodes = Nodes { plan, nodes: Vec::new() };
     nodes.add("SingletonNode", json!({}));
     let operations = &query.body.operations;
-    for (at, operation) in operations.iter().enumerate() {
-        nodes.operation(&operation.kind, &operations[at + 1..]);
-    }
+    operations.iter().for_each(|operation| nodes.operation(&operation.kind));
     let collections: Vec<Json> = query
         .collections
         .iter()
@@ -23,13 +23,13 @@ pub fn explain(query: &Query) -> Json {
     let variables: Vec<Json> =
         query.variables.iter().enumerate().map(|(id, variable)| json!({"id": id, "name": &*variable.name})).collect();
     json!({
-        "nodes": nodes.nodes, "rules": [], "collections": collections, "variables": variables,
+        "nodes": nodes.nodes, "rules": plan.applied.iter().map(Rule::name).collect::<Vec<_>>(), "collections": collections, "variables": variables,
         "isModificationQuery": query.writes()
     })
 }
 
 struct Nodes<'q> {
-    query: &'q Query,
+    plan: &'q Plan,
     nodes: Vec<Json>,
 }
 
@@ -47,15 +47,15 @@ impl Nodes<'_> {
     }
 
     fn variable(&self, slot: Slot) -> Json {
-        json!({"id": slot.0, "name": &*self.query.variables[slot.index()].name})
+        json!({"id": slot.0, "name": &*self.plan.query.variables[slot.index()].name})
     }
 
-    fn operation(&mut self, kind: &OperationKind, after: &[Operation]) {
+    fn operation(&mut self, kind: &OperationKind) {
         match kind {
             OperationKind::For { variable, source, .. } => {
                 let out = self.variable(*variable);
                 match &source.kind {
-                    ExpressionKind::Collection(name) => match plan::primary(*variable, after) {
+                    ExpressionKind::Collection(name) => match self.plan.access(*variable) {
                         Some(_) => self.add(
                             "IndexNode",
                             json!({

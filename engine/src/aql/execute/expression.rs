@@ -5,6 +5,7 @@
 use super::super::ast::*;
 use super::super::functions;
 use super::super::operators::{self, array_comparison};
+use super::super::plan::rules::Rule;
 use super::super::value::{Object, Value};
 use super::rows::{Flow, Output};
 use super::*;
@@ -114,6 +115,18 @@ impl<'q> Executor<'q, '_> {
         Ok(values)
     }
 
+    /// Whether nothing but the number of rows is asked of a subquery that this function is called with.
+    fn counts(&self, function: &str) -> bool {
+        matches!(function, "LENGTH" | "COUNT") && self.plan.rules.has(Rule::OptimizeSubqueries)
+    }
+
+    fn count(&mut self, block: &'q Block, row: &mut Row) -> Result<Value> {
+        let mut output = Output::Count(0);
+        self.nested(|executor| executor.block(block, row, &mut output))?;
+        let Output::Count(count) = output else { unreachable!("it was made as one") };
+        Ok(Value::Int(i64::try_from(count).unwrap_or(i64::MAX)))
+    }
+
     fn object(&mut self, members: &'q [Member], row: &mut Row) -> Result<Value> {
         let mut values = Vec::with_capacity(members.len());
         for member in members {
@@ -129,8 +142,7 @@ impl<'q> Executor<'q, '_> {
     fn whole_collection(&mut self, name: &str) -> Result<Value> {
         let collection = self.collection_named(name)?;
         let mut documents = Vec::new();
-        self.scan(&collection, &mut |executor, document| {
-            executor.stats.scanned_full += 1;
+        self.all_documents(&collection, &mut |executor, document| {
             executor.hold(document.size_bytes())?;
             documents.push(document);
             Ok(Flow::More)
@@ -155,6 +167,7 @@ impl<'q> Executor<'q, '_> {
                 ExpressionKind::Collection(collection) if BY_NAME.contains(&&**name) => {
                     Value::String(collection.text.clone())
                 }
+                ExpressionKind::Subquery(block) if self.counts(name) => return self.count(block, row),
                 _ => self.evaluate(argument, row)?,
             });
         }

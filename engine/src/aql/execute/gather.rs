@@ -3,6 +3,7 @@
 use super::super::aggregate::{Accumulator, Aggregate as Function};
 use super::super::ast::*;
 use super::super::functions;
+use super::super::plan::rules::Rule;
 use super::super::value::{Object, Value};
 use super::rows::Held;
 use super::*;
@@ -13,6 +14,38 @@ pub(super) fn gathers(operation: &Operation) -> bool {
     matches!(operation.kind, Sort(_) | Collect(_) | Window(_) | Insert(_) | Update(_) | Remove(_) | Upsert(_))
 }
 
+/// What takes the rows of a stage, one by one.
+pub(super) enum Gathering<'q> {
+    Sort(Sort<'q>),
+    Collect(Groups<'q>),
+    /// `WINDOW` and what writes.
+    All(&'q Operation, Held),
+}
+
+/// Rows with what they are sorted by.
+pub(super) struct Sort<'q> {
+    keys: &'q [SortKey],
+    rows: Vec<Sorting>,
+    /// Only so many of the first are wanted.
+    rows_max: Option<usize>,
+    /// Whether the rows that are not wanted are counted nevertheless.
+    counted: bool,
+    /// The last of the first `rows_max` rows, once there are so many.
+    last: Option<Vec<Value>>,
+}
+
+struct Sorting {
+    by: Vec<Value>,
+    row: Row,
+    bytes: usize,
+}
+
+pub(super) struct Groups<'q> {
+    collect: &'q Collect,
+    groups: BTreeMap<Vec<Value>, Gathered>,
+    bytes: usize,
+}
+
 /// What a group has so far.
 struct Gathered {
     accumulators: Vec<Accumulator>,
@@ -20,98 +53,170 @@ struct Gathered {
     count: i64,
 }
 
+impl Gathered {
+    fn new(collect: &Collect) -> Result<Gathered> {
+        Ok(Gathered { accumulators: accumulators(&collect.aggregates)?, members: Vec::new(), count: 0 })
+    }
+}
+
+fn accumulators(aggregates: &[Aggregate]) -> Result<Vec<Accumulator>> {
+    let make = |aggregate: &Aggregate| {
+        let kind = errors::QUERY_FUNCTION_NAME_UNKNOWN;
+        let unknown = || kind.says(format!("{} '{}()'", kind.message, aggregate.function));
+        Function::named(&aggregate.function).map(Accumulator::new).ok_or_else(unknown)
+    };
+    aggregates.iter().map(make).collect()
+}
+
+fn order(keys: &[SortKey], a: &[Value], b: &[Value]) -> Ordering {
+    let orders = a.iter().zip(b).zip(keys).map(|((a, b), key)| match key.descending {
+        false => a.cmp(b),
+        true => b.cmp(a),
+    });
+    orders.fold(Ordering::Equal, Ordering::then)
+}
+
 impl<'q> Executor<'q, '_> {
-    /// Takes the rows of a stage and gives those of the next one. `row` has what is around the block.
-    pub(super) fn gather(&mut self, operation: &'q Operation, mut held: Held, row: &mut Row) -> Result<Held> {
-        match &operation.kind {
-            OperationKind::Sort(keys) => self.sort(keys, &mut held)?,
-            OperationKind::Collect(collect) => return self.collect(collect, held, row),
-            OperationKind::Window(window) => self.window(window, &mut held)?,
-            _ => self.modify(operation, &mut held)?,
-        }
-        Ok(held)
+    /// What an operation needs to take rows; `next` is the operation after it.
+    pub(super) fn gathering(
+        &mut self,
+        operation: &'q Operation,
+        next: Option<&'q Operation>,
+        row: &mut Row,
+    ) -> Result<Gathering<'q>> {
+        Ok(match &operation.kind {
+            OperationKind::Sort(keys) => {
+                let (mut rows_max, mut counted) = (None, false);
+                if let Some(next) = next.filter(|_| self.plan.rules.has(Rule::SortLimit))
+                    && let OperationKind::Limit { offset, count } = &next.kind
+                {
+                    let skipped = offset.as_ref().map_or(Ok(0), |offset| self.number(offset, row))?;
+                    rows_max = usize::try_from(skipped.saturating_add(self.number(count, row)?)).ok();
+                    counted = self.is_counted(next);
+                }
+                Gathering::Sort(Sort { keys, rows: Vec::new(), rows_max, counted, last: None })
+            }
+            OperationKind::Collect(collect) => {
+                let mut groups = BTreeMap::new();
+                if collect.groups.is_empty() {
+                    groups.insert(Vec::new(), Gathered::new(collect)?);
+                }
+                Gathering::Collect(Groups { collect, groups, bytes: 0 })
+            }
+            _ => Gathering::All(operation, Held::default()),
+        })
     }
 
-    fn sort(&mut self, keys: &'q [SortKey], held: &mut Held) -> Result<()> {
-        let mut rows = Vec::with_capacity(held.rows.len());
-        for mut row in std::mem::take(&mut held.rows) {
-            self.step()?;
-            let mut values = Vec::with_capacity(keys.len());
-            for key in keys {
-                values.push(self.evaluate(&key.value, &mut row)?);
+    pub(super) fn take_row(&mut self, gathering: &mut Gathering<'q>, row: &mut Row) -> Result<()> {
+        match gathering {
+            Gathering::Sort(sort) => self.take_sorted(sort, row),
+            Gathering::Collect(groups) => self.take_grouped(groups, row),
+            Gathering::All(_, held) => {
+                let bytes = Held::cost(held.rows.last(), row);
+                self.hold(bytes)?;
+                held.bytes += bytes;
+                held.rows.push(row.clone());
+                Ok(())
             }
-            rows.push((values, row));
         }
-        rows.sort_by(|(a, _), (b, _)| {
-            let orders = a.iter().zip(b).zip(keys).map(|((a, b), key)| match key.descending {
-                false => a.cmp(b),
-                true => b.cmp(a),
-            });
-            orders.fold(Ordering::Equal, Ordering::then)
-        });
-        held.rows = rows.into_iter().map(|(_, row)| row).collect();
+    }
+
+    /// The rows for the next stage. `row` has what is around the block.
+    pub(super) fn gathered(&mut self, gathering: Gathering<'q>, row: &mut Row) -> Result<Held> {
+        match gathering {
+            Gathering::Sort(mut sort) => {
+                self.cut(&mut sort);
+                let bytes = sort.rows.iter().map(|sorting| sorting.bytes).sum();
+                Ok(Held { rows: sort.rows.into_iter().map(|sorting| sorting.row).collect(), bytes })
+            }
+            Gathering::Collect(groups) => self.groups(groups, row),
+            Gathering::All(operation, mut held) => {
+                match &operation.kind {
+                    OperationKind::Window(window) => self.window(window, &mut held)?,
+                    _ => self.modify(operation, &mut held)?,
+                }
+                Ok(held)
+            }
+        }
+    }
+
+    // ---- sorting ----
+
+    fn take_sorted(&mut self, sort: &mut Sort<'q>, row: &mut Row) -> Result<()> {
+        self.step()?;
+        let mut by = Vec::with_capacity(sort.keys.len());
+        for key in sort.keys {
+            by.push(self.evaluate(&key.value, row)?);
+        }
+        if sort.last.as_ref().is_some_and(|last| order(sort.keys, &by, last).is_ge()) || sort.rows_max == Some(0) {
+            self.count_rows(sort.counted, 1);
+            return Ok(());
+        }
+        let before = sort.rows.last().map(|sorting| &sorting.row);
+        let bytes = Held::cost(before, row) + by.len() * size_of::<Value>();
+        self.hold(bytes)?;
+        sort.rows.push(Sorting { by, row: row.clone(), bytes });
+        if sort.rows_max.is_some_and(|most| sort.rows.len() >= most.saturating_mul(2).max(64)) {
+            self.cut(sort);
+        }
         Ok(())
     }
 
-    fn accumulators(aggregates: &[Aggregate]) -> Result<Vec<Accumulator>> {
-        let make = |aggregate: &Aggregate| {
-            let kind = errors::QUERY_FUNCTION_NAME_UNKNOWN;
-            let unknown = || kind.says(format!("{} '{}()'", kind.message, aggregate.function));
-            Function::named(&aggregate.function).map(Accumulator::new).ok_or_else(unknown)
-        };
-        aggregates.iter().map(make).collect()
+    /// Sorts what there is, rows that are equal in the order in which they came, and drops what is not wanted of it.
+    fn cut(&mut self, sort: &mut Sort<'q>) {
+        sort.rows.sort_by(|a, b| order(sort.keys, &a.by, &b.by));
+        let Some(most) = sort.rows_max.filter(|&most| sort.rows.len() > most) else { return };
+        let dropped = sort.rows.drain(most..);
+        self.count_rows(sort.counted, dropped.len() as u64);
+        self.release(dropped.map(|sorting| sorting.bytes).sum());
+        sort.last = sort.rows.last().map(|sorting| sorting.by.clone());
     }
 
-    fn collect(&mut self, collect: &'q Collect, held: Held, outer: &Row) -> Result<Held> {
-        let mut groups: BTreeMap<Vec<Value>, Gathered> = BTreeMap::new();
-        let mut bytes = 0;
-        let empty = || {
-            let accumulators = Self::accumulators(&collect.aggregates)?;
-            Ok::<_, Error>(Gathered { accumulators, members: Vec::new(), count: 0 })
+    // ---- grouping ----
+
+    fn take_grouped(&mut self, Groups { collect, groups, bytes }: &mut Groups<'q>, row: &mut Row) -> Result<()> {
+        self.step()?;
+        let mut key = Vec::with_capacity(collect.groups.len());
+        for group in &collect.groups {
+            key.push(self.evaluate(&group.value, row)?);
+        }
+        let member = match &collect.into {
+            None => None,
+            Some(into) => Some(match &into.member {
+                GroupMember::All(variables) | GroupMember::Keep(variables) => {
+                    let of = |(name, slot): &(Arc<str>, Slot)| (name.clone(), row[slot.index()].clone());
+                    variables.iter().map(of).collect::<Object>().into()
+                }
+                GroupMember::Projection(value) => self.evaluate(value, row)?,
+            }),
         };
-        if collect.groups.is_empty() {
-            groups.insert(Vec::new(), empty()?);
+        let mut arguments = Vec::with_capacity(collect.aggregates.len());
+        for aggregate in &collect.aggregates {
+            arguments.push(self.evaluate(&aggregate.argument, row)?);
         }
-        for mut row in held.rows {
-            self.step()?;
-            let mut key = Vec::with_capacity(collect.groups.len());
-            for group in &collect.groups {
-                key.push(self.evaluate(&group.value, &mut row)?);
-            }
-            let member = match &collect.into {
-                None => None,
-                Some(into) => Some(match &into.member {
-                    GroupMember::All(variables) | GroupMember::Keep(variables) => {
-                        let of = |(name, slot): &(Arc<str>, Slot)| (name.clone(), row[slot.index()].clone());
-                        variables.iter().map(of).collect::<Object>().into()
-                    }
-                    GroupMember::Projection(value) => self.evaluate(value, &mut row)?,
-                }),
-            };
-            let mut arguments = Vec::with_capacity(collect.aggregates.len());
-            for aggregate in &collect.aggregates {
-                arguments.push(self.evaluate(&aggregate.argument, &mut row)?);
-            }
-            let mut grown = 0;
-            if !groups.contains_key(&key) {
+        let mut grown = 0;
+        let group = match groups.get_mut(&key) {
+            Some(group) => group,
+            None => {
                 grown += key.iter().map(Value::size_bytes).sum::<usize>() + size_of::<Gathered>();
-                groups.insert(key.clone(), empty()?);
+                groups.entry(key).or_insert(Gathered::new(collect)?)
             }
-            let group = groups.get_mut(&key).expect("it is there by now");
-            group.count += 1;
-            for (accumulator, argument) in group.accumulators.iter_mut().zip(&arguments) {
-                let before = accumulator.size_bytes();
-                accumulator.add(argument);
-                grown += accumulator.size_bytes().saturating_sub(before);
-            }
-            if let Some(member) = member {
-                grown += member.size_bytes();
-                group.members.push(member);
-            }
-            bytes += grown;
-            self.hold(grown)?;
+        };
+        group.count += 1;
+        for (accumulator, argument) in group.accumulators.iter_mut().zip(&arguments) {
+            let before = accumulator.size_bytes();
+            accumulator.add(argument);
+            grown += accumulator.size_bytes().saturating_sub(before);
         }
-        self.release(held.bytes);
+        if let Some(member) = member {
+            grown += member.size_bytes();
+            group.members.push(member);
+        }
+        *bytes += grown;
+        self.hold(grown)
+    }
+
+    fn groups(&mut self, Groups { collect, groups, bytes }: Groups<'q>, outer: &Row) -> Result<Held> {
         let mut rows = Vec::with_capacity(groups.len());
         for (key, group) in groups {
             let mut row = outer.clone();
@@ -189,7 +294,7 @@ impl<'q> Executor<'q, '_> {
             };
             let (begun, mut accumulators) = match sofar.take() {
                 Some((start, end, accumulators)) if start == from && end <= to => (end, accumulators),
-                _ => (from, Self::accumulators(&window.aggregates)?),
+                _ => (from, accumulators(&window.aggregates)?),
             };
             for values in arguments.get(begun..to).unwrap_or_default() {
                 self.step()?;

@@ -3,7 +3,7 @@
 //! A block is cut into stages. Within a stage rows stream: each is carried through `FOR`, `FILTER`, `LET`, `LIMIT`
 //! and `RETURN` before the next one is looked at ([`rows`]). What needs all rows ends a stage: `SORT`, `COLLECT`,
 //! `WINDOW` and the operations that write ([`gather`], [`modify`]), so that nothing reads what the same operation
-//! writes. A row has a place for each variable of the whole query, so subqueries see what is around them
+//! writes. How a loop comes by its documents is in the plan ([`super::plan`]); [`scan`] reads them. A row has a place for each variable of the whole query, so subqueries see what is around them
 //! ([`expression`]).
 //!
 //! The engine has no clock. A query is bounded by steps instead, of which each row and each element that is looked at
@@ -14,19 +14,23 @@
 //! written.
 
 mod alone;
+mod document;
 mod explain;
 mod expression;
 mod gather;
 mod modify;
 mod paths;
-pub mod plan;
 mod rows;
+mod scan;
 mod traverse;
 
 pub use explain::explain;
 
 use super::ast::{Operation, OperationKind, Query};
 use super::functions::{Context, Environment, Regexes, Warning};
+use super::plan::projection::Projection;
+use super::plan::rules::Rules;
+use super::plan::{Catalog, Plan};
 use super::value::Value;
 use crate::cursor::RowsWriter;
 use crate::db::json::Merge;
@@ -116,25 +120,37 @@ pub struct Outcome {
 }
 
 /// What a query comes to that is one `RETURN` and looks at no data.
-pub fn evaluate_alone(query: &Query, reader: Reader<'_>, settings: Settings) -> Result<Value> {
-    let outcome = execute(query, &mut alone::Alone { reader }, settings)?;
+pub fn evaluate_alone(query: Query, reader: Reader<'_>, settings: Settings) -> Result<Value> {
+    // Nothing can be planned where there is no loop.
+    let plan = Plan::new(query, Catalog::new(), Rules::NONE)?;
+    let outcome = execute(&plan, &mut alone::Alone { reader }, settings)?;
     let rows = outcome.rows.finish();
     Ok(std::str::from_utf8(rows.text()).map(Value::parse_stored).unwrap_or_default())
 }
 
-/// Runs a query that has all its parameters.
-pub fn execute(query: &Query, data: &mut dyn Data, settings: Settings) -> Result<Outcome> {
-    plan::check(query)?;
-    let mut collections = BTreeMap::new();
+/// What is to be done for a query that has all its parameters. If it `runs`, it must also be allowed to write.
+pub fn plan(query: Query, data: &dyn Data, rules: Rules, runs: bool) -> Result<Plan> {
+    let mut catalog = Catalog::new();
     let named = query.with.iter().map(|name| (name, false));
     for (name, written) in query.collections.iter().map(|used| (&used.name, used.written)).chain(named) {
-        if !collections.contains_key(&name.text) {
-            collections.insert(name.text.clone(), Arc::new(data.collection(&name.text, written)?));
+        if !catalog.contains_key(&name.text) {
+            let collection = data.collection(&name.text, written && runs)?;
+            let count = data.reader().count(&collection)?;
+            catalog.insert(name.text.clone(), (Arc::new(collection), count));
         }
     }
+    Plan::new(query, catalog, rules)
+}
+
+/// Runs a query.
+pub fn execute(plan: &Plan, data: &mut dyn Data, settings: Settings) -> Result<Outcome> {
+    let query = &plan.query;
+    let collections =
+        plan.catalog.iter().map(|(name, (collection, _))| (name.clone(), Arc::clone(collection))).collect();
     let is_limit = |operation: &&Operation| matches!(operation.kind, OperationKind::Limit { .. });
     let counted = query.body.operations.iter().rfind(is_limit).filter(|_| settings.full_count);
     let mut executor = Executor {
+        plan,
         writes: query.writes(),
         data,
         collections,
@@ -158,6 +174,7 @@ pub fn execute(query: &Query, data: &mut dyn Data, settings: Settings) -> Result
 }
 
 struct Executor<'q, 'd> {
+    plan: &'q Plan,
     data: &'d mut dyn Data,
     /// Whether the query writes anything.
     writes: bool,
@@ -235,8 +252,7 @@ impl<'q> Executor<'q, '_> {
 
 /// A document as queries see it.
 fn document_value(document: &Document, collection: &CollectionRow) -> Value {
-    let text = document.json(&collection.name);
-    std::str::from_utf8(&text).map(Value::parse_stored).unwrap_or_default()
+    document::document_value(&document.stored(), &collection.name, &Projection::Whole)
 }
 
 fn optional_value(document: Option<&Document>, collection: &CollectionRow) -> Value {

@@ -77,11 +77,11 @@ impl<'q> Executor<'q, '_> {
         let found = match &upsert.search {
             UpsertSearch::Example(example) => {
                 let example = self.evaluate(example, row)?;
-                self.find_like(&example, &collection)?
+                self.find_like(&example, upsert.old, &collection, row)?
             }
             UpsertSearch::Filter { current, condition } => {
                 let mut found = Value::Null;
-                self.scan_now(&collection, &mut |executor, document| {
+                self.documents_now(*current, &collection, row, &mut |executor, row, document| {
                     row[current.index()] = document.clone();
                     let fits = executor.evaluate(condition, row)?.truthy();
                     if fits {
@@ -107,7 +107,13 @@ impl<'q> Executor<'q, '_> {
     }
 
     /// The first document that has all attributes of an example.
-    fn find_like(&mut self, example: &Value, collection: &CollectionRow) -> Result<Value> {
+    fn find_like(
+        &mut self,
+        example: &Value,
+        variable: Slot,
+        collection: &CollectionRow,
+        row: &mut Row,
+    ) -> Result<Value> {
         let Value::Object(wanted) = example else {
             return Err(errors::DOCUMENT_TYPE_INVALID.says("expecting an object as UPSERT search document"));
         };
@@ -118,7 +124,7 @@ impl<'q> Executor<'q, '_> {
             return Ok(found.map(|found| document_value(&found, collection)).filter(fits).unwrap_or_default());
         }
         let mut found = Value::Null;
-        self.scan_now(collection, &mut |_, document| {
+        self.documents_now(variable, collection, row, &mut |_, _, document| {
             let fits = fits(&document);
             if fits {
                 found = document;

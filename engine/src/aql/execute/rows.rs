@@ -1,18 +1,16 @@
 //! `FOR`, `FILTER`, `LET`, `LIMIT` and `RETURN`: rows carried through, one by one.
 
 use super::super::ast::{BinaryOperator, Block, Expression, ExpressionKind, Operation, OperationKind, Slot};
-use super::plan;
+use super::gather::Gathering;
 use super::*;
 use std::collections::BTreeSet;
-
-/// A page of a scan, at first and at most.
-const PAGE_FIRST: usize = 16;
-const PAGE_MAX: usize = 1024;
 
 /// Where the rows of a block go.
 pub(super) enum Output {
     Result(RowsWriter),
     Array(Vec<Value>),
+    /// Nobody asks for more than how many there are.
+    Count(u64),
 }
 
 /// Whether a stage wants more rows.
@@ -23,11 +21,12 @@ pub(super) enum Flow {
 }
 
 /// What a stage remembers from row to row.
-#[derive(Default)]
-struct Stage {
+struct Stage<'q> {
     limits: BTreeMap<usize, Window>,
     distinct: BTreeSet<Value>,
-    held: Held,
+    distinct_bytes: usize,
+    /// Takes the rows at the end of the stage.
+    gathering: Option<Gathering<'q>>,
 }
 
 /// How many rows a `LIMIT` still skips and then lets pass.
@@ -46,8 +45,7 @@ pub(super) struct Held {
 
 impl Held {
     /// What a row adds: what it shares with the row before costs nothing.
-    fn cost(&self, row: &Row) -> usize {
-        let before = self.rows.last();
+    pub fn cost(before: Option<&Row>, row: &Row) -> usize {
         let cost = |(place, value): (usize, &Value)| match before {
             Some(before) if shared(&before[place], value) => size_of::<Value>(),
             _ => value.size_bytes(),
@@ -72,7 +70,12 @@ impl<'q> Executor<'q, '_> {
         loop {
             let end = rest.iter().position(gather::gathers).unwrap_or(rest.len());
             let (stage, after) = rest.split_at(end);
-            let mut state = Stage { limits: self.limits(stage, row)?, ..Stage::default() };
+            let limits = self.limits(stage, row)?;
+            let gathering = match after {
+                [] => None,
+                [gathering, after @ ..] => Some(self.gathering(gathering, after.first(), row)?),
+            };
+            let mut state = Stage { limits, distinct: BTreeSet::new(), distinct_bytes: 0, gathering };
             match input.take() {
                 None => {
                     self.push(stage, 0, row, &mut state, output)?;
@@ -87,17 +90,18 @@ impl<'q> Executor<'q, '_> {
                     self.release(held.bytes);
                 }
             }
-            let Some((gathering, after)) = after.split_first() else {
-                self.release(state.held.bytes);
+            let Some(gathering) = state.gathering else {
+                self.release(state.distinct_bytes);
                 return Ok(());
             };
-            input = Some(self.gather(gathering, state.held, row)?);
-            rest = after;
+            let held = self.gathered(gathering, row)?;
+            rest = &after[1..];
             if rest.is_empty() {
                 // It ends with a write, and nobody wants the rows.
-                self.release(input.map_or(0, |held| held.bytes));
+                self.release(held.bytes);
                 return Ok(());
             }
+            input = Some(held);
         }
     }
 
@@ -114,7 +118,18 @@ impl<'q> Executor<'q, '_> {
         Ok(limits)
     }
 
-    fn number(&mut self, expression: &'q Expression, row: &mut Row) -> Result<u64> {
+    /// Whether rows before this `LIMIT` are counted.
+    pub(super) fn is_counted(&self, limit: &Operation) -> bool {
+        self.counted.is_some_and(|counted| std::ptr::eq(counted, limit))
+    }
+
+    pub(super) fn count_rows(&mut self, counted: bool, rows: u64) {
+        if let Some(count) = self.stats.full_count.as_mut().filter(|_| counted) {
+            *count += rows;
+        }
+    }
+
+    pub(super) fn number(&mut self, expression: &'q Expression, row: &mut Row) -> Result<u64> {
         match self.evaluate(expression, row)? {
             Value::Int(number) if number >= 0 => Ok(number as u64),
             Value::Null => Ok(0),
@@ -129,7 +144,7 @@ impl<'q> Executor<'q, '_> {
         stage: &'q [Operation],
         mut at: usize,
         row: &mut Row,
-        state: &mut Stage,
+        state: &mut Stage<'q>,
         output: &mut Output,
     ) -> Result<Flow> {
         let mut flow = Flow::More;
@@ -143,10 +158,8 @@ impl<'q> Executor<'q, '_> {
                     }
                 }
                 OperationKind::Limit { .. } => {
-                    let counted = self.counted.is_some_and(|counted| std::ptr::eq(counted, operation));
-                    if let Some(count) = self.stats.full_count.as_mut().filter(|_| counted) {
-                        *count += 1;
-                    }
+                    let counted = self.is_counted(operation);
+                    self.count_rows(counted, 1);
                     let window = state.limits.get_mut(&at).expect("a stage knows its limits");
                     if window.left == 0 {
                         return Ok(if counted { flow } else { Flow::Stop });
@@ -168,7 +181,7 @@ impl<'q> Executor<'q, '_> {
                         }
                         let bytes = value.size_bytes();
                         self.hold(bytes)?;
-                        state.held.bytes += bytes;
+                        state.distinct_bytes += bytes;
                         state.distinct.insert(value.clone());
                     }
                     self.give(value, output)?;
@@ -176,7 +189,7 @@ impl<'q> Executor<'q, '_> {
                 }
                 OperationKind::For { variable, source, .. } => {
                     let next = self.nested(|executor| {
-                        executor.each(*variable, source, &stage[at + 1..], row, &mut |executor, row| {
+                        executor.each(*variable, source, row, &mut |executor, row| {
                             executor.push(stage, at + 1, row, state, output)
                         })
                     })?;
@@ -201,10 +214,9 @@ impl<'q> Executor<'q, '_> {
             }
             at += 1;
         }
-        let bytes = state.held.cost(row);
-        self.hold(bytes)?;
-        state.held.bytes += bytes;
-        state.held.rows.push(row.clone());
+        if let Some(gathering) = &mut state.gathering {
+            self.take_row(gathering, row)?;
+        }
         Ok(flow)
     }
 
@@ -221,16 +233,16 @@ impl<'q> Executor<'q, '_> {
                 self.hold(size_of::<Value>())?;
                 values.push(value);
             }
+            Output::Count(count) => *count += 1,
         }
         Ok(())
     }
 
-    /// `FOR variable IN source`, with what comes right after it.
+    /// `FOR variable IN source`
     fn each(
         &mut self,
         variable: Slot,
         source: &'q Expression,
-        after: &'q [Operation],
         row: &mut Row,
         then: &mut dyn FnMut(&mut Self, &mut Row) -> Result<Flow>,
     ) -> Result<Flow> {
@@ -238,25 +250,10 @@ impl<'q> Executor<'q, '_> {
         match &source.kind {
             ExpressionKind::Collection(name) => {
                 let collection = self.collection_named(&name.text)?;
-                match plan::primary(variable, after) {
-                    Some(lookup) => {
-                        for key in self.keys_of(lookup, &collection, row)? {
-                            self.step()?;
-                            let Some(document) = self.data.reader().document(&collection, &key)? else { continue };
-                            self.stats.scanned_index += 1;
-                            row[place] = document_value(&document, &collection);
-                            if then(self, row)? == Flow::Stop {
-                                return Ok(Flow::Stop);
-                            }
-                        }
-                        Ok(Flow::More)
-                    }
-                    None => self.scan(&collection, &mut |executor, document| {
-                        executor.stats.scanned_full += 1;
-                        row[place] = document;
-                        then(executor, row)
-                    }),
-                }
+                self.documents(variable, &collection, row, &mut |executor, row, document| {
+                    row[place] = document;
+                    then(executor, row)
+                })
             }
             ExpressionKind::Binary(BinaryOperator::Range, from, to) => {
                 let (from, to) = (self.evaluate(from, row)?.to_int(), self.evaluate(to, row)?.to_int());
@@ -292,75 +289,5 @@ impl<'q> Executor<'q, '_> {
                 Ok(Flow::More)
             }
         }
-    }
-
-    /// The documents of a collection, in the order in which they were last written. A query that writes takes all of
-    /// them before the first is looked at, so that what it writes meanwhile, in a subquery, makes no difference.
-    pub(super) fn scan(
-        &mut self,
-        collection: &CollectionRow,
-        each: &mut dyn FnMut(&mut Self, Value) -> Result<Flow>,
-    ) -> Result<Flow> {
-        let page = if self.writes { usize::MAX } else { PAGE_FIRST };
-        self.scan_pages(collection, page, each)
-    }
-
-    /// The same for those who write nothing while they look.
-    pub(super) fn scan_now(
-        &mut self,
-        collection: &CollectionRow,
-        each: &mut dyn FnMut(&mut Self, Value) -> Result<Flow>,
-    ) -> Result<Flow> {
-        self.scan_pages(collection, PAGE_FIRST, each)
-    }
-
-    fn scan_pages(
-        &mut self,
-        collection: &CollectionRow,
-        mut page: usize,
-        each: &mut dyn FnMut(&mut Self, Value) -> Result<Flow>,
-    ) -> Result<Flow> {
-        let mut after = None;
-        loop {
-            let documents = self.data.reader().documents(collection, after, page)?;
-            let Some(last) = documents.last() else { return Ok(Flow::More) };
-            after = Some(last.revision);
-            let bytes = documents.iter().map(|document| document.body.len() + 64).sum();
-            self.hold(bytes)?;
-            for document in documents {
-                self.step()?;
-                if each(self, document_value(&document, collection))? == Flow::Stop {
-                    self.release(bytes);
-                    return Ok(Flow::Stop);
-                }
-            }
-            self.release(bytes);
-            if page == usize::MAX {
-                return Ok(Flow::More);
-            }
-            page = (page * 4).min(PAGE_MAX);
-        }
-    }
-
-    /// The keys that a lookup comes to, each once, in the order in which they are given.
-    fn keys_of(&mut self, lookup: plan::Primary<'q>, collection: &CollectionRow, row: &mut Row) -> Result<Vec<String>> {
-        let given = self.evaluate(lookup.value, row)?;
-        let given: &[Value] = match (&given, lookup.many) {
-            (Value::Array(elements), true) => elements,
-            (_, true) => &[],
-            (one, false) => std::slice::from_ref(one),
-        };
-        let mut seen = BTreeSet::new();
-        let mut keys = Vec::new();
-        for text in given.iter().filter_map(Value::as_str) {
-            let key = match lookup.by_id {
-                false => Some(text),
-                true => text.split_once('/').filter(|(name, _)| *name == collection.name).map(|(_, key)| key),
-            };
-            if let Some(key) = key.filter(|key| seen.insert(key.to_string())) {
-                keys.push(key.to_owned());
-            }
-        }
-        Ok(keys)
     }
 }

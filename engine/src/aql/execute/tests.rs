@@ -1,9 +1,11 @@
 //! Queries over a store in memory, as the API runs them. Each script in `scripts/` begins with an empty database:
 //!
-//! - `collection NAME`, `edges NAME`, `insert COLLECTION {…}`: what is there.
+//! - `collection NAME`, `edges NAME`, `insert COLLECTION {…}`, `index COLLECTION {…}`: what is there.
 //! - `query …`, going on in indented lines, perhaps `with {…}` on the next line (other members of the request's body).
 //! - `= […]`: the rows that it gives; `! NUMBER`: the error that it ends in; `stats {…}` and `warnings […]` of the last
 //!   one.
+//! - `plan […]`: the types of the nodes that explain tells of the last one, or pairs of a type and an object of what else
+//!   the node has; `rules […]`: the rules that were applied.
 
 use crate::db::api;
 use crate::db::mem::MemStore;
@@ -14,6 +16,8 @@ use crate::message::Peer;
 use crate::types::*;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+
+mod properties;
 
 struct Stage {
     store: MemStore,
@@ -66,6 +70,12 @@ impl Stage {
         }
     }
 
+    fn explain(&mut self, text: &str, with: &Map<String, Value>) -> Value {
+        let mut body = json!({"query": text});
+        body.as_object_mut().unwrap().extend(with.clone());
+        answer(&self.ask(Method::Post, "/_api/explain", &body).response)["plan"].clone()
+    }
+
     fn query(&mut self, text: &str, with: &Map<String, Value>) -> Value {
         let mut body = json!({"query": text, "batchSize": 1_000_000});
         body.as_object_mut().unwrap().extend(with.clone());
@@ -83,6 +93,7 @@ fn run(script: &str) {
     let mut stage = Stage::new();
     let mut lines = script.lines().peekable();
     let mut last = Value::Null;
+    let mut asked = (String::new(), Map::new());
     let mut wrong = Vec::new();
     while let Some(line) = lines.next() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -99,6 +110,35 @@ fn run(script: &str) {
                 let ran = stage.ask(Method::Post, &path, &parse(document));
                 assert!(ran.response.status < 300, "{line}: {}", answer(&ran.response));
             }
+            "index" => {
+                let (collection, definition) = rest.split_once(' ').expect("a collection and an index");
+                let path = format!("/_api/index?collection={collection}");
+                let ran = stage.ask(Method::Post, &path, &parse(definition));
+                assert!(ran.response.status < 300, "{line}: {}", answer(&ran.response));
+            }
+            "rules" => {
+                let plan = stage.explain(&asked.0, &asked.1);
+                if plan["rules"] != parse(rest) {
+                    wrong.push(format!("{}\nthe rules are not {rest} but {}", asked.0, plan["rules"]));
+                }
+            }
+            "plan" => {
+                let plan = stage.explain(&asked.0, &asked.1);
+                let mut nodes = plan["nodes"].as_array().into_iter().flatten().peekable();
+                for expected in parse(rest).as_array().expect("nodes") {
+                    let (kind, members) = match expected {
+                        Value::Array(both) => (&both[0], both[1].as_object().cloned().unwrap_or_default()),
+                        kind => (kind, Map::new()),
+                    };
+                    let node = nodes.next().unwrap_or(&Value::Null);
+                    if node["type"] != *kind || members.iter().any(|(name, value)| node[name] != *value) {
+                        wrong.push(format!("{}\n{expected} is not {node}", asked.0));
+                    }
+                }
+                if nodes.peek().is_some() {
+                    wrong.push(format!("{}\nmore nodes than {rest}", asked.0));
+                }
+            }
             "query" => {
                 let mut text = rest.to_owned();
                 while let Some(more) = lines.next_if(|line| line.starts_with(' ')) {
@@ -108,6 +148,7 @@ fn run(script: &str) {
                 let with = lines.next_if(|line| line.starts_with("with ")).map(|line| parse(&line[5..]));
                 let with = with.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
                 last = stage.query(&text, &with);
+                asked = (text.clone(), with);
                 let expected = lines.next().unwrap_or_default();
                 match expected.split_once(' ') {
                     Some(("=", rows)) if last["result"] == parse(rows) => {}
@@ -144,7 +185,7 @@ macro_rules! scripts {
     };
 }
 
-scripts! { reading writing grouping graphs limits }
+scripts! { reading writing grouping graphs limits indexes }
 
 #[test]
 fn what_does_not_fit_into_a_batch_is_kept() {

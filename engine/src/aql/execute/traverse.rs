@@ -314,8 +314,7 @@ impl<'q> Executor<'q, '_> {
             return Ok(Arc::clone(known));
         }
         let mut map = EdgeMap::default();
-        self.scan(&collection, &mut |executor, edge| {
-            executor.stats.scanned_full += 1;
+        self.all_documents(&collection, &mut |executor, edge| {
             executor.hold(edge.size_bytes() + 128)?;
             let place = u32::try_from(map.edges.len()).map_err(|_| errors::RESOURCE_LIMIT)?;
             for (end, by) in [("_from", &mut map.from), ("_to", &mut map.to)] {

@@ -9,6 +9,7 @@ use crate::aql::ast::Query;
 use crate::aql::execute::{self, Data, Settings, Writing, Written};
 use crate::aql::functions::Warning;
 use crate::aql::parser;
+use crate::aql::plan::rules::Rules;
 use crate::aql::value::Value as AqlValue;
 use crate::cursor::{CursorCall, CursorWish, Owner, QueryResult};
 use crate::types::Duration;
@@ -33,6 +34,7 @@ struct Asked {
     ttl: Duration,
     retry: bool,
     settings: Settings,
+    rules: Rules,
 }
 
 fn asked(call: &Call<'_, '_>) -> Result<Asked, Failure> {
@@ -82,12 +84,20 @@ fn asked(call: &Call<'_, '_>) -> Result<Asked, Failure> {
         ttl: Duration::from_millis((ttl_s * 1000.0) as u64),
         retry: flag(&options, "allowRetry"),
         settings,
+        rules: rules(&options),
     })
+}
+
+/// `optimizer.rules`, a list of switches.
+fn rules(options: &Map<String, Value>) -> Rules {
+    let switches = options.get("optimizer").and_then(|optimizer| optimizer.get("rules")).and_then(Value::as_array);
+    Rules::chosen(switches.into_iter().flatten().filter_map(Value::as_str))
 }
 
 pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
     let asked = asked(call)?;
-    let outcome = execute::execute(&asked.query, call, asked.settings)?;
+    let plan = execute::plan(asked.query, call, asked.rules, true)?;
+    let outcome = execute::execute(&plan, call, asked.settings)?;
     let result = QueryResult {
         rows: outcome.rows.finish(),
         batch_rows: asked.batch_rows,
@@ -156,12 +166,9 @@ fn go_on(call: &Call<'_, '_>, what: CursorWish) -> Answer {
 
 pub(super) fn explain(call: &mut Call<'_, '_>) -> Answer {
     let asked = asked(call)?;
-    for used in &asked.query.collections {
-        Call::collection(call, &used.name.text, Level::Ro)?;
-    }
-    execute::plan::check(&asked.query)?;
+    let plan = execute::plan(asked.query, call, asked.rules, false)?;
     let stats = json!({"rulesExecuted": 0, "rulesSkipped": 0, "plansCreated": 1});
-    let plan = execute::explain(&asked.query);
+    let plan = execute::explain(&plan);
     let body = json!({
         "plan": plan, "cacheable": false, "warnings": [], "stats": stats, "error": false, "code": 200
     });

@@ -4,6 +4,7 @@
 //! - [`entries`]: what a document has in an index, and the rows of it.
 //! - [`scan`]: reading an index; whether a value is taken.
 //! - [`ttl`]: what a `ttl` index holds, and which documents are due.
+//! - [`cursor`]: reading an index in pages.
 //! - [`check`]: whether the entries are those that the documents have.
 //!
 //! An index is defined in the row of its collection, so that the log has it, undoes it and copies it as it does with
@@ -16,6 +17,7 @@
 //! holds documents of different moments, and must be able to hold two that never were there together.
 
 pub mod check;
+pub mod cursor;
 pub mod encoding;
 pub mod entries;
 pub mod scan;

@@ -4,7 +4,7 @@ use super::super::reader::Reader;
 use super::super::rows::{CollectionRow, Document, Revision, catalog_key, decode, kind};
 use super::super::store::*;
 use super::encoding::encode;
-use super::entries::{HEAD_BYTES, VALUES_BYTES_MAX, in_index, shortened, split_row};
+use super::entries::{HEAD_BYTES, VALUES_BYTES_MAX, in_index, row, shortened, split_row};
 use super::{End, Index};
 use crate::aql::value::Value;
 use std::collections::BTreeSet;
@@ -32,8 +32,7 @@ impl IndexRange {
         IndexRange { equal: values.into_iter().collect(), ..IndexRange::default() }
     }
 
-    /// As encoded values: those from the first on, and below the second if there is one.
-    fn bytes(&self) -> (Vec<u8>, Option<Vec<u8>>) {
+    pub fn encoded(&self) -> ValueRange {
         let mut equal = Vec::new();
         for value in &self.equal {
             encode(value, &mut equal);
@@ -54,9 +53,39 @@ impl IndexRange {
             Bound::Included(value) => Some(prefix_end(&with(value))),
             Bound::Excluded(value) => Some(with(value)),
         };
-        (from, to)
+        ValueRange { from, to }
     }
 }
+
+/// Encoded values: those from the first on, and below the second if there is one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ValueRange {
+    from: Vec<u8>,
+    to: Option<Vec<u8>>,
+}
+
+impl ValueRange {
+    /// The same values, each in one range only, and the ranges in order.
+    pub fn disjoint(mut ranges: Vec<ValueRange>) -> Vec<ValueRange> {
+        ranges.retain(|range| range.to.as_ref().is_none_or(|to| range.from < *to));
+        ranges.sort_unstable();
+        let mut apart: Vec<ValueRange> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match apart.last_mut() {
+                Some(ValueRange { to: None, .. }) => break,
+                Some(ValueRange { to: Some(end), .. }) if range.from <= *end => match range.to {
+                    Some(to) => *end = to.max(std::mem::take(end)),
+                    None => apart.last_mut().expect("there is one").to = None,
+                },
+                _ => apart.push(range),
+            }
+        }
+        apart
+    }
+}
+
+/// An entry that reading goes on after.
+pub(super) type Place = (Vec<u8>, Revision);
 
 impl<'a> Reader<'a> {
     /// The revisions of the documents in a range of an index, in the order of their values and then of the revisions.
@@ -112,17 +141,39 @@ impl<'a> Reader<'a> {
         range: &IndexRange,
         direction: Direction,
     ) -> Entries<'a> {
+        self.entries_after(object, index, range.encoded(), None, direction)
+    }
+
+    /// Those that come after a place, in the direction that they are read in.
+    pub(super) fn entries_after(
+        &self,
+        object: u64,
+        index: u64,
+        range: ValueRange,
+        after: Option<Place>,
+        direction: Direction,
+    ) -> Entries<'a> {
         let head = in_index(self.generation, object, index);
-        let (from, to) = range.bytes();
         // What of a bound does not fit into a key is compared when the rows are read.
-        let begin = [&head[..], &from[..from.len().min(VALUES_BYTES_MAX)]].concat();
-        let end = match &to {
-            Some(to) if to.len() <= VALUES_BYTES_MAX => [&head[..], to].concat(),
-            Some(to) => prefix_end(&[&head[..], &to[..VALUES_BYTES_MAX]].concat()),
+        let cut = |values: &[u8]| [&head[..], &values[..values.len().min(VALUES_BYTES_MAX)]].concat();
+        let mut begin = cut(&range.from);
+        let mut end = match &range.to {
+            Some(to) if to.len() <= VALUES_BYTES_MAX => cut(to),
+            Some(to) => prefix_end(&cut(to)),
             None => prefix_end(&head),
         };
+        if let Some((values, revision)) = &after {
+            let (short, place) =
+                (values.len() <= VALUES_BYTES_MAX, row(self.generation, object, index, values, *revision).0);
+            match (direction, short) {
+                (Direction::Forward, true) => begin = begin.max(place),
+                (Direction::Forward, false) => begin = begin.max(cut(values)),
+                (Direction::Backward, true) => end = end.min(place),
+                (Direction::Backward, false) => end = end.min(prefix_end(&cut(values))),
+            }
+        }
         let rows = self.rows.scan(Table::Index, Bound::Included(&begin), Bound::Excluded(&end), direction);
-        Entries { rows: rows.peekable(), group: Vec::new(), from, to, direction }
+        Entries { rows: rows.peekable(), group: Vec::new(), range, after, direction }
     }
 
     /// The document, other than `but`, that has these encoded values in an index.
@@ -157,9 +208,19 @@ pub(in crate::db) struct Entries<'a> {
     rows: Peekable<Rows<'a>>,
     /// The next ones last.
     group: Vec<(&'a [u8], Revision)>,
-    from: Vec<u8>,
-    to: Option<Vec<u8>>,
+    range: ValueRange,
+    after: Option<Place>,
     direction: Direction,
+}
+
+impl Entries<'_> {
+    fn wants(&self, values: &[u8], revision: Revision) -> bool {
+        let passed = self.after.as_ref().is_some_and(|(last, at)| match self.direction {
+            Direction::Forward => (values, revision) <= (last, *at),
+            Direction::Backward => (values, revision) >= (last, *at),
+        });
+        !passed && *values >= self.range.from[..] && self.range.to.as_ref().is_none_or(|to| *values < to[..])
+    }
 }
 
 impl<'a> Iterator for Entries<'a> {
@@ -176,17 +237,16 @@ impl<'a> Iterator for Entries<'a> {
                 Err(error) => return Some(Err(error)),
             };
             let long = (!value.is_empty()).then(|| head(key)).flatten();
-            let mut row = Some((key, value));
-            while let Some((key, value)) = row.take() {
+            let mut next = Some((key, value));
+            while let Some((key, value)) = next.take() {
                 match split_row(key, value) {
-                    Ok((values, _)) if *values < self.from[..] => {}
-                    Ok((values, _)) if self.to.as_ref().is_some_and(|to| *values >= to[..]) => {}
+                    Ok((values, revision)) if !self.wants(values, revision) => {}
                     Ok(entry) => self.group.push(entry),
                     Err(error) => return Some(Err(error)),
                 }
                 if long.is_some() {
                     let same = |row: &StoreResult<Row<'a>>| row.as_ref().is_ok_and(|(key, _)| head(key) == long);
-                    row = self.rows.next_if(same).and_then(Result::ok);
+                    next = self.rows.next_if(same).and_then(Result::ok);
                 }
             }
             self.group.sort_unstable();

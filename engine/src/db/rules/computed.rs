@@ -141,7 +141,7 @@ impl ComputedValue {
             now_ms: i64::try_from(db.wall_ms()).unwrap_or(i64::MAX),
             seed: db.chance(),
         };
-        let computed = execute::evaluate_alone(&query, db.reader(), settings);
+        let computed = execute::evaluate_alone(query, db.reader(), settings);
         computed.map_err(|error| {
             let text = format!("computed values runtime error for attribute '{}': {}", self.name, error.message);
             error.kind.says(text)

@@ -1,0 +1,131 @@
+//! What can be said of an expression without evaluating it: what it reads, and whether it matters when, and how often,
+//! it is evaluated.
+
+use super::super::ast::*;
+use super::super::functions;
+
+/// Functions that are not deterministic, but give the same value throughout a query that writes nothing.
+const STEADY: &[&str] = &["DATE_NOW", "VERSION", "CURRENT_DATABASE", "CURRENT_USER", "DOCUMENT", "COLLECTION_COUNT"];
+
+/// Calls for each variable that is read, those in subqueries as well.
+pub fn for_each_read(expression: &Expression, each: &mut dyn FnMut(Slot)) {
+    match &expression.kind {
+        ExpressionKind::Variable(slot) => each(*slot),
+        ExpressionKind::Subquery(block) => for_each_read_in(block, each),
+        kind => kind.for_each_child(&mut |child| for_each_read(child, each)),
+    }
+}
+
+fn for_each_read_in(block: &Block, each: &mut dyn FnMut(Slot)) {
+    for operation in &block.operations {
+        operation.kind.for_each_expression(&mut |expression| for_each_read(expression, each));
+        kept(operation).iter().for_each(|(_, slot)| each(*slot));
+    }
+}
+
+/// The variables that an operation reads beside those of its expressions.
+pub fn kept(operation: &Operation) -> &[(std::sync::Arc<str>, Slot)] {
+    match &operation.kind {
+        OperationKind::Collect(collect) => match &collect.into {
+            Some(CollectInto { member: GroupMember::All(kept) | GroupMember::Keep(kept), .. }) => kept,
+            _ => &[],
+        },
+        _ => &[],
+    }
+}
+
+pub fn reads(expression: &Expression, variable: Slot) -> bool {
+    let mut found = false;
+    for_each_read(expression, &mut |slot| found |= slot == variable);
+    found
+}
+
+/// Whether it has the same value as long as its variables have, changes nothing and can't end the query: so that it
+/// makes no difference whether it is evaluated once, several times or not at all. Warnings are not counted.
+pub fn is_steady(expression: &Expression) -> bool {
+    match &expression.kind {
+        ExpressionKind::Parameter(_) | ExpressionKind::Collection(_) => false,
+        ExpressionKind::Subquery(block) => block.operations.iter().all(operation_is_steady),
+        // As an array it may be too long.
+        ExpressionKind::Binary(BinaryOperator::Range, from, to) => from.constant().is_some() && to.constant().is_some(),
+        kind => {
+            let mut steady = match kind {
+                ExpressionKind::Call(name, _) => {
+                    functions::lookup(name).is_some_and(|function| function.deterministic) || STEADY.contains(&&**name)
+                }
+                _ => true,
+            };
+            kind.for_each_child(&mut |child| {
+                let collection = matches!(child.kind, ExpressionKind::Collection(_));
+                let by_name = matches!(kind, ExpressionKind::Call(name, _)
+                    if matches!(&**name, "LENGTH" | "COUNT" | "COLLECTION_COUNT" | "DOCUMENT"));
+                steady &= (collection && by_name) || is_steady(child);
+            });
+            steady
+        }
+    }
+}
+
+fn operation_is_steady(operation: &Operation) -> bool {
+    let steady = |expression: &Expression| is_steady(expression);
+    match &operation.kind {
+        OperationKind::For { source, .. } => match &source.kind {
+            ExpressionKind::Collection(_) => true,
+            ExpressionKind::Binary(BinaryOperator::Range, from, to) => steady(from) && steady(to),
+            // Anything else may be no array.
+            ExpressionKind::Array(_) | ExpressionKind::Literal(super::super::value::Value::Array(_)) => steady(source),
+            _ => false,
+        },
+        OperationKind::Limit { offset, count } => {
+            offset.iter().chain([count]).all(|bound| matches!(bound.kind, ExpressionKind::Literal(_)))
+        }
+        OperationKind::Let { .. }
+        | OperationKind::Filter(_)
+        | OperationKind::Sort(_)
+        | OperationKind::Collect(_)
+        | OperationKind::Return { .. } => {
+            let mut all = true;
+            operation.kind.for_each_expression(&mut |expression| all &= steady(expression));
+            all
+        }
+        _ => false,
+    }
+}
+
+/// The attributes that an expression goes through from a variable on: `d.a.b` is `a` and `b`.
+pub fn path_from(expression: &Expression, variable: Slot) -> Option<Vec<&str>> {
+    match &expression.kind {
+        ExpressionKind::Variable(slot) if *slot == variable => Some(Vec::new()),
+        ExpressionKind::Attribute(of, name) => {
+            let mut path = path_from(of, variable)?;
+            path.push(name);
+            Some(path)
+        }
+        ExpressionKind::Index(of, place) => {
+            let ExpressionKind::Literal(super::super::value::Value::String(name)) = &place.kind else { return None };
+            // As a place in an array, it is no name.
+            if name.parse::<i64>().is_ok() {
+                return None;
+            }
+            let mut path = path_from(of, variable)?;
+            path.push(name);
+            Some(path)
+        }
+        _ => None,
+    }
+}
+
+/// Calls for a block and all those within it, the outer ones first.
+pub fn for_each_block_mut(block: &mut Block, each: &mut dyn FnMut(&mut Block)) {
+    each(block);
+    for operation in &mut block.operations {
+        operation.kind.for_each_expression_mut(&mut |expression| blocks_of(expression, each));
+    }
+}
+
+fn blocks_of(expression: &mut Expression, each: &mut dyn FnMut(&mut Block)) {
+    match &mut expression.kind {
+        ExpressionKind::Subquery(block) => for_each_block_mut(block, each),
+        kind => kind.for_each_child_mut(&mut |child| blocks_of(child, each)),
+    }
+}
