@@ -3,8 +3,8 @@
 //! A block is cut into stages. Within a stage rows stream: each is carried through `FOR`, `FILTER`, `LET`, `LIMIT`
 //! and `RETURN` before the next one is looked at ([`rows`]). What needs all rows ends a stage: `SORT`, `COLLECT`,
 //! `WINDOW` and the operations that write ([`gather`], [`modify`]), so that nothing reads what the same operation
-//! writes. How a loop comes by its documents is in the plan ([`super::plan`]); [`scan`] reads them. A row has a place for each variable of the whole query, so subqueries see what is around them
-//! ([`expression`]).
+//! writes. How a loop comes by its documents is in the plan ([`super::plan`]); [`scan`] reads them. A row has a place
+//! for each variable of the whole query, so subqueries see what is around them ([`expression`]).
 //!
 //! The engine has no clock. A query is bounded by steps instead, of which each row and each element that is looked at
 //! is one: [`STEPS_A_SECOND`] of them stand for a second of `maxRuntime`, on each machine the same. Memory is counted

@@ -4,8 +4,8 @@
 //! - `query …`, going on in indented lines, perhaps `with {…}` on the next line (other members of the request's body).
 //! - `= […]`: the rows that it gives; `! NUMBER`: the error that it ends in; `stats {…}` and `warnings […]` of the last
 //!   one.
-//! - `plan […]`: the types of the nodes that explain tells of the last one, or pairs of a type and an object of what else
-//!   the node has; `rules […]`: the rules that were applied.
+//! - `plan […]`: the types of the nodes that explain tells of the last one, or pairs of a type and an object of what
+//!   else the node has; `rules […]`: the rules that were applied.
 
 use crate::db::api;
 use crate::db::mem::MemStore;

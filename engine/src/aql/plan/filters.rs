@@ -118,7 +118,8 @@ fn replace_aliases(block: &mut Block) {
     }
 }
 
-/// Constants, and attributes of a variable that are not so deep that aliases of aliases could build a tree of any height.
+/// Constants, and attributes of a variable that are not deep: or else aliases of aliases could build a tree of any
+/// height.
 fn is_short(value: &Expression) -> bool {
     const NAMES_MAX: usize = 16;
     fn below<'e>(of: &&'e Expression) -> Option<&'e Expression> {
@@ -128,11 +129,8 @@ fn is_short(value: &Expression) -> bool {
         }
     }
     let path: Vec<&Expression> = std::iter::successors(Some(value), below).take(NAMES_MAX + 1).collect();
-    match (&value.kind, path.last().map(|last| &last.kind)) {
-        (ExpressionKind::Literal(_), _) => true,
-        (ExpressionKind::Attribute(..), Some(ExpressionKind::Variable(_))) => true,
-        _ => false,
-    }
+    let of_variable = path.last().is_some_and(|last| matches!(last.kind, ExpressionKind::Variable(_)));
+    matches!(value.kind, ExpressionKind::Literal(_)) || (path.len() > 1 && of_variable)
 }
 
 fn replace(expression: &mut Expression, aliases: &BTreeMap<Slot, Expression>) {
