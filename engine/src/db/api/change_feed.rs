@@ -205,19 +205,13 @@ impl Feed<'_> {
                 }
             }
         }
-        // A transaction is within one database.
-        let together = of_documents.len() > 1;
-        let id = if together { position.tick.0 } else { 0 };
-        let database = of_documents.first().map(|(place, ..)| place.database);
-        if let Some(database) = database.filter(|_| together) {
-            self.transaction(position, marker::TRANSACTION_START, database);
-        }
+        // A transaction is within one database. One document is a transaction, too: some readers know nothing else.
+        let Some(database) = of_documents.first().map(|(place, ..)| place.database) else { return Ok(()) };
+        self.transaction(position, marker::TRANSACTION_START, database);
         for (place, key, before, after) in of_documents {
-            self.document(position, id, &place, key, before, after);
+            self.document(position, &place, key, before, after);
         }
-        if let Some(database) = database.filter(|_| together) {
-            self.transaction(position, marker::TRANSACTION_COMMIT, database);
-        }
+        self.transaction(position, marker::TRANSACTION_COMMIT, database);
         Ok(())
     }
 
@@ -326,7 +320,6 @@ impl Feed<'_> {
     fn document(
         &mut self,
         position: Position,
-        transaction: u64,
         place: &Place,
         key: &str,
         before: Option<&Image>,
@@ -334,7 +327,7 @@ impl Feed<'_> {
     ) {
         let marker = if after.is_some() { marker::DOCUMENT } else { marker::DOCUMENT_REMOVE };
         let mut line = self.line(position, marker, place.database);
-        line["tid"] = transaction.to_string().into();
+        line["tid"] = position.tick.0.to_string().into();
         self.name_collection(&mut line, place);
         // The document's own text goes in as it is stored.
         let mut text = line.to_string().into_bytes();

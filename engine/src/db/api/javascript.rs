@@ -98,14 +98,17 @@ fn brackets_fit(tokens: &[(Token<'_>, usize)]) -> bool {
     open.is_empty()
 }
 
-/// Two values on the same line with nothing between them.
-fn side_by_side((left, line): (Token<'_>, usize), (right, next): (Token<'_>, usize)) -> bool {
-    let value = |token| match token {
+fn is_value(token: Token<'_>) -> bool {
+    match token {
         Token::Word(word) => !WORDS.contains(&word) || VALUES.contains(&word),
         Token::Value => true,
         _ => false,
-    };
-    line == next && value(left) && value(right)
+    }
+}
+
+/// Two values on the same line with nothing between them.
+fn side_by_side((left, line): (Token<'_>, usize), (right, next): (Token<'_>, usize)) -> bool {
+    line == next && is_value(left) && is_value(right)
 }
 
 /// The tokens with the lines that they are on; `None` if one does not end.
@@ -133,7 +136,7 @@ fn tokens(code: &str) -> Option<Vec<(Token<'_>, usize)>> {
                 at = end;
             }
             // After a value it divides.
-            b'/' if !matches!(found.last(), Some((Token::Word(_) | Token::Value | Token::Close(_), _))) => {
+            b'/' if !found.last().is_some_and(|(token, _)| is_value(*token) || matches!(token, Token::Close(_))) => {
                 at = end_of_pattern(bytes, at)?;
                 found.push((Token::Value, line));
             }

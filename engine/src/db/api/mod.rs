@@ -375,6 +375,7 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_api/replication/applier-state", Any, replication::applier_state),
     reads(Get, "/_api/replication/applier-state-all", Any, replication::applier_state_all),
     reads(Get, "/_api/replication/logger-follow", Administrator, change_feed::logger_follow),
+    reads(Get, "/_api/replication/dump", Administrator, replication::dump),
     reads(Get, "/_api/replication/inventory", Administrator, replication::inventory),
     reads(Post, "/_api/replication/batch", Administrator, replication::begin_batch),
     reads(Put, "/_api/replication/batch/{id}", Administrator, replication::keep_batch),

@@ -3,6 +3,7 @@
 //! Ticks and server ids are decimal strings, as ArangoDB has them. Replication itself does not go through here.
 
 use super::*;
+use crate::http::ContentType;
 use crate::types::Position;
 use serde_json::json;
 
@@ -126,7 +127,7 @@ pub(super) fn no_command(call: &mut Call<'_, '_>) -> Answer {
     if call.open[0] == "clusterInventory" {
         return Err(errors::ONLY_ON_COORDINATOR.into());
     }
-    let known = ["dump", "applier-config", "keys", "revisions"];
+    let known = ["applier-config", "keys", "revisions"];
     if known.contains(&call.open[0].as_str()) {
         return Err(errors::NOT_IMPLEMENTED.because("servers replicate over their own protocol").into());
     }
@@ -158,7 +159,10 @@ pub(super) fn inventory(call: &mut Call<'_, '_>) -> Answer {
     let mut body = if global {
         let mut databases = Map::new();
         for database in call.reader().databases()? {
-            databases.insert(database.name.clone(), contents(call, &database, with_system)?);
+            let mut shown = contents(call, &database, with_system)?;
+            shown["id"] = database.id.to_string().into();
+            shown["name"] = database.name.as_str().into();
+            databases.insert(database.name, shown);
         }
         json!({"databases": databases})
     } else {
@@ -167,6 +171,31 @@ pub(super) fn inventory(call: &mut Call<'_, '_>) -> Answer {
     body["state"] = state(call)?;
     body["tick"] = call.reader().last()?.tick.0.to_string().into();
     Ok(Response::json(200, &body).into())
+}
+
+/// The documents of a collection, a line each, in one answer.
+pub(super) fn dump(call: &mut Call<'_, '_>) -> Answer {
+    let name = call.request().query("collection").unwrap_or_default();
+    let row = call.collection(&name, Level::Ro)?;
+    let envelope = call.flag("useEnvelope", true);
+    let mut lines = Vec::new();
+    for_each_document(&call.reader(), &row, |document| {
+        if envelope {
+            lines.extend_from_slice(br#"{"type":2300,"data":"#);
+        }
+        document.write_json(&row.name, &mut lines);
+        lines.extend_from_slice(if envelope { b"}\n" } else { b"\n" });
+        if lines.len() > simple::ANSWER_BYTES_MAX {
+            return Err(errors::RESOURCE_LIMIT.because("the collection is too big for one answer").into());
+        }
+        Ok(true)
+    })?;
+    let status = if lines.is_empty() { 204 } else { 200 };
+    let last = call.reader().last()?.tick.0.to_string();
+    let response = Response { content_type: ContentType::Dump, ..Response::raw(status, lines) }
+        .with_header("x-arango-replication-checkmore", "false")
+        .with_header("x-arango-replication-lastincluded", last);
+    Ok(response.into())
 }
 
 fn contents(call: &Call<'_, '_>, database: &DatabaseRow, with_system: bool) -> Result<Value, Failure> {
@@ -183,8 +212,6 @@ fn contents(call: &Call<'_, '_>, database: &DatabaseRow, with_system: bool) -> R
     let views = reader.views(database.id)?;
     let views = views.iter().map(|row| view::full(&reader, row)).collect::<StoreResult<Vec<_>>>()?;
     Ok(json!({
-        "id": database.id.to_string(),
-        "name": database.name,
         "properties": {"id": database.id.to_string(), "name": database.name},
         "collections": collections,
         "views": views,
