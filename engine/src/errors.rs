@@ -29,6 +29,8 @@ kinds! {
     BAD_PARAMETER = 10 400 "bad parameter";
     FORBIDDEN = 11 403 "forbidden";
     TYPE_ERROR = 17 400 "type error";
+    LOCK_TIMEOUT = 18 500 "lock timeout";
+    LOCKED = 28 500 "locked";
     SHUTTING_DOWN = 30 503 "shutdown in progress";
     ONLY_ENTERPRISE = 31 501 "this functionality is available only in the enterprise edition";
     RESOURCE_LIMIT = 32 500 "resource limit exceeded";
@@ -48,6 +50,7 @@ kinds! {
     CORRUPTED_DATA = 1100 500 "corrupted data";
     STORAGE_FULL = 1104 507 "the storage is full: nothing was written";
     CONFLICT = 1200 412 "conflict, _rev values do not match";
+    WRITE_CONFLICT = 1200 409 "write-write conflict";
     DOCUMENT_NOT_FOUND = 1202 404 "document not found";
     DATA_SOURCE_NOT_FOUND = 1203 404 "collection or view not found";
     COLLECTION_PARAMETER_MISSING = 1204 400 "parameter 'collection' not found";
@@ -115,6 +118,9 @@ kinds! {
     QUERY_ACCESS_AFTER_MODIFICATION = 1579 400 "access after data-modification";
     VALIDATION_FAILED = 1620 400 "document validation failed";
     VALIDATION_BAD_PARAMETER = 1621 400 "invalid schema";
+    TRANSACTION_UNREGISTERED_COLLECTION = 1652 400 "unregistered collection used in transaction";
+    TRANSACTION_DISALLOWED_OPERATION = 1653 400 "disallowed operation inside transaction";
+    TRANSACTION_ABORTED = 1654 410 "transaction aborted";
     TRANSACTION_NOT_FOUND = 1655 404 "transaction not found";
     USER_INVALID_NAME = 1700 400 "invalid user name";
     USER_DUPLICATE = 1702 409 "duplicate user";

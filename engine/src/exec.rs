@@ -13,7 +13,7 @@ use crate::db::rows::number_at;
 use crate::db::store::*;
 use crate::db::users::User;
 use crate::db::writer::Finished;
-use crate::db::{Reader, Writer, api, compare, copy, meta, prune, rollback};
+use crate::db::{Reader, Writer, api, compare, copy, meta, prune, rollback, transaction};
 use crate::demand::{Standing, Token};
 use crate::errors;
 use crate::http::{Response, header};
@@ -279,7 +279,8 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
     if let Some(result) = unmet(run, &reader)? {
         return Ok((result, Batch::default()));
     }
-    let mut writer = Writer::new(base, run.epoch, run.now.wall_ms, run.seed)?;
+    let locks = &run.transaction.locks;
+    let mut writer = Writer::beside(base, run.epoch, run.now.wall_ms, run.seed, locks)?;
     let handled = api::write(run, &mut writer)?;
     let finished = if handled.response.status < 400 { writer.finish()? } else { Finished::Nothing };
     let (response, entry, batch) = match finished {
@@ -289,12 +290,14 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
             let text = format!("one transaction may write about {PAYLOAD_BYTES_MAX} bytes at most");
             let last = reader.last()?;
             let response = reflects(Response::error(413, RESOURCE_LIMIT, &text), reader.token(last)?);
-            return Ok((OpResult::Ran(Ran { response, entry: None, last, then: None }), Batch::default()));
+            let ran = Ran { response, entry: None, last, then: None, progress: None };
+            return Ok((OpResult::Ran(ran), Batch::default()));
         }
     };
     let reflected = entry.as_ref().map_or_else(|| reader.last(), |entry| Ok(entry.position()))?;
     let response = reflects(response, reader.token(reflected)?);
-    Ok((OpResult::Ran(Ran { response, entry, last: reflected, then: handled.then }), batch))
+    let ran = Ran { response, entry, last: reflected, then: handled.then, progress: None };
+    Ok((OpResult::Ran(ran), batch))
 }
 
 /// The epoch that the store has seen, if a writer of `epoch` must not write: another one, or not begun by this process.
@@ -333,7 +336,7 @@ fn unmet(run: &Run, reader: &Reader<'_>) -> StoreResult<Option<OpResult>> {
             mark!(TokenRolledBack);
             let text = format!("{token} is not part of this history, which is at {last}: it was rolled back");
             let response = reflects(errors::TICK_ROLLED_BACK.because(text).response(), reader.token(last)?);
-            Some(OpResult::Ran(Ran { response, entry: None, last, then: None }))
+            Some(OpResult::Ran(Ran { response, entry: None, last, then: None, progress: None }))
         }
     })
 }
@@ -489,10 +492,16 @@ fn look(op: Op, snapshot: &dyn Read) -> StoreResult<OpResult> {
         Op::Run(run) => match unmet(&run, &reader)? {
             Some(result) => result,
             None => {
-                let handled = api::read(&run, &reader)?;
-                let last = reader.last()?;
-                let response = reflects(handled.response, reader.token(last)?);
-                OpResult::Ran(Ran { response, entry: None, last, then: handled.then })
+                let ran = match run.transaction.within() {
+                    Some(open) => transaction::run(&run, open, snapshot)?,
+                    None => {
+                        let handled = api::read(&run, &reader)?;
+                        let (response, then) = (handled.response, handled.then);
+                        Ran { response, entry: None, last: reader.last()?, then, progress: None }
+                    }
+                };
+                let response = reflects(ran.response, reader.token(ran.last)?);
+                OpResult::Ran(Ran { response, ..ran })
             }
         },
         Op::Locate { target } => locate(target, snapshot, &reader)?,

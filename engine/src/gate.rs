@@ -18,6 +18,7 @@ use crate::errors;
 use crate::http::{Request, Response, header, truthy};
 use crate::io::{Mode, Run, Ticket, View};
 use crate::mark;
+use crate::transaction::Part;
 use crate::types::{Duration, Now, Position};
 use std::sync::Arc;
 
@@ -85,7 +86,8 @@ pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admissi
         Mode::Default => (is_open(request.split_database().1, mode), false),
         Mode::Redirect | Mode::TryAgain => {
             let open = is_open(request.split_database().1, mode);
-            let dirty = dirty && !open && mode == Mode::Redirect;
+            // A transaction is where its leader is.
+            let dirty = dirty && !open && mode == Mode::Redirect && !api::is_transactional(&request);
             if dirty {
                 mark!(DirtyRead);
             }
@@ -130,8 +132,22 @@ pub fn admit(view: &Arc<View>, request: Request, now: Now, seed: u64) -> Admissi
         mark!(WriteShort);
         return Admission::Refuse(errors::WRITE_CONCERN.response());
     }
-    let (epoch, kept, open, view) = (view.epoch, effect.kept, open && !writes, Arc::clone(view));
-    Admission::Run(Run { request, epoch, writes, kept, dirty, open, at_least, fresh, sync_followers, now, seed, view })
+    let transaction = Part { concern: effect.concern, ..Part::default() };
+    Admission::Run(Run {
+        request,
+        epoch: view.epoch,
+        writes,
+        kept: effect.kept,
+        dirty,
+        open: open && !writes,
+        at_least,
+        fresh,
+        sync_followers,
+        now,
+        seed,
+        view: Arc::clone(view),
+        transaction,
+    })
 }
 
 /// How many followers a request asks for; `None` if that can't be read.

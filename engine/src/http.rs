@@ -19,6 +19,8 @@ pub mod header {
     pub const WAIT_MS: &str = "x-tanist-wait-ms";
     /// So many followers must have a write when it is answered.
     pub const SYNC_FOLLOWERS: &str = "x-tanist-sync-followers";
+    /// The stream transaction that a request belongs to.
+    pub const TRANSACTION: &str = "x-arango-trx-id";
     pub const AUTHORIZATION: &str = "authorization";
     pub const IF_MATCH: &str = "if-match";
     pub const IF_NONE_MATCH: &str = "if-none-match";

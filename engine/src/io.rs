@@ -11,7 +11,7 @@
 //! 6. A [`Run`] carries the epoch it was admitted in; `perform` refuses it if the store has seen a later one.
 //! 7. `Note` never feeds back into a decision.
 
-use crate::cursor::{CursorCall, QueryResult};
+use crate::cursor::{CursorCall, Owner, QueryResult};
 use crate::demand::{FreshUntil, Freshness, Token};
 use crate::etcd;
 use crate::http::{Request, Response};
@@ -19,6 +19,7 @@ use crate::job::{JobCall, JobOrder};
 use crate::message::raft::{Persist, SavedRaft};
 use crate::message::*;
 use crate::process;
+use crate::transaction;
 use crate::types::*;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -277,6 +278,7 @@ pub struct Run {
     /// Chance for salts and keys.
     pub seed: u64,
     pub view: Arc<View>,
+    pub transaction: transaction::Part,
 }
 
 /// What is left of a [`Run`] while it is on its way: enough to confirm its answer.
@@ -400,6 +402,8 @@ pub struct Ran {
     /// The end of the log that the answer tells of.
     pub last: Position,
     pub then: Option<Then>,
+    /// Of a request within a stream transaction: what it adds to it.
+    pub progress: Option<Box<transaction::Progress>>,
 }
 
 /// What a request asks for that the store alone can't give; authorised already.
@@ -426,6 +430,15 @@ pub enum Then {
     Process(process::Call),
     /// Refuse writes from now on, or no longer; of a server without a deployment.
     ReadOnly(bool),
+    /// Begin a stream transaction that reads what this answer reflects.
+    Begin(Box<transaction::Terms>),
+    /// The stream transaction that the request named has ended.
+    End(transaction::End),
+    /// Look at all stream transactions that this user may use.
+    Transactions {
+        question: transaction::Question,
+        who: Owner,
+    },
 }
 
 /// A rollback record: the entries that were undone in an epoch, or a store that was replaced and is kept whole.

@@ -122,8 +122,11 @@ catalogue! {
     copy_in_place, "R8", "a copy is built in the place of the data in use";
     pieces_of_another_copy, "R8", "pieces of another snapshot are taken in";
     objects_pruned_early, "R8", "pruning takes the documents that undoing a drop or a truncate needs";
-
     followers_expire, "I6", "a follower removes documents that are due by its own clock";
+
+    // Stream transactions.
+    transaction_conflict_ignored, "I12", "a transaction is committed over what others have written since it began";
+    transaction_in_parts, "I12", "of a transaction only the first document is committed";
 
     // The gate.
     token_without_lineage, "R16", "a token of what was rolled back counts once the ticks are there";

@@ -413,6 +413,7 @@ pub struct ServerConfig {
     pub durability: Durability,
     pub expiry: ExpiryProperties,
     pub limits: Limits,
+    pub transactions: TransactionLimits,
 }
 
 /// How documents in `ttl` indexes expire.
@@ -465,6 +466,43 @@ impl Default for Limits {
             cursor_bytes: 1 << 30,
             jobs: 10_000,
             job_bytes: 512 << 20,
+        }
+    }
+}
+
+/// Bounds on stream transactions.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct TransactionLimits {
+    /// How many may be open.
+    pub open: usize,
+    /// What one may write, with the images before and after.
+    pub bytes: usize,
+    /// What is kept in memory for one, and for all: what they have written, and what others have changed since.
+    pub memory_of_one: usize,
+    pub memory_of_all: usize,
+    /// One that nobody uses for so long is aborted.
+    pub idle: Duration,
+    /// How long a request waits for another one in the same transaction.
+    pub wait: Duration,
+    /// How long one waits to be begun, at most, while others have its collections to themselves.
+    pub lock_wait: Duration,
+    /// How many of those that are over are remembered, and for how long.
+    pub over: usize,
+    pub remembered: Duration,
+}
+
+impl Default for TransactionLimits {
+    fn default() -> TransactionLimits {
+        TransactionLimits {
+            open: 1000,
+            bytes: 128 << 20,
+            memory_of_one: 256 << 20,
+            memory_of_all: 1 << 30,
+            idle: Duration::from_secs(60),
+            wait: Duration::from_secs(8),
+            lock_wait: Duration::from_secs(900),
+            over: 10_000,
+            remembered: Duration::from_secs(300),
         }
     }
 }
@@ -527,6 +565,7 @@ impl ServerConfig {
             durability: Durability::default(),
             expiry: ExpiryProperties::default(),
             limits: Limits::default(),
+            transactions: TransactionLimits::default(),
         }
     }
 }

@@ -5,8 +5,9 @@
 //! that begin with `> `, then the body), a line `----`, and the answer (status, header lines that begin with `< `,
 //! body). Lines that begin with `#` are remarks. Steps that begin with `!` set the stage and have no answer:
 //! `!auth on`, `!as user:password` (or `superuser`, `nobody`), `!role leader|follower|undecided|standalone`,
-//! `!read-only on|off`, `!ticks on|off`, `!body-limit N`, `!document-limit N`, `!undo TICK`. Clocks and chance are
-//! fixed, so that revisions, ids and tokens are the same every time.
+//! `!read-only on|off`, `!ticks on|off`, `!body-limit N`, `!document-limit N`, `!undo TICK`, `!wait SECONDS`,
+//! `!prune TICK`. Clocks and chance are fixed, so that revisions, ids and tokens are the same every time; transactions
+//! are counted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use tanist_engine::exec;
 use tanist_engine::http::{Method, Request, Response, header};
 use tanist_engine::io::*;
 use tanist_engine::message::{Health, Member, Peer};
+use tanist_engine::transaction::{Attached, Part, Transactions, Unbegun};
 use tanist_engine::types::*;
 
 const EPOCH: Epoch = Epoch(1);
@@ -30,6 +32,9 @@ struct Stage {
     view: View,
     authorization: Option<String>,
     steps: u64,
+    transactions: Transactions,
+    begun: u64,
+    limits: TransactionLimits,
     /// Transcripts show what each answer reflects.
     ticks: bool,
 }
@@ -69,11 +74,20 @@ impl Stage {
             auth: Arc::new(auth),
             ..View::new(peer(1))
         };
-        Stage { store, view, authorization: None, steps: 0, ticks: false }
+        Stage {
+            store,
+            view,
+            authorization: None,
+            steps: 0,
+            transactions: Transactions::default(),
+            begun: 0,
+            limits: TransactionLimits::default(),
+            ticks: false,
+        }
     }
 
     fn now(steps: u64) -> Now {
-        Now { time: Time(steps * 1_000_000), wall_ms: START_MS + steps * 1000 }
+        Now { time: Time(steps * 1_000_000_000), wall_ms: START_MS + steps * 1000 }
     }
 
     /// A line that begins with `!`.
@@ -103,6 +117,12 @@ impl Stage {
                 };
                 self.view = View { mode, leader, standalone, read_only: mode != Mode::Default, ..self.view.clone() };
             }
+            "!wait" => self.steps += value.parse::<u64>().unwrap(),
+            "!memory-limit" => self.limits.memory_of_one = value.parse().unwrap(),
+            "!prune" => {
+                let prune = Op::Prune { keep_from: Tick(value.parse().unwrap()) };
+                exec::perform(vec![(OpId(1), prune)], &mut self.store);
+            }
             "!undo" => {
                 let common = Position { epoch: EPOCH, tick: Tick(value.parse().unwrap()) };
                 let undo = Op::Undo { epoch: Epoch(2), common, limit: 1000 };
@@ -121,8 +141,9 @@ impl Stage {
             request.headers.push((header::AUTHORIZATION.into(), authorization.clone()));
         }
         let leads = self.view.mode == Mode::Default;
-        let run = Run {
-            writes: leads && api::effect(&request).writes,
+        let effect = api::effect(&request);
+        let mut run = Run {
+            writes: leads && effect.writes,
             kept: false,
             dirty: request.header(header::ALLOW_DIRTY_READ).is_some() && !leads,
             open: false,
@@ -133,20 +154,52 @@ impl Stage {
             now: Stage::now(self.steps),
             seed: self.steps,
             view: Arc::new(self.view.clone()),
+            transaction: Part { concern: effect.concern, ..Part::default() },
             request,
         };
-        let result = if run.writes {
+        let (time, limits) = (Stage::now(self.steps).time, self.limits);
+        let attached = self.transactions.attach(&mut run.transaction, run.writes, &limits, time);
+        let mut result = if run.writes {
             exec::perform(vec![(OpId(1), Op::Run(run))], &mut self.store).pop().unwrap().1
         } else {
             exec::read(Op::Run(run), &self.store)
         };
+        if let Attached::Holding(id) = attached {
+            let (last, ran) = match &mut result {
+                OpResult::Ran(ran) => (ran.last, Some(ran)),
+                _ => (Position::ZERO, None),
+            };
+            self.transactions.settle(id, ran, last, &limits, time);
+        }
         match result {
             OpResult::Ran(ran) => {
+                let ran = self.as_the_loop_does(ran, &limits, time);
                 assert!(ran.response.status < 400 || ran.entry.is_none(), "a refusal writes nothing");
                 show(&ran.response, ran.then, self.ticks)
             }
             other => format!("{other:?}\n"),
         }
+    }
+}
+
+impl Stage {
+    /// What the node's loop adds to an answer about transactions.
+    fn as_the_loop_does(&mut self, ran: Ran, limits: &TransactionLimits, time: Time) -> Ran {
+        let answer = match &ran.then {
+            Some(Then::Begin(terms)) => {
+                self.begun += 1;
+                match self.transactions.begin(self.begun, (**terms).clone(), ran.last, limits, time) {
+                    Ok(()) => api::transaction_answer(201, self.begun, "running"),
+                    Err(Unbegun::Error(error)) => error.response(),
+                    Err(Unbegun::Locked) => return ran,
+                }
+            }
+            Some(Then::Transactions { question, who }) => {
+                api::transactions_told(*question, &self.transactions.ask(*question, who, ran.last, limits, time))
+            }
+            _ => return ran,
+        };
+        Ran { response: Response { headers: ran.response.headers, ..answer }, then: None, ..ran }
     }
 }
 
@@ -168,6 +221,8 @@ fn show(response: &Response, then: Option<Then>, ticks: bool) -> String {
         Some(Then::SetExpiry(properties)) => text += &format!("then {properties:?}\n"),
         Some(Then::Shutdown) => text += "then shut down\n",
         Some(Then::Keep(result)) => text += &format!("then keep {} rows\n", result.rows.len()),
+        Some(Then::Begin(_)) => text += "then wait for another transaction\n",
+        Some(Then::End(_) | Then::Transactions { .. }) => unreachable!("the stage does what the loop does"),
         Some(Then::Cursor(call)) => text += &format!("then cursor {} {:?}\n", call.id, call.what),
         Some(Then::Defer(order)) => text += &format!("then defer {order:?}\n"),
         Some(Then::Process(_)) => text += "then with what the process knows\n",

@@ -244,6 +244,7 @@ fn request(epoch: Epoch, rng: &mut Rng) -> Op {
         now: NOW,
         seed: rng.next_u64(),
         view: Arc::new(view(epoch)),
+        transaction: Default::default(),
     })
 }
 

@@ -52,7 +52,7 @@ pub enum LogOp {
 }
 
 /// What a document was or is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Image {
     pub revision: Revision,
     pub body: Bytes,

@@ -7,6 +7,7 @@
 //! - [`compare`]: where a follower's log leaves ours (R7).
 //! - [`copy`]: snapshot transfer, on both sides. [`prune`]: forgetting, in pieces.
 //! - [`rollback`]: what was undone, and kept.
+//! - [`transaction`]: a request within a stream transaction.
 //! - [`meta`]: single rows about the store itself.
 //! - [`overlay`]: what makes each operation of a batch all or nothing.
 //! - [`mem`]: the store of the simulator; [`contract`]: what every store is tested against.
@@ -27,6 +28,7 @@ pub mod rollback;
 pub mod rows;
 pub mod rules;
 pub mod store;
+pub mod transaction;
 pub mod users;
 pub mod writer;
 

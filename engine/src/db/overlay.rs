@@ -10,6 +10,8 @@ use std::ops::Bound;
 
 /// What becomes of a key: a value, or nothing.
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// One map a table, in the order of [`Table::ALL`].
+type Tables = [Changes; Table::ALL.len()];
 type ChangesInOrder<'a> = Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> + 'a>;
 
 /// What a key held in the overlay before a change: `None` if the overlay had nothing on it.
@@ -18,8 +20,7 @@ type Previous = (Table, Vec<u8>, Option<Option<Vec<u8>>>);
 /// A view of the store with changes of its own.
 pub struct Overlay<'a> {
     base: &'a dyn Read,
-    /// One map a table, in the order of [`Table::ALL`].
-    changes: [Changes; Table::ALL.len()],
+    changes: Tables,
     /// What changes since the first savepoint replaced.
     journal: Option<Vec<Previous>>,
 }
@@ -68,6 +69,11 @@ impl<'a> Overlay<'a> {
         }
     }
 
+    /// What has become of a key, if anything has.
+    pub fn change_of(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.changes[table as usize].get(key).map(Option::as_deref)
+    }
+
     /// The changes, to be written once the view is given up.
     pub fn into_batch(self) -> Batch {
         Batch(Box::new(self.changes))
@@ -75,16 +81,53 @@ impl<'a> Overlay<'a> {
 }
 
 /// The changes of one operation.
-#[derive(Default)]
-pub struct Batch(Box<[Changes; Table::ALL.len()]>);
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Batch(Box<Tables>);
 
 impl Batch {
+    /// What becomes of a key, if anything does.
+    pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.0[table as usize].get(key).map(Option::as_deref)
+    }
+
+    /// Whether any key that begins so is changed.
+    pub fn has_prefix(&self, table: Table, prefix: &[u8]) -> bool {
+        let from = Bound::Included(prefix);
+        let next = self.0[table as usize].range::<[u8], _>((from, Bound::Unbounded)).next();
+        next.is_some_and(|(key, _)| key.starts_with(prefix))
+    }
+
+    /// The keys of a table that are changed.
+    pub fn keys(&self, table: Table) -> impl Iterator<Item = &[u8]> {
+        self.0[table as usize].keys().map(Vec::as_slice)
+    }
+
+    /// About what it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let row = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len) + 64;
+        self.0.iter().flatten().map(row).sum()
+    }
+
     /// Both together; where they meet, `other` counts.
     pub fn and(mut self, other: Batch) -> Batch {
-        for (changes, more) in self.0.iter_mut().zip(*other.0) {
+        self.put_over(other);
+        self
+    }
+
+    /// Adds changes that count where there are none yet.
+    pub fn put_under(&mut self, older: Batch) {
+        for (changes, more) in self.0.iter_mut().zip(*older.0) {
+            for (key, change) in more {
+                changes.entry(key).or_insert(change);
+            }
+        }
+    }
+
+    /// Adds changes that count where there are others.
+    pub fn put_over(&mut self, newer: Batch) {
+        for (changes, more) in self.0.iter_mut().zip(*newer.0) {
             changes.extend(more);
         }
-        self
     }
 
     /// Takes out the changes of a table.
@@ -113,28 +156,58 @@ impl Batch {
 
 impl Read for Overlay<'_> {
     fn get(&self, table: Table, key: &[u8]) -> StoreResult<Option<&[u8]>> {
-        match self.changes[table as usize].get(key) {
-            Some(change) => Ok(change.as_deref()),
-            None => self.base.get(table, key),
-        }
+        get(self.base, &self.changes, table, key)
     }
 
     fn scan<'a>(&'a self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, direction: Direction) -> Rows<'a> {
-        if is_empty_range(from, to) {
-            return Box::new(std::iter::empty());
-        }
-        let base = self.base.scan(table, from, to, direction);
-        let mut range = self.changes[table as usize].range::<[u8], _>((from, to)).peekable();
-        if range.peek().is_none() {
-            return base;
-        }
-        let range = self.changes[table as usize].range::<[u8], _>((from, to));
-        let changes: ChangesInOrder<'_> = match direction {
-            Direction::Forward => Box::new(range),
-            Direction::Backward => Box::new(range.rev()),
-        };
-        Box::new(Merge { base: base.peekable(), changes: changes.peekable(), direction })
+        scan(self.base, &self.changes, table, (from, to), direction)
     }
+}
+
+/// A view of the store with changes that are somebody else's.
+pub struct Layer<'a> {
+    pub base: &'a dyn Read,
+    pub changes: &'a Batch,
+}
+
+impl Read for Layer<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> StoreResult<Option<&[u8]>> {
+        get(self.base, &self.changes.0, table, key)
+    }
+
+    fn scan<'a>(&'a self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, direction: Direction) -> Rows<'a> {
+        scan(self.base, &self.changes.0, table, (from, to), direction)
+    }
+}
+
+fn get<'a>(base: &'a dyn Read, changes: &'a Tables, table: Table, key: &[u8]) -> StoreResult<Option<&'a [u8]>> {
+    match changes[table as usize].get(key) {
+        Some(change) => Ok(change.as_deref()),
+        None => base.get(table, key),
+    }
+}
+
+fn scan<'a>(
+    base: &'a dyn Read,
+    changes: &'a Tables,
+    table: Table,
+    (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+    direction: Direction,
+) -> Rows<'a> {
+    if is_empty_range(from, to) {
+        return Box::new(std::iter::empty());
+    }
+    let base = base.scan(table, from, to, direction);
+    let mut range = changes[table as usize].range::<[u8], _>((from, to)).peekable();
+    if range.peek().is_none() {
+        return base;
+    }
+    let range = changes[table as usize].range::<[u8], _>((from, to));
+    let changes: ChangesInOrder<'_> = match direction {
+        Direction::Forward => Box::new(range),
+        Direction::Backward => Box::new(range.rev()),
+    };
+    Box::new(Merge { base: base.peekable(), changes: changes.peekable(), direction })
 }
 
 /// Two ordered runs as one; a change hides the base row of its key.

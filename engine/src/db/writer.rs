@@ -1,4 +1,8 @@
 //! What one client's request writes: collected aside, then kept as one log entry with its rows, or not at all.
+//!
+//! A request within a stream transaction writes into the view that the transaction has, and what it has written becomes
+//! a part of that ([`crate::transaction`]); the entry is written by the commit. Whatever writes must not touch what open
+//! transactions have to themselves.
 
 use super::index::{Index, IndexKind, entries, scan::IndexRange};
 use super::log::*;
@@ -6,10 +10,12 @@ use super::overlay::{Batch, Overlay};
 use super::reader::Reader;
 use super::rows::*;
 use super::rules::Rules;
-use super::store::{Direction, Read, StoreError, StoreResult};
+use super::store::{Direction, Read, StoreError, StoreResult, Table};
 use crate::aql::value::Value;
 use crate::errors::Error;
+use crate::mark;
 use crate::message::Entry;
+use crate::transaction::{Change, Lane, Locks, Open, Written};
 use crate::types::*;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -28,6 +34,20 @@ pub struct Writer<'a> {
     ops: Vec<LogOp>,
     /// What the collections that were written to demand, with the properties that it stands in.
     rules: BTreeMap<u64, (serde_json::Value, Arc<Rules>)>,
+    locks: Option<&'a Locks>,
+    within: Option<Within<'a>>,
+}
+
+/// What a request within a stream transaction has beside the transaction's view.
+struct Within<'a> {
+    open: &'a Open,
+    /// The data as they are now.
+    now: Reader<'a>,
+    lane: Option<Lane>,
+    /// What its changes have together.
+    bytes: usize,
+    /// The collections of the objects that it has written to.
+    objects: BTreeMap<u64, u64>,
 }
 
 /// A place that [`Writer::rollback_to`] can return to.
@@ -35,6 +55,7 @@ pub struct Writer<'a> {
 pub struct Savepoint {
     rows: usize,
     ops: usize,
+    bytes: usize,
 }
 
 /// What an insert does where there is a document with that key already.
@@ -92,6 +113,18 @@ pub enum PutError {
     TooMany {
         index: Box<Index>,
     },
+    /// A stream transaction has this document, or somebody has changed it since this transaction began.
+    Conflict {
+        key: String,
+    },
+    /// A stream transaction has documents of this collection.
+    InUse {
+        collection: String,
+    },
+    /// The stream transaction would write more than it may.
+    TooLarge {
+        bytes_max: usize,
+    },
 }
 
 impl From<StoreError> for PutError {
@@ -122,7 +155,26 @@ impl<'a> Writer<'a> {
             counters: reader.counters()?,
             ops: Vec::new(),
             rules: BTreeMap::new(),
+            locks: None,
+            within: None,
         })
+    }
+
+    /// Over the data in use, but for what open transactions have to themselves.
+    pub fn beside(
+        base: &'a dyn Read,
+        epoch: Epoch,
+        wall_ms: u64,
+        seed: u64,
+        locks: &'a Locks,
+    ) -> StoreResult<Writer<'a>> {
+        Ok(Writer { locks: Some(locks), ..Writer::new(base, epoch, wall_ms, seed)? })
+    }
+
+    /// Over the view of a transaction; `now` are the data as they are.
+    pub fn within(mut self, open: &'a Open, now: Reader<'a>) -> Writer<'a> {
+        self.within = Some(Within { open, now, lane: open.lane, bytes: open.bytes, objects: BTreeMap::new() });
+        self
     }
 
     /// The data with everything written so far.
@@ -142,6 +194,105 @@ impl<'a> Writer<'a> {
         let ops = std::mem::take(&mut self.ops);
         self.data().record(&entry, &ops)?;
         Ok(Finished::Entry(entry, self.rows.into_batch()))
+    }
+
+    // ---- stream transactions ----
+
+    /// What a request within a transaction has written, and how far it has counted.
+    pub fn finish_within(self) -> (Option<Written>, Option<Lane>) {
+        let within = self.within.expect("it was begun within a transaction");
+        if self.ops.is_empty() {
+            return (None, within.lane);
+        }
+        let change = |op| match op {
+            LogOp::Document { object, key, before, after } => Change { object, key, before, after },
+            other => unreachable!("nothing but documents is written within a transaction: {other:?}"),
+        };
+        let written = Written {
+            changes: self.ops.into_iter().map(change).collect(),
+            rows: self.rows.into_batch(),
+            objects: within.objects,
+            bytes: within.bytes - within.open.bytes,
+        };
+        (Some(written), within.lane)
+    }
+
+    /// Writes all that a transaction has written, if nobody else has written any of it, and its values are still free
+    /// in unique indexes. Otherwise nothing of it may be kept.
+    pub fn commit(&mut self, open: &Open) -> Result<(), PutError> {
+        for change in &open.changes {
+            let Change { object, key, before, after } = change;
+            let conflict = || PutError::Conflict { key: key.clone() };
+            let collection = match open.objects.get(object) {
+                Some(id) => self.reader().collection_by_id(*id)?,
+                None => None,
+            };
+            // It may have been dropped since, or truncated.
+            let collection = collection.filter(|row| row.object == *object).ok_or_else(conflict)?;
+            let replaced = before.as_ref().map(|image| image.revision);
+            let mut before = before.clone();
+            if self.reader().revision(*object, key)? != replaced {
+                if !planted!(transaction_conflict_ignored) {
+                    mark!(TransactionFails);
+                    return Err(conflict());
+                }
+                before = self.reader().document(&collection, key)?.as_ref().map(image);
+            }
+            if let Some(image) = after {
+                if self.reader().document_at(&collection, image.revision)?.is_some() {
+                    return Err(conflict());
+                }
+                self.check_indexes(&collection, key, image.revision, &image.body, replaced)?;
+            }
+            self.write(LogOp::Document { object: *object, key: key.clone(), before, after: after.clone() })?;
+            if planted!(transaction_in_parts) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this may write a document: not if a transaction has it, or it has changed since this one began.
+    fn check_free(&self, collection: &CollectionRow, key: &str) -> Result<(), PutError> {
+        let conflict = || PutError::Conflict { key: key.to_owned() };
+        let me = self.within.as_ref().map(|within| within.open.id);
+        let row = in_object(self.generation, collection.object, key.as_bytes());
+        if self.locks.is_some_and(|locks| locks.hold(collection, &row, me)) {
+            mark!(WriteMeetsLock);
+            return Err(conflict());
+        }
+        let Some(within) = &self.within else { return Ok(()) };
+        let own = within.open.own.get(Table::Keys, &row).is_some();
+        if !own && self.rows.change_of(Table::Keys, &row).is_none() {
+            let (then, now) =
+                (self.reader().revision(collection.object, key)?, within.now.revision(collection.object, key)?);
+            if then != now && !planted!(transaction_conflict_ignored) {
+                return Err(conflict());
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what a transaction writes.
+    fn count_within(&mut self, collection: &CollectionRow, op: &LogOp) -> Result<(), PutError> {
+        let Some(within) = &mut self.within else { return Ok(()) };
+        let LogOp::Document { key, before, after, .. } = op else { return Ok(()) };
+        let image_bytes = |image: &Option<Image>| image.as_ref().map_or(0, |image| image.body.len() + 32);
+        let bytes = within.bytes + key.len() + image_bytes(before) + image_bytes(after) + 32;
+        let bytes_max = within.open.terms.bytes_max;
+        if bytes > bytes_max {
+            return Err(PutError::TooLarge { bytes_max });
+        }
+        within.bytes = bytes;
+        within.objects.insert(collection.object, collection.id);
+        Ok(())
+    }
+
+    fn next_revision(&mut self) -> Revision {
+        match &mut self.within {
+            Some(Within { lane: Some(lane), .. }) => lane.mint(self.epoch, self.wall_ms),
+            _ => Revision::after(Revision(self.counters.revision), self.epoch, self.wall_ms),
+        }
     }
 
     // ---- epochs ----
@@ -249,8 +400,25 @@ impl<'a> Writer<'a> {
         self.write(LogOp::Collection { before: Some(before.clone()), after: Some(after.clone()) })
     }
 
-    /// Returns the row after: the collection has a new object.
-    pub fn truncate_collection(&mut self, collection: &CollectionRow) -> StoreResult<CollectionRow> {
+    /// Returns the row after: the collection has a new object. Within a transaction each document is removed.
+    pub fn truncate_collection(&mut self, collection: &CollectionRow) -> Result<CollectionRow, PutError> {
+        if self.within.is_some() {
+            const PAGE: usize = 1000;
+            loop {
+                let page = self.reader().documents(collection, None, PAGE)?;
+                if page.is_empty() {
+                    return Ok(collection.clone());
+                }
+                for document in &page {
+                    self.remove(collection, document)?;
+                }
+            }
+        }
+        let prefix = in_object(self.generation, collection.object, &[]);
+        if self.locks.is_some_and(|locks| locks.hold_any(collection, &prefix, None)) {
+            mark!(WriteMeetsLock);
+            return Err(PutError::InUse { collection: collection.name.clone() });
+        }
         let after = CollectionRow { object: self.next_id(), ..collection.clone() };
         self.write(LogOp::Collection { before: Some(collection.clone()), after: Some(after.clone()) })?;
         Ok(after)
@@ -428,6 +596,19 @@ impl<'a> Writer<'a> {
         let Some(mut object) = self.reader().object(collection.object)? else {
             return Err(StoreError::Corrupt(format!("object {} is missing", collection.object)));
         };
+        if self.within.is_some() && collection.key.kind != KeyKind::Autoincrement {
+            return self.next_key_within(collection).map(Some);
+        }
+        // Transactions that are open have made keys, too, and since this one began there may be others.
+        let row = object_key(self.generation, collection.object);
+        let elsewhere = self.locks.into_iter().flat_map(|locks| locks.rows(Table::Catalog, &row));
+        for other in elsewhere {
+            object.highest_key = object.highest_key.max(decode::<ObjectRow>(other, "object")?.highest_key);
+        }
+        if let Some(within) = &self.within {
+            let now = within.now.object(collection.object)?;
+            object.highest_key = object.highest_key.max(now.map_or(0, |object| object.highest_key));
+        }
         let Some(number) = collection.key.next_number(object.highest_key, self.epoch) else { return Ok(None) };
         object.highest_key = number;
         self.data().put_object(collection.object, object);
@@ -435,6 +616,22 @@ impl<'a> Writer<'a> {
             KeyKind::Padded => format!("{number:016x}"),
             _ => number.to_string(),
         }))
+    }
+
+    /// What single writes count up would meet with what other transactions make at the same time; so here keys are made
+    /// as revisions are.
+    fn next_key_within(&mut self, collection: &CollectionRow) -> StoreResult<String> {
+        loop {
+            let number = self.next_revision().0;
+            let key = match collection.key.kind {
+                KeyKind::Padded => format!("{number:016x}"),
+                _ => number.to_string(),
+            };
+            // Somebody may have chosen it as a key.
+            if self.reader().revision(collection.object, &key)?.is_none() {
+                return Ok(key);
+            }
+        }
     }
 
     /// Inserts (`before: None`; the key must be free) or replaces (`before`: the document as it is now).
@@ -447,27 +644,33 @@ impl<'a> Writer<'a> {
     ) -> Result<Revision, PutError> {
         assert!((1..=DOCUMENT_KEY_BYTES_MAX).contains(&key.len()), "keys are checked before");
         assert!(body.starts_with(b"{") && body.ends_with(b"}"), "a document is an object");
-        let revision = Revision::after(Revision(self.counters.revision), self.epoch, self.wall_ms);
+        self.check_free(collection, key)?;
+        let revision = self.next_revision();
         let replaced = before.map(|document| document.revision);
         self.check_indexes(collection, key, revision, &body, replaced)?;
-        self.counters.revision = revision.0;
-        self.write(LogOp::Document {
+        let op = LogOp::Document {
             object: collection.object,
             key: key.to_owned(),
             before: before.map(image),
             after: Some(Image { revision, body }),
-        })?;
+        };
+        self.count_within(collection, &op)?;
+        self.counters.revision = self.counters.revision.max(revision.0);
+        self.write(op)?;
         Ok(revision)
     }
 
     /// `document` is the document as it is now.
-    pub fn remove(&mut self, collection: &CollectionRow, document: &Document) -> StoreResult<()> {
-        self.write(LogOp::Document {
+    pub fn remove(&mut self, collection: &CollectionRow, document: &Document) -> Result<(), PutError> {
+        self.check_free(collection, &document.key)?;
+        let op = LogOp::Document {
             object: collection.object,
             key: document.key.clone(),
             before: Some(image(document)),
             after: None,
-        })
+        };
+        self.count_within(collection, &op)?;
+        Ok(self.write(op)?)
     }
 
     /// What the collection demands of its documents.
@@ -494,13 +697,17 @@ impl<'a> Writer<'a> {
     // ---- parts of a request ----
 
     pub fn savepoint(&mut self) -> Savepoint {
-        Savepoint { rows: self.rows.savepoint(), ops: self.ops.len() }
+        let bytes = self.within.as_ref().map_or(0, |within| within.bytes);
+        Savepoint { rows: self.rows.savepoint(), ops: self.ops.len(), bytes }
     }
 
     /// Forgets all that was written since.
     pub fn rollback_to(&mut self, savepoint: Savepoint) {
         self.rows.rollback_to(savepoint.rows);
         self.ops.truncate(savepoint.ops);
+        if let Some(within) = &mut self.within {
+            within.bytes = savepoint.bytes;
+        }
     }
 
     fn write(&mut self, op: LogOp) -> StoreResult<()> {

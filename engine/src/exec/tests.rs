@@ -879,6 +879,7 @@ fn run(epoch: u64, method: Method, target: &str, body: &str) -> Op {
         now: Now { time: Time(0), wall_ms: 1_700_000_000_000 },
         seed: 1,
         view: Arc::new(view),
+        transaction: Default::default(),
     })
 }
 

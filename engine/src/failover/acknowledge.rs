@@ -30,7 +30,7 @@ pub(super) struct Held {
 impl Server {
     /// Answers as soon as that is safe, which it may be at once.
     pub(super) fn answer_when_safe(&mut self, cx: &mut Cx, run: &PendingRun, ran: Ran) {
-        let written = ran.entry.map(|entry| entry.tick);
+        let written = ran.entry.map(|entry| entry.tick).or(run.transaction.committed);
         let until = cx.now.time.plus(self.config.durability.timeout);
         let held = Held { id: run.id, ticket: run.ticket, response: ran.response, written, last: ran.last.tick, until };
         match self.is_safe(&held) {

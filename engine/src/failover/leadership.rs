@@ -152,6 +152,7 @@ impl Server {
             self.give_up_held(cx);
             self.cursors.clear();
             self.jobs.clear();
+            self.transactions.clear();
         }
     }
 

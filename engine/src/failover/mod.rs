@@ -16,6 +16,7 @@ pub mod link;
 mod parking;
 mod requests;
 pub mod role;
+mod transacting;
 mod upkeep;
 
 use crate::cursor::Cursors;
@@ -28,6 +29,7 @@ use crate::message::*;
 use crate::replication::follower::Follower;
 use crate::replication::in_sync::InSyncSet;
 use crate::replication::leader;
+use crate::transaction::Transactions;
 use crate::types::*;
 use lease::{ClockWatch, Lease};
 use link::Link;
@@ -98,6 +100,7 @@ pub struct Server {
     cursors: Cursors,
     jobs: Jobs,
     expiry: expiry::Expiry,
+    transactions: Transactions,
     pending: BTreeMap<OpId, Pending>,
     pruning: bool,
     /// Replaced or abandoned copies may be lying about.
@@ -134,6 +137,7 @@ struct PendingRun {
     at_least: Option<Tick>,
     /// Kept for what may need the agency, or have to wait for a tick.
     request: Option<Request>,
+    transaction: transacting::Stake,
 }
 
 #[derive(Clone, Hash)]
@@ -214,6 +218,7 @@ impl Server {
             cursors: Cursors::default(),
             jobs: Jobs::default(),
             expiry: expiry::Expiry::new(config.expiry, now.time),
+            transactions: Transactions::default(),
             pending: BTreeMap::new(),
             pruning: false,
             garbage: true,
@@ -283,6 +288,7 @@ impl Server {
         wakes.extend(self.cursors.deadline().map(|at| Wake { at, why: "cursor" }));
         wakes.extend(self.jobs.deadline().map(|at| Wake { at, why: "job" }));
         wakes.extend(self.expiry_deadline());
+        wakes.extend(self.transactions.deadline().map(|at| Wake { at, why: "transaction" }));
         if self.link.is_none() && matches!(self.role, Role::Joining | Role::Waiting) {
             wakes.push(Wake { at: self.unfit_until, why: "begin" });
         }

@@ -13,6 +13,7 @@ use crate::gate::{self, Admission};
 use crate::http::Request;
 use crate::io::*;
 use crate::mark;
+use crate::transaction::Concern;
 use crate::types::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +22,14 @@ pub(super) enum Unmet {
     Stale,
     /// Leadership is changing hands.
     Moving,
+    /// Another request is at the stream transaction that this is about.
+    Busy(Concern),
+    /// A stream transaction has collections to itself that this one needs: until then, or until another one than so
+    /// many have ended.
+    Locked {
+        until: Time,
+        ended: u64,
+    },
 }
 
 /// What may have changed since a request was parked.
@@ -52,6 +61,8 @@ impl Server {
     pub(super) fn park(&mut self, cx: &mut Cx, id: RequestId, request: Request, arrived: Time, unmet: Unmet) {
         let until = match unmet {
             Unmet::Moving => self.view.moves_until,
+            Unmet::Busy(_) => arrived.plus(self.config.transactions.wait),
+            Unmet::Locked { until, .. } => until,
             Unmet::Behind(_) | Unmet::Stale => {
                 arrived.plus(Demands::of(&request).expect("it was admitted, or would have been refused").wait)
             }
@@ -77,6 +88,8 @@ impl Server {
             }
             Unmet::Stale => gate::too_old(&self.view, cx.now, "this server's data are staler, or it does not know"),
             Unmet::Moving => gate::refuse(&self.view, cx.now),
+            Unmet::Busy(_) => errors::LOCKED.says("the transaction is already in use").response(),
+            Unmet::Locked { .. } => errors::LOCK_TIMEOUT.response(),
         };
         cx.reply(parked.id, response);
     }
@@ -97,6 +110,8 @@ impl Server {
                     Unmet::Behind(token) => last >= token.position(),
                     Unmet::Stale => scene.fresh != before.fresh,
                     Unmet::Moving => false,
+                    Unmet::Busy(concern) => !self.transactions.is_busy(concern),
+                    Unmet::Locked { ended, .. } => self.transactions.ended() != ended,
                 }
         };
         let (going, staying) = std::mem::take(&mut self.parked).into_iter().partition(goes);

@@ -24,15 +24,20 @@ impl Server {
         self.admit(cx, id, request, cx.now.time);
     }
 
-    pub(super) fn start_run(&mut self, cx: &mut Cx, id: RequestId, run: Run, arrived: Time) {
+    pub(super) fn start_run(&mut self, cx: &mut Cx, id: RequestId, mut run: Run, arrived: Time) {
+        let Some(transaction) = self.stake(cx, &mut run) else {
+            let concern = run.transaction.concern;
+            return self.park(cx, id, run.request, arrived, Unmet::Busy(concern));
+        };
         let ticket = run.ticket();
         let request = (!ticket.writes || run.at_least.is_some()).then(|| run.request.clone());
         let at_least = run.at_least.map(|token| token.tick);
         let op = cx.start(Op::Run(run));
-        self.runs.insert(op, PendingRun { id, since: cx.now.time, arrived, ticket, at_least, request });
+        self.runs.insert(op, PendingRun { id, since: cx.now.time, arrived, ticket, at_least, request, transaction });
     }
 
-    pub(super) fn ran(&mut self, cx: &mut Cx, run: PendingRun, result: OpResult) {
+    pub(super) fn ran(&mut self, cx: &mut Cx, run: PendingRun, mut result: OpResult) {
+        self.settle(cx, &run, &mut result);
         match result {
             OpResult::Ran(ran) => {
                 if let Some(entry) = &ran.entry {
@@ -72,6 +77,15 @@ impl Server {
                         self.view_old = true;
                         self.answer_client(cx, run.id, run.ticket, ran.response);
                     }
+                    Some(Then::Begin(terms)) => self.begin_transaction(cx, run, *terms, ran.response, ran.last),
+                    Some(Then::Transactions { question, who }) => {
+                        let (limits, now) = (&self.config.transactions, cx.now.time);
+                        let ids = self.transactions.ask(question, &who, self.last, limits, now);
+                        let answer = api::transactions_told(question, &ids);
+                        let response = Response { body: answer.body, ..ran.response };
+                        self.answer_when_safe(cx, &run, Ran { response, then: None, last: self.last, ..ran });
+                    }
+                    Some(Then::End(_)) => unreachable!("it was settled"),
                     Some(Then::Agency { request, make }) => self.ask_agency(cx, run, request, make),
                 }
             }

@@ -202,6 +202,7 @@ impl Server {
         }
         self.cursors.expire(cx.now.time);
         self.jobs.expire(cx.now.time);
+        self.transactions.expire(&self.config.transactions, cx.now.time);
         self.look_after_followers(cx);
         self.hand_over(cx);
         self.prune(cx);

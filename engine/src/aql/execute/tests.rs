@@ -58,6 +58,7 @@ impl Stage {
             now: Now { time: Time(0), wall_ms: 1_700_000_000_000 },
             seed: self.steps,
             view: Arc::new(view),
+            transaction: Default::default(),
             request,
         });
         let result = match effect.writes {

@@ -140,7 +140,7 @@ fn extra(stats: &execute::Stats, warnings: &[Warning]) -> String {
 
 // ---- the batches ----------------------------------------------------------------------------------------------------
 
-fn owner(call: &Call<'_, '_>) -> Owner {
+pub(super) fn owner(call: &Call<'_, '_>) -> Owner {
     Owner { database: call.database.id, user: Data::user(call).map(str::to_owned) }
 }
 

@@ -27,12 +27,14 @@ mod query;
 mod replication;
 mod rollback;
 mod simple;
+mod transaction;
 mod traversal;
 mod ttl;
 mod user;
 mod view;
 
 pub use admin::{agency_answer, wanted_mode};
+pub use transaction::{answer as transaction_answer, is_transactional, told as transactions_told};
 
 use super::json;
 use super::rows::{CollectionRow, DatabaseRow, Document, Revision};
@@ -44,6 +46,7 @@ use crate::errors::{self, Error, Kind};
 use crate::http::{Method, Request, Response, header, percent_decode, truthy};
 use crate::io::{Mode, Run, Then};
 use crate::job::JobOrder;
+use crate::transaction::{Concern, Open};
 use crate::types::{Rng, iso8601};
 use serde_json::{Map, Value};
 
@@ -51,7 +54,6 @@ use serde_json::{Map, Value};
 pub const VERSION: &str = "3.11.14";
 /// Longer names name nothing.
 const NAME_BYTES_MAX: usize = 256;
-const TRANSACTION_ID: &str = "x-arango-trx-id";
 
 /// What a request came to.
 #[derive(Clone, Debug)]
@@ -68,13 +70,19 @@ impl From<Response> for Handled {
 
 /// Answers a request that only reads.
 pub fn read(run: &Run, db: &Reader<'_>) -> StoreResult<Handled> {
-    handle(run, Access::Read(*db))
+    handle(run, Access::Read(*db), None)
 }
 
 /// Answers a request that may write. What it wrote is kept if this returns `Ok` with a status below 400; otherwise
 /// nothing of it is.
 pub fn write(run: &Run, db: &mut Writer<'_>) -> StoreResult<Handled> {
-    handle(run, Access::Write(db))
+    handle(run, Access::Write(db), None)
+}
+
+/// Answers a request within a stream transaction, in the transaction's view. `now` are the data as they are: who asks,
+/// and whether he still may, does not depend on when the transaction began.
+pub fn within(run: &Run, db: &mut Writer<'_>, now: Reader<'_>) -> StoreResult<Handled> {
+    handle(run, Access::Write(db), Some(now))
 }
 
 /// What a request will do, as far as that has to be known before it is run.
@@ -82,22 +90,31 @@ pub fn write(run: &Run, db: &mut Writer<'_>) -> StoreResult<Handled> {
 pub struct Effect {
     /// It needs a writer.
     pub writes: bool,
-    /// The node's loop keeps what comes of it.
+    /// The node's loop keeps what comes of it, or has what it needs.
     pub kept: bool,
+    /// The stream transaction that it is about.
+    pub concern: Concern,
 }
 
 /// Those that no row knows have no effect.
 pub fn effect(request: &Request) -> Effect {
     if job::deferred(request).is_some() {
-        return Effect { writes: false, kept: true };
+        return Effect { kept: true, ..Effect::default() };
     }
     let (_, path) = request.split_database();
     match find(request, path) {
-        Found::Route(route, _) => match route.effect {
-            Does::Read => Effect::default(),
-            Does::Write => Effect { writes: true, kept: false },
-            Does::Query => Effect { writes: cursor::writes(request), kept: true },
-        },
+        Found::Route(route, open) => {
+            let concern = transaction::concern(request, route, &open);
+            let kept = concern != Concern::Nothing;
+            match route.effect {
+                // What it writes is kept by the loop until the transaction is committed.
+                _ if matches!(concern, Concern::Within(_)) => Effect { writes: false, kept, concern },
+                Does::Read => Effect { writes: false, kept, concern },
+                Does::Kept => Effect { writes: false, kept: true, concern },
+                Does::Write => Effect { writes: true, kept, concern },
+                Does::Query => Effect { writes: cursor::writes(request), kept: true, concern },
+            }
+        }
         _ => Effect::default(),
     }
 }
@@ -123,6 +140,8 @@ enum Needs {
 enum Does {
     Read,
     Write,
+    /// It reads, and the node's loop has what else it needs.
+    Kept,
     /// What the text of a query says.
     Query,
 }
@@ -140,6 +159,10 @@ struct Route {
 
 const fn reads(method: Method, path: &'static str, needs: Needs, handler: Handler) -> Route {
     Route { method, path, flag: None, needs, effect: Does::Read, handler }
+}
+
+const fn kept(method: Method, path: &'static str, needs: Needs, handler: Handler) -> Route {
+    Route { method, path, flag: None, needs, effect: Does::Kept, handler }
 }
 
 const fn changes(method: Method, path: &'static str, needs: Needs, handler: Handler) -> Route {
@@ -178,6 +201,14 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_api/query/slow", Any, cursor::none),
     reads(Get, "/_api/query/properties", Any, cursor::properties),
     reads(Post, "/_api/query", Any, query::parse),
+    // transaction.rs
+    kept(Post, "/_api/transaction/begin", Any, transaction::begin),
+    kept(Get, "/_api/transaction", Any, transaction::list),
+    kept(Delete, "/_api/transaction/write", Any, transaction::abort_writing),
+    kept(Get, "/_api/transaction/{id}", Any, transaction::status),
+    changes(Put, "/_api/transaction/{id}", Any, transaction::commit),
+    kept(Delete, "/_api/transaction/{id}", Any, transaction::abort),
+    reads(Post, "/_api/transaction", Any, transaction::javascript),
     // import.rs
     changes(Post, "/_api/import", Any, import::import),
     // simple.rs
@@ -475,6 +506,19 @@ impl From<PutError> for Failure {
             PutError::TooMany { index } => {
                 errors::RESOURCE_LIMIT.because(format!("too many array elements {}", place(&index))).into()
             }
+            PutError::Conflict { key } => {
+                let place = "in index primary of type primary over '_key'";
+                let what = format!("write-write conflict - {place}; conflicting key: {key}");
+                errors::WRITE_CONFLICT.says(what).into()
+            }
+            PutError::InUse { collection } => {
+                let what = format!("write-write conflict - a transaction has written to collection {collection}");
+                errors::WRITE_CONFLICT.says(what).into()
+            }
+            PutError::TooLarge { bytes_max } => {
+                let what = format!("maximal transaction size limit of {bytes_max} bytes is reached");
+                errors::RESOURCE_LIMIT.says(what).into()
+            }
         }
     }
 }
@@ -491,8 +535,8 @@ impl From<Kind> for Failure {
     }
 }
 
-fn handle(run: &Run, db: Access<'_, '_>) -> StoreResult<Handled> {
-    let mut handled = match answer(run, db) {
+fn handle(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>) -> StoreResult<Handled> {
+    let mut handled = match answer(run, db, now) {
         Ok(handled) => handled,
         Err(Failure::Error(error)) => error.response().into(),
         Err(Failure::Response(response)) => response.into(),
@@ -504,7 +548,7 @@ fn handle(run: &Run, db: Access<'_, '_>) -> StoreResult<Handled> {
     Ok(handled)
 }
 
-fn answer(run: &Run, db: Access<'_, '_>) -> Answer {
+fn answer(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>) -> Answer {
     let request = &run.request;
     if request.method == Method::Options {
         let allowed = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
@@ -514,7 +558,7 @@ fn answer(run: &Run, db: Access<'_, '_>) -> Answer {
         return Err(errors::BODY_TOO_LARGE.because("the request body is too large").into());
     }
     let (database, path) = request.split_database();
-    let who = identify(run, &db.reader(), path)?;
+    let who = identify(run, &now.unwrap_or(db.reader()), path)?;
     let database = match percent_decode(database.unwrap_or(SYSTEM)) {
         Some(name) if (1..=NAME_BYTES_MAX).contains(&name.len()) => match db.reader().database(&name)? {
             // A server that has no data yet can still say how it is.
@@ -543,10 +587,8 @@ fn answer(run: &Run, db: Access<'_, '_>) -> Answer {
         Found::Nothing => return Err(errors::HTTP_NOT_FOUND.says(format!("unknown path '{path}'")).into()),
         Found::Undecodable => return Err(errors::HTTP_BAD_PARAMETER.because("the path is not decodable").into()),
     };
-    if let Some(transaction) = request.header(TRANSACTION_ID) {
-        return Err(errors::TRANSACTION_NOT_FOUND.says(format!("transaction '{transaction}' not found")).into());
-    }
-    let mut call = Call { run, db, who, database, open, rng: Rng::new(run.seed) };
+    let mut call = Call { run, db, who, database, open, rng: Rng::new(run.seed), within: None };
+    call.within = transaction::check(&call, route)?;
     match route.needs {
         Needs::Access => {}
         Needs::Database => call.needs_database(Level::Rw)?,
@@ -655,6 +697,8 @@ struct Call<'a, 'w> {
     /// The segments that the route's path leaves open, in order.
     open: Vec<String>,
     rng: Rng,
+    /// The stream transaction that it belongs to.
+    within: Option<&'a Open>,
 }
 
 impl<'w> Call<'_, 'w> {
@@ -752,6 +796,9 @@ impl<'w> Call<'_, 'w> {
             if has < Level::Rw {
                 return Err(errors::READ_ONLY.because(format!("{} [write]", row.name)).into());
             }
+        }
+        if let Some(open) = self.within {
+            transaction::check_declared(open, &row, level)?;
         }
         Ok(row)
     }

@@ -10,7 +10,7 @@
 use super::super::reader::Reader;
 use super::super::rows::{CollectionRow, Document};
 use super::super::store::{Direction, StoreResult};
-use super::super::writer::Writer;
+use super::super::writer::{PutError, Writer};
 use super::scan::IndexRange;
 use super::{Index, IndexKind};
 use crate::aql::functions::date;
@@ -60,7 +60,11 @@ pub fn expire(db: &mut Writer<'_>, from: Place, wall_ms: u64, limit: u64) -> Sto
     let limit = limit.min(REMOVALS_MAX);
     let due = due(&db.reader(), &collection, &index, wall_ms, limit)?;
     for document in &due.documents {
-        db.remove(&collection, document)?;
+        // A transaction that has written it can't be committed then.
+        match db.remove(&collection, document) {
+            Err(PutError::Store(error)) => return Err(error),
+            removed => removed.expect("it heeds no locks"),
+        }
     }
     let at = (collection.database, collection.id);
     let next = match due.more {
