@@ -4,8 +4,8 @@
 //!
 //! # Parts, in import order
 //! `types <- {http, etcd} <- message <- io <- {agency, failover, replication, gate} <- node` and
-//! `types <- http <- {errors, auth, process} <- demand <- {db/store, cursor, job} <- db, transaction <- db/api <- exec`.
-//! The control plane treats log entries as bytes.
+//! `types <- http <- {errors, auth, process} <- demand <- {db/store, cursor, job} <- db, transaction <- db/api <-
+//! exec`. The control plane treats log entries as bytes.
 //!
 //! # Invariants
 //! Cited by number in comments; each has a checker in `sim/src/check`.

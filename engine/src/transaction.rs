@@ -1,11 +1,11 @@
 //! Stream transactions: those that are open on this server, and what became of those that are over.
 //!
 //! A transaction reads the data as they were when it began, with its own writes; nobody else sees these before it is
-//! committed. What it has written lies here, beside the node's loop, and not in the store: a request within it is run on a
-//! snapshot (see [`crate::db::transaction`]) and hands back what it has added, one request at a time. A commit is one
+//! committed. What it has written lies here, beside the node's loop, and not in the store: a request within it is run on
+//! a snapshot (see [`crate::db::transaction`]) and hands back what it has added, one request at a time. A commit is one
 //! ordinary write of one log entry. So all that holds for single writes holds for transactions: they are replicated,
-//! acknowledged, rolled back and repeated as one, and what is not committed is gone with the process or the leadership
-//! that it was begun under.
+//! acknowledged and rolled back as one, and what is not committed is gone with the process or the leadership that it
+//! was begun under.
 //!
 //! **Conflicts.** The first who writes a document has it until his transaction is over. Another transaction or a single
 //! write that was started later is refused (1200); one that was under way at that moment wins, and the commit, which
@@ -16,9 +16,9 @@
 //! is committed. No two writes may mint the same one, for documents are kept by it. So a transaction that may write is
 //! lent one of [`LANES`] lanes while it is open, each request counts on from where the one before it stopped, and
 //! [`Revision::in_lane`] sets lanes apart from one another and from single writes. Within a lane revisions grow; along
-//! the log they need not. Nothing rests on that: rows are found by their keys, a scan runs over one snapshot, and a copy
-//! (R8) that misses a row, because it moved behind the cursor, gets it from the log. As a last line, a commit refuses
-//! a revision that is in use.
+//! the log they need not. Nothing rests on that: rows are found by their keys, a scan runs over one snapshot, and a
+//! copy (R8) that misses a row, because it moved behind the cursor, gets it from the log. As a last line, a commit
+//! refuses a revision that is in use.
 //!
 //! What is kept is bounded: how many there are, what one of them writes and what all of them hold, how long one may be
 //! idle, and how long and how many of those that are over are remembered.

@@ -1,8 +1,8 @@
 //! What one client's request writes: collected aside, then kept as one log entry with its rows, or not at all.
 //!
-//! A request within a stream transaction writes into the view that the transaction has, and what it has written becomes
-//! a part of that ([`crate::transaction`]); the entry is written by the commit. Whatever writes must not touch what open
-//! transactions have to themselves.
+//! A request within a stream transaction writes into the view that the transaction has, and what it has written
+//! becomes a part of that ([`crate::transaction`]); the entry is written by the commit. Whatever writes must not touch
+//! what open transactions have to themselves.
 
 use super::index::{Index, IndexKind, entries, scan::IndexRange};
 use super::log::*;

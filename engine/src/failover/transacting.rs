@@ -1,7 +1,7 @@
 //! Stream transactions on their way through the loop: who may be at one, what comes of it, what it may be told.
 //!
-//! One request at a time is at a transaction; others wait, within a bound. A transaction ends with the reign that it was
-//! begun under. What a repeated commit tells is as safe as what the first one told.
+//! One request at a time is at a transaction; others wait, within a bound. A transaction ends with the reign that it
+//! was begun under. What a repeated commit tells is as safe as what the first one told.
 
 use super::parking::Unmet;
 use super::{PendingRun, Server};
