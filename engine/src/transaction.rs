@@ -1,11 +1,11 @@
 //! Stream transactions: those that are open on this server, and what became of those that are over.
 //!
 //! A transaction reads the data as they were when it began, with its own writes; nobody else sees these before it is
-//! committed. What it has written lies here, beside the node's loop, and not in the store: a request within it is run on
-//! a snapshot (see [`crate::db::transaction`]) and hands back what it has added, one request at a time. A commit is one
-//! ordinary write of one log entry. So all that holds for single writes holds for transactions: they are replicated,
-//! acknowledged and rolled back as one, and what is not committed is gone with the process or the leadership that it
-//! was begun under.
+//! committed. What it has written lies here, beside the node's loop, and not in the store: a request within it is run
+//! on a snapshot (see [`crate::db::transaction`]) and hands back what it has added, one request at a time. A commit is
+//! one ordinary write of one log entry. So all that holds for single writes holds for transactions: they are
+//! replicated, acknowledged and rolled back as one, and what is not committed is gone with the process or the
+//! leadership that it was begun under.
 //!
 //! **Conflicts.** The first who writes a document has it until his transaction is over. Another transaction or a single
 //! write that was started later is refused (1200); one that was under way at that moment wins, and the commit, which
