@@ -200,7 +200,7 @@ impl Over {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Known {
     Open(Arc<Open>),
-    Over(Over),
+    Over(Arc<Over>),
 }
 
 /// The documents and collections that open transactions have to themselves.
@@ -283,7 +283,7 @@ pub enum Question {
 #[derive(Clone, Debug, Default, Hash)]
 pub struct Transactions {
     open: BTreeMap<u64, Slot>,
-    over: BTreeMap<u64, Over>,
+    over: BTreeMap<u64, Arc<Over>>,
     /// When those that are over are forgotten.
     forget: BTreeSet<(Time, u64)>,
     /// Lanes that were given back, and how many were ever lent.
@@ -472,7 +472,7 @@ impl Transactions {
         self.bytes -= slot.bytes;
         self.ended += 1;
         self.lanes.extend(slot.open.lane);
-        self.over.insert(id, Over { owner: slot.open.terms.owner.clone(), end, position });
+        self.over.insert(id, Over { owner: slot.open.terms.owner.clone(), end, position }.into());
         self.forget.insert((now.plus(limits.remembered), id));
         while self.over.len() > limits.over
             && let Some((_, id)) = self.forget.pop_first()
