@@ -102,6 +102,8 @@ kinds! {
     QUERY_INVALID_ARITHMETIC_VALUE = 1561 400 "invalid arithmetic value";
     QUERY_DIVISION_BY_ZERO = 1562 400 "division by zero";
     QUERY_ARRAY_EXPECTED = 1563 400 "array expected";
+    QUERY_GEO_INDEX_MISSING = 1570 404 "no suitable geo index found for geo restriction on '%s'";
+    QUERY_FULLTEXT_INDEX_MISSING = 1571 404 "no suitable fulltext index found for fulltext query on '%s'";
     QUERY_INVALID_DATE_VALUE = 1572 400 "invalid date value";
     QUERY_FAIL_CALLED = 1569 400 "FAIL() called";
     QUERY_INVALID_AGGREGATE_EXPRESSION = 1574 400 "invalid aggregate expression";

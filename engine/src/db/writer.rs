@@ -561,7 +561,9 @@ impl<'a> Writer<'a> {
     ) -> Result<(), PutError> {
         // Of an edge there is nothing to check.
         let checked = |index: &&Index| {
-            index.kind.has_entries() && (index.unique || index.fields.iter().any(|field| field.contains("[*]")))
+            let several = matches!(index.kind, IndexKind::Geo | IndexKind::Fulltext);
+            let several = several || index.fields.iter().any(|field| field.contains("[*]"));
+            index.kind.has_entries() && (index.unique || several)
         };
         let mut indexes = collection.indexes.iter().filter(checked).peekable();
         if indexes.peek().is_none() {

@@ -11,7 +11,16 @@ use super::rows::{Flow, Output};
 use super::*;
 
 /// Functions to which a collection is given by its name; any other one is given its documents.
-const BY_NAME: &[&str] = &["COLLECTION_COUNT", "DOCUMENT", "SCHEMA_GET", "PARSE_COLLECTION"];
+const BY_NAME: &[&str] = &[
+    "COLLECTION_COUNT",
+    "DOCUMENT",
+    "SCHEMA_GET",
+    "PARSE_COLLECTION",
+    "FULLTEXT",
+    "NEAR",
+    "WITHIN",
+    "WITHIN_RECTANGLE",
+];
 
 impl<'q> Executor<'q, '_> {
     pub(super) fn evaluate(&mut self, expression: &'q Expression, row: &mut Row) -> Result<Value> {

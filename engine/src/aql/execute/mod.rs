@@ -33,6 +33,7 @@ use super::plan::rules::Rules;
 use super::plan::{Catalog, Plan};
 use super::value::Value;
 use crate::cursor::RowsWriter;
+use crate::db::index::lookup::{self, Lookup};
 use crate::db::json::Merge;
 use crate::db::{CollectionRow, Document, Overwrite, Reader, Revision};
 use crate::errors::{self, Error};
@@ -284,6 +285,12 @@ impl Environment for Surroundings<'_> {
         };
         let found = self.data.reader().document(&collection, key)?;
         Ok(found.map(|document| document_value(&document, &collection)))
+    }
+
+    fn look_up(&self, collection: &str, lookup: &Lookup) -> Result<Vec<(Value, f64)>> {
+        let collection = self.data.collection(collection, false)?;
+        let found = lookup::find(&self.data.reader(), &collection, lookup, None)?;
+        Ok(found.into_iter().map(|(document, meters)| (document_value(&document, &collection), meters)).collect())
     }
 
     fn schema(&self, collection: &str) -> Result<Value> {

@@ -6,6 +6,7 @@
 use super::document::identifier;
 use super::{ANY, Context, Function, date, impure, lookup, pure};
 use crate::aql::value::{Object, Value};
+use crate::db::index::lookup::Lookup;
 use crate::db::rows::Revision;
 use crate::db::rules::schema::Schema;
 use crate::errors::{self, Error};
@@ -56,6 +57,23 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     pure("FIRST_DOCUMENT", 1, ANY, |_, args| Ok(first(args, |value| matches!(value, Value::Object(_))))),
     pure("FIRST_LIST", 1, ANY, |_, args| Ok(first(args, |value| matches!(value, Value::Array(_))))),
+    impure("FULLTEXT", 3, 4, |context, args| {
+        let limit = match args.get(3) {
+            None | Some(Value::Null) => 0,
+            Some(limit) => match limit.as_double() {
+                Some(limit) if limit >= 0.0 => limit as usize,
+                _ => return context.invalid_type(),
+            },
+        };
+        match (&args[0], &args[1], &args[2]) {
+            (Value::String(collection), Value::String(field), Value::String(query)) => {
+                let lookup = Lookup::Fulltext { field: field.to_string(), query: query.to_string(), limit };
+                let found = context.environment.look_up(collection, &lookup)?;
+                Ok(found.into_iter().map(|(document, _)| document).collect())
+            }
+            _ => context.invalid_type(),
+        }
+    }),
     pure("HASH", 1, 1, |_, args| {
         // Below 2^53, so that every client can hold it.
         let hash = super::string::fnv64(canonical(&args[0]).to_json().as_bytes());
@@ -212,6 +230,8 @@ mod tests {
         r#"FIRST_DOCUMENT(1, {"a":1}, {})"# => r#"{"a":1}"#,
         r#"FIRST_LIST(1, {}, [2])"# => "[2]",
         r#"FIRST_LIST(1)"# => "null",
+        r#"FULLTEXT("c", "t", "fox", 2)"# => r#"["Fulltext { field: \"t\", query: \"fox\", limit: 2 }"]"#,
+        r#"FULLTEXT("c", "t", 1)"# => "null" 1542,
         r#"IN_RANGE(4, 3, 5, true, true)"# => "true",
         r#"IN_RANGE(3, 3, 5, false, true)"# => "false",
         r#"IN_RANGE("fox grape", "fo", "fp", true, false)"# => "true",

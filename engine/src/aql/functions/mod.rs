@@ -8,13 +8,14 @@ mod array;
 mod bit;
 pub(crate) mod date;
 mod document;
-mod geo;
+pub(crate) mod geo;
 mod miscellaneous;
 mod numeric;
 mod string;
 mod r#type;
 
 use super::value::Value;
+use crate::db::index::lookup::Lookup;
 use crate::errors::{self, Error, Kind};
 use crate::types::Rng;
 use regex::{Regex, RegexBuilder};
@@ -81,6 +82,8 @@ pub trait Environment {
     /// None if the collection or the document is missing.
     fn document(&self, collection: &str, key: &str) -> Result<Option<Value>, Error>;
     fn count(&self, collection: &str) -> Result<u64, Error>;
+    /// Documents of a collection, and how far away they are.
+    fn look_up(&self, collection: &str, lookup: &Lookup) -> Result<Vec<(Value, f64)>, Error>;
     /// Of a collection that must be there; null if it has none.
     fn schema(&self, collection: &str) -> Result<Value, Error>;
     /// Ids and names.

@@ -37,7 +37,7 @@ pub(super) fn version(call: &mut Call<'_, '_>) -> Answer {
 }
 
 pub(super) fn engine(_: &mut Call<'_, '_>) -> Answer {
-    let supports = json!({"dfdb": false, "indexes": ["primary", "edge", "persistent", "hash", "skiplist", "ttl"], "aliases": {"indexes": {"hash": "persistent", "skiplist": "persistent"}}});
+    let supports = json!({"dfdb": false, "indexes": ["primary", "edge", "hash", "skiplist", "ttl", "persistent", "geo", "fulltext", "zkd", "inverted"], "aliases": {"indexes": {"hash": "persistent", "skiplist": "persistent"}}});
     Ok(Response::json(200, &json!({"name": "rocksdb", "supports": supports})).into())
 }
 

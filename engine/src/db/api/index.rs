@@ -50,10 +50,12 @@ fn shown(db: &Reader<'_>, row: &CollectionRow, index: &Index) -> StoreResult<Val
     if index.kind.is_ordered() {
         members.insert("deduplicate".into(), index.deduplicate.into());
     }
-    members.insert("fields".into(), index.fields.clone().into());
+    if index.kind != IndexKind::Inverted {
+        members.insert("fields".into(), index.fields.clone().into());
+    }
     members.insert("id".into(), format!("{}/{}", row.name, index.id).into());
     members.insert("name".into(), index.name.clone().into());
-    if index.kind.has_entries() {
+    if index.kind.is_ordered() || index.kind == IndexKind::Ttl {
         members.insert("selectivityEstimate".into(), estimate(db, row, index)?);
     }
     members.insert("sparse".into(), index.sparse.into());
@@ -119,8 +121,10 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
         index.kind == new.kind
             && index.fields == new.fields
             && (index.unique, index.sparse) == (new.unique, new.sparse)
-            && index.properties.get("storedValues") == new.properties.get("storedValues")
-            && index.properties.get("geoJson") == new.properties.get("geoJson")
+            && ["storedValues", "geoJson", "minLength", "expireAfter", "analyzer", "primarySort", "includeAllFields"]
+                .iter()
+                .all(|name| index.properties.get(name) == new.properties.get(name))
+            && (index.kind != IndexKind::Inverted || index.properties == new.properties)
     };
     let (status, row, index) = match row.indexes.iter().find(same) {
         Some(index) => (200, row.clone(), index.clone()),
@@ -163,13 +167,8 @@ fn bad(what: impl std::fmt::Display) -> Failure {
 
 /// What a client asks for, with ArangoDB's defaults for what it leaves open.
 fn definition(body: &Value) -> Result<NewIndex, Failure> {
-    let kind = match body.get("type").and_then(Value::as_str) {
-        Some("inverted") => {
-            return Err(errors::NOT_IMPLEMENTED.because("inverted indexes are not available").into());
-        }
-        Some(name) => IndexKind::CREATABLE.into_iter().find(|kind| kind.name() == name),
-        None => None,
-    };
+    let name = body.get("type").and_then(Value::as_str);
+    let kind = IndexKind::CREATABLE.into_iter().find(|kind| Some(kind.name()) == name);
     let kind = kind.ok_or_else(|| bad("invalid index type"))?;
     let flag = |name: &str, default: bool| match body.get(name) {
         None | Some(Value::Null) => Ok(default),
@@ -179,7 +178,10 @@ fn definition(body: &Value) -> Result<NewIndex, Failure> {
         None | Some(Value::Null) => Ok(default),
         Some(value) => value.as_u64().ok_or_else(|| bad(format!("'{name}' must be a number from 0"))),
     };
-    let fields = fields(kind, body.get("fields"))?;
+    let (fields, inverted) = match kind {
+        IndexKind::Inverted => inverted::read(body)?,
+        _ => (fields(kind, body.get("fields"))?, Value::Null),
+    };
     let name = match body.get("name") {
         None | Some(Value::Null) => None,
         Some(Value::String(name)) if super::names::is_of_collection(name, false, false) => Some(name.clone()),
@@ -208,6 +210,7 @@ fn definition(body: &Value) -> Result<NewIndex, Failure> {
             }
             json!({"fieldValueTypes": "double"})
         }
+        IndexKind::Inverted => inverted,
         _ => {
             let mut kept = json!({"cacheEnabled": flag("cacheEnabled", false)?, "estimates": flag("estimates", true)?});
             if let Some(stored) = body.get("storedValues").filter(|stored| !stored.is_null()) {

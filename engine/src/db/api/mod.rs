@@ -19,6 +19,7 @@ mod edges;
 mod graph;
 mod import;
 mod index;
+mod inverted;
 mod javascript;
 mod job;
 mod names;
@@ -217,6 +218,10 @@ static ROUTES: &[Route] = &[
     reads(Put, "/_api/simple/by-example", Any, simple::by_example),
     reads(Put, "/_api/simple/first-example", Any, simple::first_example),
     reads(Put, "/_api/simple/any", Any, simple::any),
+    reads(Put, "/_api/simple/near", Any, simple::near),
+    reads(Put, "/_api/simple/within", Any, simple::within),
+    reads(Put, "/_api/simple/within-rectangle", Any, simple::within_rectangle),
+    reads(Put, "/_api/simple/fulltext", Any, simple::fulltext),
     reads(Put, "/_api/simple/lookup-by-keys", Any, simple::lookup_by_keys),
     changes(Put, "/_api/simple/remove-by-keys", Any, simple::remove_by_keys),
     changes(Put, "/_api/simple/remove-by-example", Any, simple::remove_by_example),

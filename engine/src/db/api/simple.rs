@@ -6,6 +6,8 @@ use super::document::{Options, modify_one, remove_one};
 use super::*;
 use crate::aql::value as aql;
 use crate::db::Overwrite;
+use crate::db::index::geo::Area;
+use crate::db::index::lookup::{self, Lookup};
 use crate::db::index::{self, scan::IndexRange};
 use crate::db::store::Direction;
 use serde_json::json;
@@ -277,6 +279,67 @@ fn change_by_example(call: &mut Call<'_, '_>, new: &str, patch: bool) -> Result<
         modify_one(db, &query.collection, Some(key), &text, patch, None, &options)?;
     }
     Ok(keys.len())
+}
+
+// ---- places and words -----------------------------------------------------------------------------------------------
+
+/// Numbers that a body must have.
+fn numbers<const N: usize>(query: &Query, names: [&str; N]) -> Result<[f64; N], Failure> {
+    let mut numbers = [0.0; N];
+    for (number, name) in numbers.iter_mut().zip(names) {
+        let given = query.body.get(name).and_then(Value::as_f64);
+        *number = given.ok_or_else(|| errors::HTTP_BAD_PARAMETER.because(format!("expecting number for <{name}>")))?;
+    }
+    Ok(numbers)
+}
+
+/// What a lookup finds, with distances under the name that the body gives. The index may be named by its handle.
+fn look_up(call: &Call<'_, '_>, query: &Query, lookup: &Lookup, index: &str) -> Answer {
+    let handle = query.body.get(index).and_then(Value::as_str);
+    let id = handle.map(|handle| handle.rsplit('/').next().unwrap_or_default().parse().unwrap_or(u64::MAX));
+    let name = query.body.get("distance").and_then(Value::as_str);
+    let found = lookup::find(&call.reader(), &query.collection, lookup, id)?;
+    let shown = found.iter().skip(query.skip).take(query.limit).map(|(document, meters)| {
+        let mut text = whole(query, document);
+        if let Some(name) = name {
+            text.pop();
+            text.extend_from_slice(format!(",{}:{}}}", json::quote(name), json!(meters)).as_bytes());
+        }
+        text
+    });
+    batch(shown.collect())
+}
+
+pub(super) fn near(call: &mut Call<'_, '_>) -> Answer {
+    let mut query = query(call, Level::Ro)?;
+    let [latitude, longitude] = numbers(&query, ["latitude", "longitude"])?;
+    if query.limit == usize::MAX {
+        query.limit = lookup::NEAR_LIMIT;
+    }
+    let limit = query.limit.saturating_add(query.skip);
+    look_up(call, &query, &Lookup::Near { place: [longitude, latitude], limit }, "geo")
+}
+
+pub(super) fn within(call: &mut Call<'_, '_>) -> Answer {
+    let query = query(call, Level::Ro)?;
+    let [latitude, longitude, meters] = numbers(&query, ["latitude", "longitude", "radius"])?;
+    look_up(call, &query, &Lookup::Within { place: [longitude, latitude], meters }, "geo")
+}
+
+pub(super) fn within_rectangle(call: &mut Call<'_, '_>) -> Answer {
+    let query = query(call, Level::Ro)?;
+    let [south, west, north, east] = numbers(&query, ["latitude1", "longitude1", "latitude2", "longitude2"])?;
+    look_up(call, &query, &Lookup::Rectangle(Area::between([south, west], [north, east])), "geo")
+}
+
+pub(super) fn fulltext(call: &mut Call<'_, '_>) -> Answer {
+    let query = query(call, Level::Ro)?;
+    let text = |name: &str| {
+        let given = query.body.get(name).and_then(Value::as_str).map(str::to_owned);
+        given.ok_or_else(|| errors::HTTP_BAD_PARAMETER.because(format!("expecting string for <{name}>")))
+    };
+    let lookup = Lookup::Fulltext { field: text("attribute")?, query: text("query")?, limit: 0 };
+    look_up(call, &query, &lookup, "index")
 }
 
 // ---- keys -----------------------------------------------------------------------------------------------------------

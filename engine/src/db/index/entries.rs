@@ -12,7 +12,7 @@
 use super::super::rows::{Revision, in_object};
 use super::super::store::{KEY_BYTES_MAX, StoreError, StoreResult};
 use super::encoding::encode;
-use super::{Index, IndexKind, ttl};
+use super::{Index, IndexKind, fulltext, geo, ttl};
 use crate::aql::value::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -84,13 +84,17 @@ pub struct TooMany;
 
 /// As often as an array has them.
 pub fn every_of_document(index: &Index, key: &str, revision: Revision, body: &Value) -> Result<Vec<Vec<u8>>, TooMany> {
-    match index.kind {
+    let field = |field: &str| value_of(field, key, revision, body);
+    let all = match index.kind {
         IndexKind::Ttl => {
-            let moment_s = ttl::moment_s(&value_of(&index.fields[0], key, revision, body));
-            Ok(moment_s.map(|moment_s| encoded(&Value::Double(moment_s))).into_iter().collect())
+            let moment_s = ttl::moment_s(&field(&index.fields[0]));
+            moment_s.map(|moment_s| encoded(&Value::Double(moment_s))).into_iter().collect()
         }
-        _ => combinations(index, key, revision, body),
-    }
+        IndexKind::Geo => geo::entries(index, field),
+        IndexKind::Fulltext => fulltext::entries(index, &field(&index.fields[0])),
+        _ => return combinations(index, key, revision, body),
+    };
+    if all.len() > ENTRIES_MAX { Err(TooMany) } else { Ok(all) }
 }
 
 fn encoded(value: &Value) -> Vec<u8> {
@@ -130,7 +134,7 @@ fn combinations(index: &Index, key: &str, revision: Revision, body: &Value) -> R
 }
 
 /// The value of an attribute, whose path expands no array.
-fn value_of(field: &str, key: &str, revision: Revision, body: &Value) -> Value {
+pub fn value_of(field: &str, key: &str, revision: Revision, body: &Value) -> Value {
     values_of(field, key, revision, body).pop().unwrap_or_default()
 }
 

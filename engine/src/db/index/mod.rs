@@ -5,6 +5,7 @@
 //! - [`scan`]: reading an index; whether a value is taken.
 //! - [`ttl`]: what a `ttl` index holds, and which documents are due.
 //! - [`cursor`]: reading an index in pages.
+//! - [`geo`] and [`fulltext`]: what the indexes of these kinds hold. [`lookup`]: looking things up in them.
 //! - [`check`]: whether the entries are those that the documents have.
 //!
 //! An index is defined in the row of its collection, so that the log has it, undoes it and copies it as it does with
@@ -20,6 +21,9 @@ pub mod check;
 pub mod cursor;
 pub mod encoding;
 pub mod entries;
+pub mod fulltext;
+pub mod geo;
+pub mod lookup;
 pub mod scan;
 pub mod ttl;
 
@@ -51,14 +55,17 @@ pub enum IndexKind {
     Skiplist,
     /// When documents are due to be removed: see [`ttl`].
     Ttl,
-    /// Those below are kept as definitions only, without entries.
+    /// Where documents are: see [`geo`].
     Geo,
+    /// The words in them: see [`fulltext`].
     Fulltext,
+    /// The two below are kept as definitions only, without entries.
     Zkd,
+    Inverted,
 }
 
 impl IndexKind {
-    pub const CREATABLE: [IndexKind; 7] = [
+    pub const CREATABLE: [IndexKind; 8] = [
         IndexKind::Persistent,
         IndexKind::Hash,
         IndexKind::Skiplist,
@@ -66,6 +73,7 @@ impl IndexKind {
         IndexKind::Geo,
         IndexKind::Fulltext,
         IndexKind::Zkd,
+        IndexKind::Inverted,
     ];
 
     pub fn name(self) -> &'static str {
@@ -78,6 +86,7 @@ impl IndexKind {
             IndexKind::Geo => "geo",
             IndexKind::Fulltext => "fulltext",
             IndexKind::Zkd => "zkd",
+            IndexKind::Inverted => "inverted",
         }
     }
 
@@ -87,7 +96,7 @@ impl IndexKind {
     }
 
     pub fn has_entries(self) -> bool {
-        !matches!(self, IndexKind::Geo | IndexKind::Fulltext | IndexKind::Zkd)
+        !matches!(self, IndexKind::Zkd | IndexKind::Inverted)
     }
 }
 
@@ -129,7 +138,9 @@ impl Index {
     /// Whether it can be what it says, whoever sent it.
     pub fn is_sound(&self) -> bool {
         let in_bounds = |text: &String| (1..=FIELD_BYTES_MAX).contains(&text.len());
-        (1..=FIELDS_MAX).contains(&self.fields.len()) && self.fields.iter().all(in_bounds) && in_bounds(&self.name)
+        // An inverted index may be over all attributes.
+        let least = if self.kind == IndexKind::Inverted { 0 } else { 1 };
+        (least..=FIELDS_MAX).contains(&self.fields.len()) && self.fields.iter().all(in_bounds) && in_bounds(&self.name)
     }
 }
 

@@ -65,6 +65,10 @@ pub struct ValueRange {
 }
 
 impl ValueRange {
+    pub fn between(from: Vec<u8>, to: Vec<u8>) -> ValueRange {
+        ValueRange { from, to: Some(to) }
+    }
+
     /// The same values, each in one range only, and the ranges in order.
     pub fn disjoint(mut ranges: Vec<ValueRange>) -> Vec<ValueRange> {
         ranges.retain(|range| range.to.as_ref().is_none_or(|to| range.from < *to));

@@ -13,6 +13,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::ops::Bound;
 
+mod lookup;
+
 fn over(fields: &[&str]) -> NewIndex {
     NewIndex {
         name: None,

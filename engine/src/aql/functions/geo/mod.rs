@@ -1,18 +1,20 @@
 //! Functions of places on Earth. Shapes are GeoJSON objects or pairs of coordinates (see [`shape`]).
 //!
-//! Of the manual's page `NEAR()`, `WITHIN()` and `WITHIN_RECTANGLE()` are not here: they need a geo index.
+//! `NEAR()`, `WITHIN()` and `WITHIN_RECTANGLE()` look into a geo index ([`crate::db::index::lookup`]).
 
-mod shape;
+pub(crate) mod shape;
 
-use super::{Context, Function, pure};
-use crate::aql::value::Value;
+use super::{Context, Function, impure, pure};
+use crate::aql::value::{Object, Value};
+use crate::db::index::geo::Area;
+use crate::db::index::lookup::{Lookup, NEAR_LIMIT};
 use crate::errors::{self, Error};
 use geographiclib_rs::{Geodesic, InverseGeodesic, PolygonArea, Winding};
 use shape::{Degrees, Shape, angle, coordinates, from_degrees, inside, ring, to_degrees};
 
 type Called = Result<Value, Error>;
 
-const RADIUS_METERS: f64 = 6_371_000.0;
+pub(crate) const RADIUS_METERS: f64 = 6_371_000.0;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     pure("DISTANCE", 4, 4, |context, args| {
@@ -72,7 +74,55 @@ pub(super) const FUNCTIONS: &[Function] = &[
         construct(context, "Polygon", &rings, 1)
     }),
     pure("IS_IN_POLYGON", 2, 3, is_in_polygon),
+    impure("NEAR", 3, 5, |context, args| {
+        let limit = match args.get(3) {
+            None | Some(Value::Null) => NEAR_LIMIT,
+            Some(limit) => match limit.as_double() {
+                Some(limit) if limit >= 0.0 => limit as usize,
+                _ => return context.invalid_type(),
+            },
+        };
+        let lookup = |numbers: &[f64]| Lookup::Near { place: [numbers[1], numbers[0]], limit };
+        look_up(context, &args[0], &args[1..3], args.get(4), lookup)
+    }),
+    impure("WITHIN", 4, 5, |context, args| {
+        let lookup = |numbers: &[f64]| Lookup::Within { place: [numbers[1], numbers[0]], meters: numbers[2] };
+        look_up(context, &args[0], &args[1..4], args.get(4), lookup)
+    }),
+    impure("WITHIN_RECTANGLE", 5, 5, |context, args| {
+        let lookup =
+            |numbers: &[f64]| Lookup::Rectangle(Area::between([numbers[0], numbers[1]], [numbers[2], numbers[3]]));
+        look_up(context, &args[0], &args[1..5], None, lookup)
+    }),
 ];
+
+/// Documents of a collection, with their distances under a name if one is given.
+fn look_up(
+    context: &mut Context<'_>,
+    collection: &Value,
+    numbers: &[Value],
+    distance_name: Option<&Value>,
+    lookup: impl FnOnce(&[f64]) -> Lookup,
+) -> Called {
+    let numbers: Option<Vec<f64>> = numbers.iter().map(Value::as_double).collect();
+    let (Some(collection), Some(numbers)) = (collection.as_str(), numbers) else { return context.invalid_type() };
+    let name = match distance_name {
+        None | Some(Value::Null) => None,
+        Some(name) => match name.as_str() {
+            Some(name) => Some(name),
+            None => return context.invalid_type(),
+        },
+    };
+    let found = context.environment.look_up(collection, &lookup(&numbers))?;
+    let with_distance = |(document, meters): (Value, f64)| match (name, &document) {
+        (Some(name), Value::Object(object)) => {
+            let members = object.iter().map(|(name, value)| (name.clone(), value.clone()));
+            members.chain([(name.into(), Value::number(meters))]).collect::<Object>().into()
+        }
+        _ => document,
+    };
+    Ok(found.into_iter().map(with_distance).collect())
+}
 
 #[derive(Clone, Copy)]
 enum Ellipsoid {
@@ -206,5 +256,12 @@ mod tests {
         "IS_IN_POLYGON([[0,0],[10,0],[10,10],[0,10]], [7,4], true)" => "true",
         "IS_IN_POLYGON([[0,0],[10,0],[10,10],[0,10]], [17,4], true)" => "false",
         "IS_IN_POLYGON([[0,0],[10,0]], [17,4], true)" => "null" 1542,
+        r#"NEAR("c", 1, 2)"# => r#"["Near { place: [2.0, 1.0], limit: 100 }"]"#,
+        r#"NEAR("c", 1, 2, 3, "d")"# => r#"["Near { place: [2.0, 1.0], limit: 3 }"]"#,
+        r#"NEAR("c", 1, "x")"# => "null" 1542,
+        r#"NEAR("d", 1, 2)"# => "error 1203",
+        r#"WITHIN("c", 1, 2, 3)"# => r#"["Within { place: [2.0, 1.0], meters: 3.0 }"]"#,
+        r#"WITHIN_RECTANGLE("c", 1, 170, 3, -170)"# =>
+            r#"["Rectangle(Area { west: 170.0, east: 190.0, south: 1.0, north: 3.0 })"]"#,
     }
 }
