@@ -40,6 +40,7 @@ marks! {
     QuorumLost "a leading agent has not heard of a majority and steps down"
     LeadTransferred "an agent that stops hands the lead on"
     LeadTakenOver "an agent is told to stand at once"
+    AgencyLeaderDead "an agent is told that the process it follows is dead"
     AppendRefused "an agent's log does not agree with the leader's append"
     TailTruncated "entries of an agent that were never committed are replaced"
     AgencySnapshotSent "an agent is so far behind that it is sent a snapshot"

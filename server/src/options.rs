@@ -101,12 +101,12 @@ pub struct AgencyOptions {
     /// Where others reach this agent.
     #[arg(long = "agency.my-address", value_name = "ENDPOINT")]
     pub address: Option<String>,
-    /// Seconds without a word from the leader before an agent asks for an election, at least.
-    #[arg(long = "agency.election-timeout-min", value_name = "SECONDS", value_parser = parse_seconds, default_value = "1")]
-    pub election_timeout_min: Duration,
-    /// The same, at most.
-    #[arg(long = "agency.election-timeout-max", value_name = "SECONDS", value_parser = parse_seconds, default_value = "5")]
-    pub election_timeout_max: Duration,
+    /// Seconds without a word from the leader before an agent asks for an election, at least; 0.3, or 1 on an etcd.
+    #[arg(long = "agency.election-timeout-min", value_name = "SECONDS", value_parser = parse_seconds)]
+    pub election_timeout_min: Option<Duration>,
+    /// The same, at most; 0.6, or 5 on an etcd.
+    #[arg(long = "agency.election-timeout-max", value_name = "SECONDS", value_parser = parse_seconds)]
+    pub election_timeout_max: Option<Duration>,
     /// Seconds between two looks of the supervision.
     #[arg(long = "agency.supervision-frequency", value_name = "SECONDS", value_parser = parse_seconds, default_value = "1")]
     pub supervision_frequency: Duration,
@@ -652,6 +652,14 @@ fn resolve_auth(options: &ServerOptions, alone: bool, remarks: &mut Vec<String>)
     })
 }
 
+/// Until an agent asks for an election: so soon that the next leader of the agency grants renewals well before the
+/// database's lease (0.8 of 2 seconds for its holder) has ended, with slow disks and a vote that is split once. A
+/// leader that is heard so late was away for four of its heartbeats.
+const ELECTION_TIMEOUTS: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(600));
+
+/// An etcd has elections of its own, by default a second and more without an answer.
+const ELECTION_TIMEOUTS_ON_ETCD: (Duration, Duration) = (Duration::from_millis(1000), Duration::from_millis(5000));
+
 fn agent_config(
     options: &AgencyOptions,
     me: Endpoint,
@@ -661,7 +669,12 @@ fn agent_config(
     if ![1, 3, 5].contains(&options.size) && !options.join {
         return Err(Exit::options(format!("--agency.size: 1, 3 or 5 are possible, not {}", options.size)));
     }
-    if options.election_timeout_min.is_zero() || options.election_timeout_max < options.election_timeout_min {
+    let on_etcd = etcd_address(options)?.is_some();
+    let (min, max) = if on_etcd { ELECTION_TIMEOUTS_ON_ETCD } else { ELECTION_TIMEOUTS };
+    let election_timeout_min = options.election_timeout_min.unwrap_or(min);
+    // Whoever asks for a longer minimum alone gets a maximum that fits.
+    let election_timeout_max = options.election_timeout_max.unwrap_or(max.max(election_timeout_min * 2));
+    if election_timeout_min.is_zero() || election_timeout_max < election_timeout_min {
         return Err(Exit::options("--agency.election-timeout-min must be above 0 and at most the -max"));
     }
     if options.grace_period < Duration::from_millis(100) {
@@ -670,15 +683,14 @@ fn agent_config(
     if options.supervision_frequency.is_zero() {
         return Err(Exit::options("--agency.supervision-frequency must be above 0"));
     }
-    let on_etcd = etcd_address(options)?.is_some();
     let mut peers = if on_etcd { Vec::new() } else { endpoints("agency.endpoint", &options.peers)? };
     peers.retain(|peer| *peer != me);
     Ok(AgentConfig {
         peers,
         size: options.size,
         joins: options.join,
-        election_timeout_min: options.election_timeout_min,
-        election_timeout_max: options.election_timeout_max,
+        election_timeout_min,
+        election_timeout_max,
         supervision_frequency: options.supervision_frequency,
         ok_threshold: options.ok_threshold,
         timing: Timing { lease: options.grace_period, drift_permille: options.clock_drift_permille },

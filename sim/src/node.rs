@@ -204,8 +204,12 @@ impl Machine {
 /// Where a starter tells an agent that a process is dead.
 pub const DEATH_NOTICE: &str = "/_api/tanist/death-notice";
 
-pub fn death_notice(server: NodeId, nonce: Nonce) -> String {
-    format!(r#"{{"server":"{server}","nonce":"{:032x}"}}"#, nonce.0)
+/// A server's names the process; an agent's is a mere hint.
+pub fn death_notice(id: NodeId, nonce: Nonce) -> String {
+    match id.kind {
+        NodeKind::Server => format!(r#"{{"server":"{id}","nonce":"{:032x}"}}"#, nonce.0),
+        _ => format!(r#"{{"agent":"{id}"}}"#),
+    }
 }
 
 /// Performs ops that write. Hands back each op with what came of it.

@@ -4,10 +4,10 @@
 //! A client writes a document of 200 bytes under a new key every 5 ms, gives each attempt 250 ms, and follows
 //! `X-Arango-Endpoint`; a document is tried again, at the next server, for as long. The outage of a round is the
 //! longest gap between two acknowledgements. In each round the leader is killed (`kill -9`), then, in a second series,
-//! paused (SIGSTOP). At the end everything that was acknowledged is read back. `SERIES` is `kill` or `pause`, for one
-//! of the two alone.
+//! paused (SIGSTOP); in two more the agency's leader is. At the end everything that was acknowledged is read back.
+//! `SERIES` is `kill`, `pause`, `kill-agent` or `pause-agent`, for one of them alone.
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tanist_tests::http::Client;
 use tanist_tests::process::build_release;
 use tanist_tests::starter::Starter;
-use tanist_tests::wait::wait_until;
+use tanist_tests::wait::{wait, wait_until};
 
 const INTERVAL: Duration = Duration::from_millis(5);
 const ATTEMPT: Duration = Duration::from_millis(250);
@@ -40,9 +40,49 @@ fn main() {
     drop(started);
 
     let only = std::env::args().nth(2);
-    for (series, fault, with) in [("kill", "kill -9", Signal::KILL), ("pause", "SIGSTOP", Signal::STOP)] {
-        if only.as_deref().is_none_or(|only| only == series) {
-            measure(fault, rounds, &program, |started, leader| started.signal(leader, with));
+    let all = [
+        Series { option: "kill", name: "kill -9", whom: Whom::Server, signal: Signal::KILL },
+        Series { option: "pause", name: "SIGSTOP", whom: Whom::Server, signal: Signal::STOP },
+        Series {
+            option: "kill-agent",
+            name: "kill -9 of the agency's leader",
+            whom: Whom::Agent,
+            signal: Signal::KILL,
+        },
+        Series {
+            option: "pause-agent",
+            name: "SIGSTOP of the agency's leader",
+            whom: Whom::Agent,
+            signal: Signal::STOP,
+        },
+    ];
+    for series in all.iter().filter(|series| only.as_deref().is_none_or(|only| only == series.option)) {
+        measure(series, rounds, &program);
+    }
+}
+
+/// Rounds of one fault.
+struct Series {
+    option: &'static str,
+    name: &'static str,
+    whom: Whom,
+    signal: Signal,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    /// The leader of the database.
+    Server,
+    /// The leader of the agency.
+    Agent,
+}
+
+impl Whom {
+    /// Who leads now, if somebody does.
+    fn leader(self, started: &Starter) -> Option<u16> {
+        match self {
+            Whom::Server => started.leader(),
+            Whom::Agent => started.agency_leader(),
         }
     }
 }
@@ -63,15 +103,15 @@ struct Log {
     acknowledged: Vec<(Instant, u64)>,
 }
 
-/// Rounds of one fault in one deployment.
-fn measure(name: &str, rounds: usize, program: &Path, fault: impl Fn(&Starter, u16)) {
+fn measure(series: &Series, rounds: usize, program: &Path) {
+    let Series { name, whom, signal, .. } = *series;
     let started = Starter::new(program, &[]);
     started.wait_followers();
     let leader = started.leader().expect("a leader");
     let created = started.client(leader).post("/_api/collection", &json!({"name": "outage"}));
     created.expect("an answer").expect(200);
     started.wait_followers();
-    if name == "SIGSTOP" {
+    if signal == Signal::STOP {
         let config = started.client(started.port + 3).get("/_api/agency/config").expect("an answer").json();
         println!("lease: {} s", config["configuration"]["supervision grace period"]);
     }
@@ -85,10 +125,11 @@ fn measure(name: &str, rounds: usize, program: &Path, fault: impl Fn(&Starter, u
     let mut outages = Vec::new();
     for _ in 0..rounds {
         std::thread::sleep(QUIET);
-        let leader = started.leader().expect("a leader");
+        let leader = wait("somebody leads", || whom.leader(&started));
+        let pid = started.pid(leader);
         let from = Instant::now();
-        fault(&started, leader);
-        started.wait_leader_other_than(leader);
+        kill_process(Pid::from_raw(pid.cast_signed()).expect("a process number is above 0"), signal).expect("it runs");
+        wait("another one leads", || whom.leader(&started).filter(|other| *other != leader));
         wait_until("writes are acknowledged again", || {
             log.lock().expect("no panic").acknowledged.last().is_some_and(|(at, _)| *at > from + ATTEMPT)
         });
@@ -96,7 +137,7 @@ fn measure(name: &str, rounds: usize, program: &Path, fault: impl Fn(&Starter, u
         let times: Vec<Instant> = log.lock().expect("no panic").acknowledged.iter().map(|(at, _)| *at).collect();
         let around = times.windows(2).filter(|pair| pair[1] >= from);
         outages.push(around.map(|pair| pair[1] - pair[0]).max().expect("acknowledgements"));
-        if name == "SIGSTOP" {
+        if signal == Signal::STOP {
             started.signal(leader, Signal::CONT);
         }
         started.wait_followers();

@@ -57,6 +57,23 @@ impl Starter {
         })
     }
 
+    /// The ports of the three agents.
+    pub fn agents(&self) -> Vec<u16> {
+        vec![self.port + 3, self.port + 13, self.port + 23]
+    }
+
+    /// The agent that leads the agency, as most agents say.
+    pub fn agency_leader(&self) -> Option<u16> {
+        let named = |port: &u16| {
+            let mut client = self.client(*port).with_timeout(Duration::from_secs(1));
+            let config = client.get("/_api/agency/config").ok()?.json();
+            let leader = config["configuration"]["pool"][config["leaderId"].as_str()?].as_str()?.to_owned();
+            leader.rsplit(':').next()?.parse::<u16>().ok()
+        };
+        let votes: Vec<u16> = self.agents().iter().filter_map(named).collect();
+        self.agents().into_iter().find(|port| votes.iter().filter(|vote| *vote == port).count() >= 2)
+    }
+
     #[track_caller]
     pub fn wait_leader_other_than(&self, port: u16) -> u16 {
         wait("another server leads", || self.leader().filter(|leader| *leader != port))

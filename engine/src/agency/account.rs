@@ -83,9 +83,14 @@ impl Failover {
 
     /// A leader that gave its lease back has told all: if its successor has it, nothing is lost.
     pub fn settle_planned(&mut self) {
-        if let (Kind::Switchover | Kind::Stop, Some(server), Some(0)) = (self.kind, self.from, self.ticks_at_risk()) {
+        if let (Some(_), Some(server), Some(0)) = (self.released_at(), self.from, self.ticks_at_risk()) {
             self.loss = Some(Loss { server, ticks: 0, operations: 0, exact: true, whole: false });
         }
+    }
+
+    /// Where the log of a leader ended that gave its lease back.
+    pub fn released_at(&self) -> Option<Position> {
+        self.old_last.filter(|_| matches!(self.kind, Kind::Switchover | Kind::Stop))
     }
 
     pub fn is_exact(&self) -> bool {

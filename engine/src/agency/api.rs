@@ -540,6 +540,10 @@ impl Agency {
     // ---- Tanist's own -----------------------------------------------------------------------------------------------
 
     fn on_tanist_request(&mut self, cx: &mut Cx, target: Target, request: &Request, what: &str) {
+        if let ("death-notice", Method::Post, Some(agent)) = (what, request.method, named_agent(request)) {
+            let response = self.on_agent_death(cx, agent);
+            return answer(cx, target, response);
+        }
         let ask = match (what, request.method) {
             ("status", Method::Get) => Ok(Ask::Status),
             ("failovers", Method::Get) => Ok(Ask::Failovers),
@@ -562,6 +566,16 @@ impl Agency {
             return answer(cx, target, errors::QUEUE_FULL.response());
         }
         self.ask(cx, &target, ask);
+    }
+
+    /// The process of an agent is dead. Each agent is told, for the one that leads may be the one that is meant.
+    fn on_agent_death(&mut self, cx: &Cx, agent: NodeId) -> Response {
+        let followed = match &mut self.consensus {
+            Some(Consensus::Raft(raft)) => raft.suspect(cx.now.time, agent),
+            _ => false,
+        };
+        let reason = if followed { "its lead is over" } else { "this agent does not follow it" };
+        ok(json!({"accepted": followed, "reason": reason}))
     }
 
     /// Who has a seat in the agency, and who catches up to have one.
@@ -813,6 +827,11 @@ fn parse_server(value: Option<&Value>) -> Result<NodeId, Response> {
     id.ok_or_else(|| Response::error(400, 10, "a server id (SNGL-...) is missing"))
 }
 
+/// The agent that a death notice is about; `None` if it is about a server.
+fn named_agent(request: &Request) -> Option<NodeId> {
+    parse_agent_id_at(&body_object(request).ok()?, "agent").ok()
+}
+
 fn parse_death_notice(request: &Request) -> Result<Ask, Response> {
     let fields = body_object(request)?;
     let server = parse_server(fields.get("server"))?;
@@ -832,7 +851,11 @@ fn parse_handover(request: &Request) -> Result<Ask, Response> {
 }
 
 fn parse_agent_id(fields: &Map<String, Value>) -> Result<NodeId, Response> {
-    let id = fields.get("id").and_then(Value::as_str).and_then(NodeId::parse);
+    parse_agent_id_at(fields, "id")
+}
+
+fn parse_agent_id_at(fields: &Map<String, Value>, name: &str) -> Result<NodeId, Response> {
+    let id = fields.get(name).and_then(Value::as_str).and_then(NodeId::parse);
     let id = id.filter(|id| id.kind == NodeKind::Agent);
     id.ok_or_else(|| Response::error(400, 10, "the id of an agent (AGNT-...) is missing"))
 }

@@ -4,7 +4,7 @@
 //! All of it is volatile. An agent that takes office starts with nothing but the applied state, and waits out what it
 //! can't know. No decision is taken before an entry of its own term is applied (R2).
 
-use super::account::Loss;
+use super::account::{Failover, Loss};
 use super::lease::{Leases, Renewal};
 use super::state::*;
 use super::supervision::{self, Action, Candidate, Pulse, Situation, Suspension, Why};
@@ -62,6 +62,8 @@ pub struct Office {
     timing: (Timing, Option<Duration>),
     timing_since: Time,
     supervise_at: Time,
+    /// The servers know that this agent leads.
+    introduced: bool,
     /// Something has happened that may call for a chore.
     look: bool,
     said: (u32, Why),
@@ -97,6 +99,7 @@ impl Office {
             timing: (state.timing, state.older_lease),
             timing_since: now,
             supervise_at: now,
+            introduced: false,
             look: true,
             said: (0, Why::Undecided),
             strangers: BTreeSet::new(),
@@ -646,6 +649,10 @@ impl Agency {
         if !self.is_settled() || self.state.deployment.is_none() {
             return false;
         }
+        // Whoever renews a lease need not find out first whom to ask now.
+        if !std::mem::replace(&mut self.office.as_mut().expect("in office").introduced, true) {
+            self.push_lead(cx);
+        }
         self.freeze(cx);
         let now = cx.now.time;
         let servers = self.candidates(now);
@@ -666,6 +673,7 @@ impl Agency {
             now,
             lead,
             preferred: self.state.preferred,
+            released_at: self.state.under_way.as_ref().and_then(Failover::released_at),
             undecided: office.undecided.is_some(),
             meets_older_data: self.state.meets_older_data(),
             maintenance: suspension(&self.state, self.stamp(cx.now)),

@@ -415,6 +415,20 @@ impl Raft {
 
     // ---- elections --------------------------------------------------------------------------------------------------
 
+    /// Whoever has reaped the leader's process says so: no need to wait until it has been silent for long enough. False
+    /// if it is not the leader of this agent. A hint can't do harm: votes are given as ever, and a leader that is heard
+    /// before the short wait is over (for two agents seldom to stand at the same time) stays.
+    pub fn suspect(&mut self, now: Time, id: NodeId) -> bool {
+        if self.leader != Some(id) || self.is_leader() {
+            return false;
+        }
+        mark!(AgencyLeaderDead);
+        self.heard_leader_at = None;
+        let wait = self.rng.between(Duration::ZERO, self.settings.heartbeat());
+        self.election_at = self.election_at.min(now.plus(wait));
+        true
+    }
+
     fn pre_campaign(&mut self, now: Time) {
         self.reset_election_timer(now);
         self.set_leader(None);

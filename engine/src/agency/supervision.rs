@@ -19,6 +19,8 @@ pub struct Situation<'a> {
     pub preferred: Option<NodeId>,
     /// A change of the leadership record is appended and not yet applied.
     pub undecided: bool,
+    /// Where the log of a leader ended that gave its lease back: nobody has more.
+    pub released_at: Option<Position>,
     /// R11: servers hold data with a past, this agency has none, and no operator has confirmed.
     pub meets_older_data: bool,
     pub maintenance: Option<Suspension>,
@@ -205,7 +207,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         number: 120,
-        when: "a server that seems alive has not reported, and there is time",
+        when: "a server that seems alive has not reported, there is time, and no successor has all that was released",
         then: "wait",
         judge: wait_for_reports,
     },
@@ -318,8 +320,14 @@ fn later_epoch_seen(s: &Situation) -> Option<Verdict> {
 
 fn wait_for_reports(s: &Situation) -> Option<Verdict> {
     let missing = s.servers.iter().find(|server| server.awaited && !s.reports.contains_key(&server.id))?;
-    (s.lead.epoch > Epoch(0) && s.now < s.patience_until)
+    (s.lead.epoch > Epoch(0) && s.now < s.patience_until && !successor_has_all(s))
         .then(|| say(Action::Wait, Why::WaitsForReport { epoch: s.lead.epoch, of: missing.id }))?
+}
+
+/// Whoever was named by a leader that gave its lease back, and has all of its log, is the furthest, whatever the others
+/// report.
+fn successor_has_all(s: &Situation) -> bool {
+    s.released_at.is_some_and(|end| eligible(s).any(|(c, report)| Some(c.id) == s.preferred && report.last >= end))
 }
 
 /// One that has everything is enough: whoever is further than that one has it, too.
@@ -460,7 +468,7 @@ mod tests {
 90: a hand-over can't be finished -> take the request back
 100: there is a leader -> leave it alone
 110: a store has seen this epoch's future (R11) -> begin a later epoch
-120: a server that seems alive has not reported, and there is time -> wait
+120: a server that seems alive has not reported, there is time, and no successor has all that was released -> wait
 125: nobody has reported who has what was acknowledged (R6) -> wait
 130: a complete store has reported (R5) -> elect the furthest
 140: no complete store has reported -> wait
@@ -505,6 +513,7 @@ mod tests {
             now: Time(1000),
             lead,
             preferred: None,
+            released_at: None,
             undecided: false,
             meets_older_data: false,
             maintenance: None,
@@ -569,6 +578,25 @@ mod tests {
         let empty = [(2, Report { last: Position::ZERO, ..report(0, 0) })];
         assert_eq!(decide(&two, &empty, |_| {}), (140, Action::Wait), "an empty store where data was");
         assert_eq!(decide(&two, &empty, |s| s.begun = false), chosen(2, 0, 0));
+    }
+
+    #[test]
+    fn a_successor_that_has_all_of_a_released_log_is_not_kept_waiting_by_others() {
+        let three = [candidate(1), candidate(2), candidate(3)];
+        let end = Position { epoch: Epoch(2), tick: Tick(5) };
+        let handed_to =
+            |number| move |s: &mut Situation| (s.preferred, s.released_at) = (Some(server(number)), Some(end));
+        let one = [(2, report(2, 5))];
+        assert_eq!(decide(&three, &one, handed_to(2)), chosen(2, 2, 5));
+        assert_eq!(decide(&three, &one, handed_to(3)), (120, Action::Wait), "another one was named");
+        assert_eq!(
+            decide(&three, &one, |s| s.preferred = Some(server(2))),
+            (120, Action::Wait),
+            "nothing was released"
+        );
+        assert_eq!(decide(&three, &[(2, report(2, 4))], handed_to(2)), (120, Action::Wait), "it lacks an entry");
+        let incomplete = [(2, Report { complete: false, ..report(2, 5) })];
+        assert_eq!(decide(&three, &incomplete, handed_to(2)), (120, Action::Wait));
     }
 
     /// R6: whoever has all that was acknowledged is waited for, beyond all patience; then the furthest is elected.

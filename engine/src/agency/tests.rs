@@ -671,6 +671,30 @@ fn a_death_notice_leads_to_a_new_leader_at_once() {
     assert_eq!(world.value(&format!("/arango/Supervision/Health/{id}/Status")), "FAILED");
 }
 
+/// The lease goes on: it is renewed with the next leader of the agency long before it ends.
+#[test]
+fn a_dead_leader_of_the_agency_costs_the_database_nothing() {
+    for seed in 0..20 {
+        let mut world = World::new(3, 3, seed);
+        let leader = world.wait_for_leader(5_000);
+        world.run(1_000);
+        let old = world.agency_leader().expect("an agent leads");
+        world.crash_agent(old);
+        let died = world.now;
+        let notice = json!({"agent": world.machines[old].id.to_string()}).to_string().into_bytes();
+        for agent in (0..3).filter(|agent| *agent != old) {
+            let request = Request::new(Method::Post, "/_api/tanist/death-notice").with_body(notice.clone());
+            let id = world.request(agent, request);
+            assert!(world.run_until(died.plus(Duration::from_millis(50)), |w| w.replies.contains_key(&id)));
+            assert_eq!(body(&world.replies[&id])["accepted"], true);
+        }
+        let soon = died.plus(Duration::from_millis(150));
+        assert!(world.run_until(soon, |w| w.agency_leader().is_some()), "seed {seed}: another one leads soon");
+        let end = died.plus(Duration::from_secs(2));
+        assert!(!world.run_until(end, |w| w.serving() != Some(leader)), "seed {seed}: the database never stops");
+    }
+}
+
 #[test]
 fn without_a_notice_the_lease_is_waited_for() {
     let mut world = World::new(3, 3, 4);

@@ -91,11 +91,12 @@ impl Link {
         self.seq
     }
 
-    /// The leading agent has answered.
+    /// The leading agent was heard. Another one than before is to hear of this server at once.
     pub fn heard(&mut self, from: &Peer, now: Time) {
         self.heard = now;
         if self.leader.as_ref() != Some(from) {
             self.leader = Some(from.clone());
+            self.hurry(now);
         }
     }
 
@@ -243,6 +244,7 @@ mod tests {
         assert_eq!(receivers(&link, 50 + 2 * INTERVAL_MS), BOTH, "silent for two beats");
         link.heard(&agent(2), ms(300));
         assert_eq!(receivers(&link, 300), ["agent2:8531"], "whoever answers leads");
+        assert!(link.beat_due(ms(300)), "and hears of this server at once");
         link.learn_agents(&[agent(1), agent(3)]);
         link.learn_agents(&[agent(3)]);
         assert_eq!(receivers(&link, 600), ["agent1:8531", "agent2:8531", "agent3:8531"], "each once");

@@ -1,4 +1,4 @@
-//! One child process: started, watched, restarted; its death told to the agency.
+//! One child process: started, watched, restarted; its death told to the agency, and an agent's to the other agents.
 
 use super::Deployment;
 use super::setup::{Mode, Plan, Role};
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 
 /// A child that lived for less than this was not worth its start.
 const SHORT_LIFE: Duration = Duration::from_secs(30);
@@ -119,8 +120,12 @@ pub async fn keep(deployment: Arc<Deployment>, child: Arc<Child>, failed: mpsc::
             tracing::warn!("{name} ended: {}{last}", status.1);
             crate::log::say!("{name} ended: {}", status.1);
         }
-        if reaped && child.plan.role == Role::Server && deployment.setup().mode == Mode::ActiveFailover {
-            let telling = tokio::spawn(tell(deployment.clone(), child.clone(), nonce, died));
+        if reaped && deployment.setup().mode == Mode::ActiveFailover {
+            let (deployment, child) = (deployment.clone(), child.clone());
+            let telling = match child.plan.role {
+                Role::Server => tokio::spawn(tell(deployment, child, nonce, died)),
+                Role::Agent => tokio::spawn(tell_agents(deployment, child)),
+            };
             let _ = tokio::time::timeout(NOTICE_FIRST, telling).await;
         }
         if asked {
@@ -217,14 +222,29 @@ fn last_line(plan: &Plan) -> String {
     text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| format!(": {}", line.trim())).unwrap_or_default()
 }
 
+/// Where agents are told of a death.
+const NOTICE_PATH: &str = "/_api/tanist/death-notice";
+
+/// Tells each agent, once, that this one's process is dead: a hint, so that they need not wait until its silence tells
+/// them.
+async fn tell_agents(deployment: Arc<Deployment>, child: Arc<Child>) {
+    let Some(agent) = child.id() else { return };
+    let notice = json!({"agent": agent});
+    let others = deployment.agents().into_iter().filter(|other| *other != child.plan.endpoint);
+    let tell = |other| {
+        let (client, notice) = (deployment.client.clone(), notice.clone());
+        async move { client.post(&other, NOTICE_PATH, &notice, NOTICE_FIRST).await.map(drop) }
+    };
+    others.map(tell).collect::<JoinSet<_>>().join_all().await;
+}
+
 /// R4: tells the agency that the process with this nonce is dead, until an agent has taken it.
 async fn tell(deployment: Arc<Deployment>, child: Arc<Child>, nonce: String, died: Instant) {
     let Some(server) = child.id() else { return };
     let notice = json!({"server": server, "nonce": nonce});
     while died.elapsed() < NOTICE_TIMEOUT {
-        let path = "/_api/tanist/death-notice";
-        let agents = deployment.agents();
-        let asked = deployment.client.ask_agency(&agents, "POST", path, Some(&notice), Duration::from_secs(1)).await;
+        let (agents, patience) = (deployment.agents(), Duration::from_secs(1));
+        let asked = deployment.client.ask_agency(&agents, "POST", NOTICE_PATH, Some(&notice), patience).await;
         match asked {
             Ok(answer) if answer.status < 300 => {
                 let after_ms = died.elapsed().as_millis();

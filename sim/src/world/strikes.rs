@@ -255,7 +255,7 @@ impl World {
             return;
         }
         machine.down_by = Some(number);
-        if let (Some(id), NodeKind::Server) = (machine.id, machine.kind) {
+        if let Some(id) = machine.id {
             let body = death_notice(id, machine.nonce);
             for notice in 0..notices {
                 let wait = Duration::from_millis(notice_ms + notice * (notice_ms + 700));

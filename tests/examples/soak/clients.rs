@@ -32,6 +32,8 @@ pub enum Change {
 pub struct Done {
     pub change: Change,
     pub acknowledged: bool,
+    /// When the answer came, or was given up, since the soak began.
+    pub at_ms: u32,
 }
 
 /// An acknowledgement, as the judge of overlaps needs it.
@@ -68,6 +70,7 @@ impl History {
 
 /// What the clients share with those who harm and watch.
 pub struct Shared {
+    pub begun: Instant,
     pub addresses: Vec<String>,
     pub stop: AtomicBool,
     pub numbers: AtomicU64,
@@ -80,6 +83,7 @@ pub struct Shared {
 impl Shared {
     pub fn new(addresses: Vec<String>) -> Shared {
         Shared {
+            begun: Instant::now(),
             addresses,
             stop: AtomicBool::new(false),
             numbers: AtomicU64::new(1),
@@ -174,7 +178,8 @@ impl Writer<'_> {
         let sent = Instant::now();
         let answer = self.servers[self.current].send(method, &target, &[], body.as_bytes());
         let received = Instant::now();
-        let done = |acknowledged| Done { change, acknowledged };
+        let at_ms = received.duration_since(self.shared.begun).as_millis() as u32;
+        let done = |acknowledged| Done { change, acknowledged, at_ms };
         match answer {
             Ok(answer) if answer.ok() => {
                 self.shared.acknowledge(received);

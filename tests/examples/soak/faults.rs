@@ -80,6 +80,11 @@ impl Fault {
         self.whom == Whom::Leader
     }
 
+    /// Whether another agent may lead the agency afterwards.
+    pub fn may_move_agency(&self) -> bool {
+        self.whom == Whom::Agent || self.kind == Kind::Cut
+    }
+
     /// Does it, lets it last, and takes it away.
     pub fn strike(&self, ground: &Ground, rng: &mut Rng, lease: Duration) {
         // It was sound, but the agent that was killed last may have been the agency's leader.

@@ -233,6 +233,15 @@ impl Ground {
         self.status()["epoch"].as_u64().unwrap_or(0)
     }
 
+    /// The agency's term, as most of those who can say know it.
+    pub fn agency_term(&self) -> u64 {
+        let term = |place: &Place| {
+            let answer = Client::new(&place.agent).with_timeout(PATIENCE).get("/_api/agency/config").ok()?;
+            answer.json()["term"].as_u64()
+        };
+        self.places.iter().filter_map(term).max().unwrap_or(0)
+    }
+
     /// A leader serves, and each other server lacks at most so many entries. (Under load nobody is quite as far as it.)
     pub fn is_sound(&self, lag_max: u64) -> bool {
         let followers = self.status()["followers"].as_array().cloned().unwrap_or_default();

@@ -8,7 +8,7 @@
 //!
 //! The table has a row for each kind of fault: how long no write was acknowledged, how many acknowledged writes were
 //! lost (each must be in a rollback record), how many an earlier leader acknowledged after a later one (there must be
-//! none), and changes of leader that nothing called for.
+//! none), and elections that nothing called for: of the database's leader (false failovers) and of the agency's.
 
 mod clients;
 mod faults;
@@ -19,7 +19,7 @@ use clap::Parser;
 use clients::{History, Shared};
 use faults::Fault;
 use ground::Ground;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,6 +29,8 @@ use tanist_tests::wait::wait_within;
 
 /// Within this a deployment must be sound again after a fault.
 const HEALED_WITHIN: Duration = Duration::from_secs(60);
+/// What a fault costs was acknowledged at most so long before it.
+const FAULT_SEEN_WITHIN: Duration = Duration::from_millis(200);
 /// Entries that a follower may lack while clients write as fast as they can.
 const LAG_MAX: u64 = 5000;
 
@@ -58,12 +60,15 @@ struct Options {
     one_machine: bool,
 }
 
-/// What is said of one kind of fault.
-#[derive(Default)]
-struct Row {
-    outages_ms: Vec<u64>,
-    /// The leader changed although the fault did not touch it.
-    unasked: usize,
+/// One fault, and what it did.
+struct Round {
+    name: &'static str,
+    begun: Instant,
+    outage_ms: u64,
+    /// Changes of the database's leader that the fault did not call for.
+    false_failovers: u64,
+    /// The same of the agency's.
+    false_elections: u64,
 }
 
 fn main() -> ExitCode {
@@ -83,44 +88,39 @@ fn main() -> ExitCode {
         })
         .collect();
     let mut rng = Rng::new(seed);
-    let started = Instant::now();
-    let mut rows: BTreeMap<&'static str, Row> = BTreeMap::new();
-    while started.elapsed().as_secs_f64() < options.minutes * 60.0 {
+    let mut rounds = Vec::new();
+    while shared.begun.elapsed().as_secs_f64() < options.minutes * 60.0 {
         let fault = Fault::draw(&mut rng, &options.faults, &ground);
-        round(fault, &ground, &shared, &mut rng, lease, rows.entry(fault.name).or_default(), started);
+        rounds.push(round(fault, &ground, &shared, &mut rng, lease));
     }
     shared.stop.store(true, Ordering::Relaxed);
     let mut history = History::default();
     for client in clients {
         history.merge(client.join().expect("a client does not panic"));
     }
-    conclude(&ground, &history, &rows, started.elapsed())
+    conclude(&ground, &history, &rounds, shared.begun)
 }
 
 /// One fault, from a sound deployment to a sound one.
-fn round(
-    fault: Fault,
-    ground: &Ground,
-    shared: &Shared,
-    rng: &mut Rng,
-    lease: Duration,
-    row: &mut Row,
-    started: Instant,
-) {
+fn round(fault: Fault, ground: &Ground, shared: &Shared, rng: &mut Rng, lease: Duration) -> Round {
     std::thread::sleep(rng.between(Duration::from_millis(200), lease));
-    let before = ground.epoch();
+    let (epoch, term) = (ground.epoch(), ground.agency_term());
     shared.take_gap();
+    let begun = Instant::now();
     fault.strike(ground, rng, lease);
     wait_within(HEALED_WITHIN, &format!("sound again after {}", fault.name), || ground.is_sound(LAG_MAX).then_some(()));
     let outage_ms = shared.take_gap().as_millis() as u64;
-    row.outages_ms.push(outage_ms);
-    let moved = ground.epoch() != before;
-    row.unasked += usize::from(moved && !fault.may_move_leader());
-    let at = started.elapsed().as_secs_f64();
-    println!("{at:>7.1} s  {:<22} {outage_ms:>6} ms{}", fault.name, if moved { "  another epoch" } else { "" });
+    let moved = ground.epoch().saturating_sub(epoch);
+    let elections = ground.agency_term().saturating_sub(term);
+    let false_failovers = moved.saturating_sub(u64::from(fault.may_move_leader()));
+    let false_elections = if fault.may_move_agency() { 0 } else { elections };
+    let at = shared.begun.elapsed().as_secs_f64();
+    println!("{at:>7.1} s  {:<22} {outage_ms:>6} ms  epochs +{moved}, agency's terms +{elections}", fault.name);
+    Round { name: fault.name, begun, outage_ms, false_failovers, false_elections }
 }
 
-fn conclude(ground: &Ground, history: &History, rows: &BTreeMap<&'static str, Row>, lasted: Duration) -> ExitCode {
+fn conclude(ground: &Ground, history: &History, rounds: &[Round], begun: Instant) -> ExitCode {
+    let lasted = begun.elapsed();
     let leader = wait_within(HEALED_WITHIN, "all have the same in the end", || {
         ground.is_sound(0).then(|| ground.leader()).flatten()
     });
@@ -133,15 +133,33 @@ fn conclude(ground: &Ground, history: &History, rows: &BTreeMap<&'static str, Ro
         }
     }
 
-    println!("\n{:<24}{:>6}{:>12}{:>12}{:>10}", "fault", "times", "median ms", "worst ms", "unasked");
-    for (name, row) in rows {
-        let mut outages = row.outages_ms.clone();
+    // What is lost was acknowledged while the fault lasted, or shortly before it struck.
+    let during = |at: Instant| rounds[..rounds.partition_point(|round| round.begun <= at)].last();
+    let lost_at = verdict.lost_at.iter().map(|at| begun + *at);
+    let lost: Vec<_> = lost_at.filter_map(|at| during(at + FAULT_SEEN_WITHIN)).map(|round| round.name).collect();
+    let overlapped: Vec<_> =
+        verdict.overlapped_at.iter().filter_map(|at| during(*at)).map(|round| round.name).collect();
+    let count = |names: &[&str], name: &str| names.iter().filter(|other| **other == name).count();
+    println!(
+        "\n{:<22}{:>6}{:>11}{:>10}{:>6}{:>12}{:>17}{:>17}",
+        "fault", "times", "median ms", "worst ms", "lost", "overlapped", "false failovers", "false elections"
+    );
+    let names: BTreeSet<&str> = rounds.iter().map(|round| round.name).collect();
+    for name in names {
+        let of_it: Vec<&Round> = rounds.iter().filter(|round| round.name == name).collect();
+        let mut outages: Vec<u64> = of_it.iter().map(|round| round.outage_ms).collect();
         outages.sort_unstable();
-        let median = outages[outages.len() / 2];
-        let worst = outages[outages.len() - 1];
-        println!("{name:<24}{:>6}{median:>12}{worst:>12}{:>10}", outages.len(), row.unasked);
+        println!(
+            "{name:<22}{:>6}{:>11}{:>10}{:>6}{:>12}{:>17}{:>17}",
+            outages.len(),
+            outages[outages.len() / 2],
+            outages[outages.len() - 1],
+            count(&lost, name),
+            count(&overlapped, name),
+            of_it.iter().map(|round| round.false_failovers).sum::<u64>(),
+            of_it.iter().map(|round| round.false_elections).sum::<u64>(),
+        );
     }
-    let unasked: usize = rows.values().map(|row| row.unasked).sum();
     println!(
         "\n{:.1} minutes, {} acknowledged writes ({:.0} a second), {} reads, {} refused, {} unknown",
         lasted.as_secs_f64() / 60.0,
@@ -152,13 +170,15 @@ fn conclude(ground: &Ground, history: &History, rows: &BTreeMap<&'static str, Ro
         history.unknown,
     );
     println!(
-        "{} acknowledged writes lost, all in rollback records: {}; {} overlapped; {unasked} changes of leader unasked",
-        verdict.lost,
+        "{} acknowledged writes lost, all in rollback records: {}; {} overlapped; {} false failovers",
+        verdict.lost_at.len(),
         if verdict.broken.is_empty() { "yes" } else { "NO" },
-        verdict.overlapped,
+        verdict.overlapped_at.len(),
+        rounds.iter().map(|round| round.false_failovers).sum::<u64>(),
     );
     for line in verdict.broken.iter().take(20) {
         println!("BROKEN: {line}");
     }
-    if verdict.broken.is_empty() && verdict.overlapped == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let clean = verdict.broken.is_empty() && verdict.overlapped_at.is_empty();
+    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -3,17 +3,17 @@
 use crate::clients::{Acknowledged, COLLECTION, Change, Done, History};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tanist_tests::http::Client;
 
 /// What became of the acknowledged writes.
 #[derive(Default)]
 pub struct Verdict {
     pub acknowledged: usize,
-    /// Acknowledged, and undone by a failover.
-    pub lost: usize,
-    /// Acknowledged by an earlier epoch to a request that was sent after a later epoch had acknowledged one.
-    pub overlapped: usize,
+    /// Acknowledged, and undone by a failover: when each was, since the soak began.
+    pub lost_at: Vec<Duration>,
+    /// Acknowledged by an earlier epoch to a request that was sent after a later epoch had acknowledged one: when.
+    pub overlapped_at: Vec<Instant>,
     /// What must not be.
     pub broken: Vec<String>,
 }
@@ -65,7 +65,7 @@ pub fn judge(history: &History, there: &BTreeMap<String, u64>, undone: &Undone) 
     for key in there.keys().filter(|key| !history.operations.contains_key(*key)) {
         verdict.broken.push(format!("{key} is there, and nobody wrote it"));
     }
-    verdict.overlapped = overlapped(&history.acknowledged);
+    verdict.overlapped_at = overlapped(&history.acknowledged);
     verdict
 }
 
@@ -90,7 +90,7 @@ fn judge_key(key: &str, operations: &[Done], there: Option<u64>, undone: &Undone
         return verdict.broken.push(format!("{key} holds {there:?}, which nobody stored there"));
     }
     for done in operations[kept..].iter().filter(|done| done.acknowledged) {
-        verdict.lost += 1;
+        verdict.lost_at.push(Duration::from_millis(u64::from(done.at_ms)));
         if !is_undone(done) {
             verdict
                 .broken
@@ -101,19 +101,21 @@ fn judge_key(key: &str, operations: &[Done], there: Option<u64>, undone: &Undone
 
 /// Of one history of leaders: once a later epoch has acknowledged, nothing that is sent afterwards is acknowledged by
 /// an earlier one (I5).
-fn overlapped(acknowledged: &[Acknowledged]) -> usize {
+fn overlapped(acknowledged: &[Acknowledged]) -> Vec<Instant> {
     let mut by_reception: Vec<&Acknowledged> = acknowledged.iter().collect();
     by_reception.sort_by_key(|ack| ack.received);
     let mut by_sending = by_reception.clone();
     by_sending.sort_by_key(|ack| ack.sent);
-    let (mut latest, mut next, mut count) = (0, 0, 0);
+    let (mut latest, mut next, mut found) = (0, 0, Vec::new());
     let at = |index: usize| -> Option<Instant> { by_reception.get(index).map(|ack: &&Acknowledged| ack.received) };
     for ack in by_sending {
         while at(next).is_some_and(|received| received < ack.sent) {
             latest = latest.max(by_reception[next].epoch);
             next += 1;
         }
-        count += usize::from(ack.epoch < latest);
+        if ack.epoch < latest {
+            found.push(ack.received);
+        }
     }
-    count
+    found
 }

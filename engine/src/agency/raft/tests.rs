@@ -165,6 +165,34 @@ fn no_vote_while_the_leader_is_heard() {
     assert!(raft.is_leader());
 }
 
+/// Who has reaped the leader's process need not wait for its silence; a leader that is heard after all stays.
+#[test]
+fn a_leader_that_is_said_to_be_dead_is_not_waited_for() {
+    let following = || {
+        let mut raft = follower(5, &[]);
+        hears(&mut raft, 0, 5, append(0, 0, &[], 0));
+        raft
+    };
+    let mut raft = following();
+    assert!(!raft.suspect(ms(1), OTHER), "it does not lead");
+    raft.step(ms(1), OTHER, disk(OTHER), Term(6), ask(true, 9, 9));
+    assert_eq!(sent(&mut raft), vote(true, false));
+    assert!(raft.suspect(ms(1), LEADER));
+    let soon = ms(1).plus(Duration::from_millis(TIMEOUT_MS / 4));
+    assert!(raft.deadline() <= soon);
+    raft.step(ms(1), OTHER, disk(OTHER), Term(6), ask(true, 9, 9));
+    assert_eq!(sent(&mut raft), vote(true, true), "nor do others have to wait");
+    raft.tick(soon);
+    assert_eq!(sent(&mut raft), [ask(true, 0, 0), ask(true, 0, 0)]);
+
+    let mut raft = following();
+    assert!(raft.suspect(ms(1), LEADER));
+    hears(&mut raft, 2, 5, append(0, 0, &[], 0));
+    assert!(raft.deadline() >= ms(2 + TIMEOUT_MS), "it lives");
+    let mut raft = leader(&[]);
+    assert!(!raft.suspect(ms(501), ME), "nobody says so to the leader itself");
+}
+
 /// Votes rest on the log that the request names: it is durable before anybody is asked (I4).
 #[test]
 fn votes_are_asked_for_when_term_and_log_are_durable() {
