@@ -191,6 +191,7 @@ marks! {
     AppendAhead "an append leaves a gap: something was lost"
     AppendOfEarlierQuestion "an append that does not answer the question"
     AppendMismatch "the store's log ends elsewhere"
+    FollowedEarly "followers came before the epoch had begun"
     FollowedOutdated "the store has seen a later epoch than the leader's"
     DivergedOfEarlierQuestion "a divergence of another question"
     WaitsForLeader "a request waits while leadership changes hands"

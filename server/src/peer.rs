@@ -31,14 +31,17 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// What waits for our own loop at most, from all peers together; their connections then stand still.
 const INBOX_KIB_MAX: usize = 256 << 10;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// For the other side's kernel to answer, and for its process to. When a partition ends, a new attempt is quicker than
+/// the next retransmission of an old one.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// A connection that nobody has used for so long is given up.
 const IDLE_MAX: Duration = Duration::from_secs(600);
 /// Unacknowledged data breaks a connection after so long: after a partition a new one is quicker than a retransmission.
-const USER_TIMEOUT: Duration = Duration::from_secs(3);
+const USER_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub type Permit = OwnedSemaphorePermit;
 
@@ -145,7 +148,7 @@ async fn keep<N: Network>(peers: Peers<N>, to: Endpoint, link: Arc<Link>) {
             }
             continue;
         }
-        let connected = timeout(CONNECT_TIMEOUT, connect(&peers.0.network, &to, peers.0.token.as_deref())).await;
+        let connected = timeout(UPGRADE_TIMEOUT, connect(&peers.0.network, &to, peers.0.token.as_deref())).await;
         let problem = match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 if !reachable {
@@ -176,7 +179,8 @@ async fn keep<N: Network>(peers: Peers<N>, to: Endpoint, link: Arc<Link>) {
 
 /// Opens a connection and turns it from HTTP to frames.
 async fn connect<N: Network>(network: &N, to: &Endpoint, token: Option<&str>) -> io::Result<N::Stream> {
-    let mut stream = network.connect(to.authority()).await?;
+    let connecting = timeout(CONNECT_TIMEOUT, network.connect(to.authority()));
+    let mut stream = connecting.await.map_err(|_| io::ErrorKind::TimedOut)??;
     N::set_user_timeout(&mut stream, USER_TIMEOUT)?;
     let authorization = token.map(|token| format!("Authorization: bearer {token}\r\n")).unwrap_or_default();
     let request = format!(

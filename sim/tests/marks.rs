@@ -15,6 +15,7 @@ const MUST_BE_REACHED: &[Mark] = &[
     VoteRefused,
     QuorumLost,
     LeadTransferred,
+    AgencyLeaderDead,
     AppendRefused,
     TailTruncated,
     AgencySnapshotSent,

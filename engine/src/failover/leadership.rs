@@ -106,6 +106,12 @@ impl Server {
                 }
                 self.prolong_tenure(epoch);
                 self.try_open(cx);
+                for (from, follow) in std::mem::take(&mut self.early).into_values() {
+                    if let Some(shipping) = self.shipping().filter(|_| follow.epoch == epoch) {
+                        mark!(FollowedEarly);
+                        shipping.follow(cx, &from, follow);
+                    }
+                }
                 // The agency grants nothing before it knows that the first epoch has begun.
                 if let Some(link) = &mut self.link {
                     link.hurry(cx.now.time);

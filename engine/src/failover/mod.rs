@@ -78,6 +78,8 @@ pub struct Server {
     lead: Leadership,
     reign: Option<Reign>,
     following: Option<Follower>,
+    /// Followers that came before the epoch began that they want to follow this server in.
+    early: BTreeMap<NodeId, (Peer, Follow)>,
     release: Option<Release>,
     /// An epoch could not be begun (a full disk, say): not a candidate until then.
     unfit_until: Time,
@@ -111,6 +113,9 @@ pub struct Server {
     view: Arc<View>,
     view_old: bool,
 }
+
+/// Followers that are remembered until this server leads.
+const EARLY_MAX: usize = 64;
 
 /// Leadership of one epoch by this process.
 #[derive(Clone, Hash)]
@@ -202,6 +207,7 @@ impl Server {
             reign: None,
             following: None,
             release: None,
+            early: BTreeMap::new(),
             unfit_until: now.time,
             leaving: None,
             stopped: false,
@@ -443,9 +449,16 @@ impl Server {
 
             Message::Follow(follow) => match &mut self.reign {
                 Some(Reign { shipping: Some(shipping), .. }) => shipping.follow(cx, &from, follow),
-                // Not open yet: the follower asks again. Another epoch: it is out of date, or we are.
-                Some(reign) if reign.epoch == follow.epoch => {}
-                _ => cx.send(&from, Message::NotServing { epoch: follow.epoch }),
+                reign => {
+                    // Not open yet: it is answered then. Another epoch: it is out of date, or we are.
+                    if reign.as_ref().is_none_or(|reign| reign.epoch != follow.epoch) {
+                        cx.send(&from, Message::NotServing { epoch: follow.epoch });
+                    }
+                    let known = self.early.get(&from.id).map(|(_, known)| (known.boot, known.epoch));
+                    if known.is_none_or(|known| known <= (follow.boot, follow.epoch)) && self.early.len() < EARLY_MAX {
+                        self.early.insert(from.id, (from, follow));
+                    }
+                }
             },
             Message::Acknowledge(ack) => {
                 if let Some(shipping) = self.shipping() {

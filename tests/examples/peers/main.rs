@@ -1,8 +1,10 @@
 //! Tanist beside others that fail over, in one run on one machine, seen by the same client:
 //! `cargo run --release -p tanist-tests --example peers -- [--rounds 5] [--only redis,etcd]`
 //!
-//! Peers are what a Debian system has: Redis with Sentinel (`redis-server`, `redis-sentinel`), etcd (`etcd-server`).
-//! What is not installed is left out, with a line that says so.
+//! Peers are what a Debian system has: Redis with Sentinel (`redis-server`, `redis-sentinel`), etcd (`etcd-server`),
+//! PostgreSQL with pg_auto_failover (`postgresql-15-auto-failover`, `pg-auto-failover-cli`) and with Patroni (`patroni`,
+//! `etcd-server`). What is not installed is left out, with a line that says so. PostgreSQL does not run as root: then it
+//! runs as the user `postgres`.
 //!
 //! A client writes a value of 200 bytes under a new key every 5 ms and gives each attempt 250 ms. The node that leads
 //! is killed (SIGKILL), or stopped (SIGSTOP) and let go two seconds after another one leads. *Outage* is the longest
@@ -10,8 +12,11 @@
 //! writes that the old leader acknowledged to a second client, which knows nothing better, after the new one's first.
 //! (Members of etcd pass writes on to the leader: there is nothing to count.)
 
+mod auto_failover;
 mod cluster;
 mod etcd;
+mod patroni;
+mod postgres;
 mod redis;
 mod tanist;
 
@@ -22,12 +27,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tanist_tests::process::build_release;
-use tanist_tests::wait::{wait, wait_until};
+use tanist_tests::wait::{wait, wait_within};
 
 const INTERVAL: Duration = Duration::from_millis(5);
 const DIRECT_INTERVAL: Duration = Duration::from_millis(20);
 const QUIET: Duration = Duration::from_secs(1);
 const STOPPED_FOR: Duration = Duration::from_secs(2);
+/// Some need most of a minute until another one leads, and more until the old one follows.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Parser, Debug)]
 #[command(name = "peers", about = "Outages of Tanist and of others, side by side")]
@@ -61,6 +68,10 @@ fn main() {
         ("Redis with Sentinel, fast", Box::new(|| redis::start(1000, 10_000))),
         ("etcd, as shipped", Box::new(|| etcd::start(100, 1000))),
         ("etcd, fast", Box::new(|| etcd::start(10, 100))),
+        ("pg_auto_failover, as shipped", Box::new(|| auto_failover::start(&auto_failover::AS_SHIPPED))),
+        ("pg_auto_failover, fast", Box::new(|| auto_failover::start(&auto_failover::FAST))),
+        ("Patroni, as shipped", Box::new(|| patroni::start(&patroni::AS_SHIPPED))),
+        ("Patroni, fast", Box::new(|| patroni::start(&patroni::FAST))),
     ];
     println!(
         "{:<32}{:<9}{:>7}{:>11}{:>11}{:>14}{:>7}{:>12}",
@@ -79,7 +90,7 @@ fn main() {
 
 /// So many rounds of one fault, and a line of the table.
 fn series(name: &str, mut cluster: Box<dyn Cluster>, signal: Signal, rounds: usize) {
-    wait_until(&format!("{name} is sound"), || cluster.is_sound());
+    until(&format!("{name} is sound"), || cluster.is_sound());
     let (log, stop) = (Arc::new(Mutex::new(Log::default())), Arc::new(AtomicBool::new(false)));
     let client = {
         let (log, stop, writer) = (log.clone(), stop.clone(), cluster.writer());
@@ -94,7 +105,7 @@ fn series(name: &str, mut cluster: Box<dyn Cluster>, signal: Signal, rounds: usi
     }
     stop.store(true, Ordering::Relaxed);
     client.join().expect("the client ends");
-    wait_until("all is sound in the end", || cluster.is_sound());
+    until("all is sound in the end", || cluster.is_sound());
     let log = log.lock().expect("no panic");
     let mut reader = cluster.writer();
     let lost = log.acknowledged.iter().filter(|(_, key)| !wait("an answer", || reader.has(*key))).count();
@@ -109,6 +120,10 @@ fn series(name: &str, mut cluster: Box<dyn Cluster>, signal: Signal, rounds: usi
     );
 }
 
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, || holds().then_some(()));
+}
+
 /// One fault, from a sound cluster to a sound one; the outage, and what the old leader acknowledged too late.
 fn round(cluster: &mut dyn Cluster, signal: Signal, log: &Arc<Mutex<Log>>) -> (Duration, usize) {
     let old = wait("somebody leads", || cluster.leader());
@@ -120,8 +135,8 @@ fn round(cluster: &mut dyn Cluster, signal: Signal, log: &Arc<Mutex<Log>>) -> (D
     log.lock().expect("no panic").direct.clear();
     let from = Instant::now();
     cluster.signal(old, signal);
-    wait("another one leads", || cluster.leader().filter(|leader| *leader != old));
-    wait_until("writes are acknowledged again", || {
+    wait_within(PATIENCE, "another one leads", || cluster.leader().filter(|leader| *leader != old));
+    until("writes are acknowledged again", || {
         log.lock().expect("no panic").acknowledged.last().is_some_and(|(at, _)| *at > from + ATTEMPT)
     });
     if signal == Signal::STOP {
@@ -130,7 +145,7 @@ fn round(cluster: &mut dyn Cluster, signal: Signal, log: &Arc<Mutex<Log>>) -> (D
     } else {
         cluster.restart(old);
     }
-    wait_until("all is sound again", || cluster.is_sound());
+    until("all is sound again", || cluster.is_sound());
     std::thread::sleep(QUIET);
     stop.store(true, Ordering::Relaxed);
     direct.join().expect("the client ends");
