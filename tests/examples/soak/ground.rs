@@ -228,9 +228,9 @@ impl Ground {
         self.leader().and_then(ask).map_or(Value::Null, |answer| answer.json())
     }
 
-    /// The epoch that the leader serves in; 0 if nobody leads.
+    /// The epoch that the leader serves in. Waits for one: for a moment its lease may have ended.
     pub fn epoch(&self) -> u64 {
-        self.status()["epoch"].as_u64().unwrap_or(0)
+        wait("a leader serves", || self.status()["epoch"].as_u64())
     }
 
     /// The agency's term, as most of those who can say know it.

@@ -91,7 +91,12 @@ fn main() -> ExitCode {
     let mut rounds = Vec::new();
     while shared.begun.elapsed().as_secs_f64() < options.minutes * 60.0 {
         let fault = Fault::draw(&mut rng, &options.faults, &ground);
-        rounds.push(round(fault, &ground, &shared, &mut rng, lease));
+        let (round, late_ms) = round(fault, &ground, &shared, &mut rng, lease);
+        // What was felt between the two belongs to the fault before.
+        if let Some(Round { outage_ms, .. }) = rounds.last_mut() {
+            *outage_ms = late_ms.max(*outage_ms);
+        }
+        rounds.push(round);
     }
     shared.stop.store(true, Ordering::Relaxed);
     let mut history = History::default();
@@ -101,11 +106,11 @@ fn main() -> ExitCode {
     conclude(&ground, &history, &rounds, shared.begun)
 }
 
-/// One fault, from a sound deployment to a sound one.
-fn round(fault: Fault, ground: &Ground, shared: &Shared, rng: &mut Rng, lease: Duration) -> Round {
+/// One fault, from a sound deployment to a sound one; and the longest time without an acknowledgement before it.
+fn round(fault: Fault, ground: &Ground, shared: &Shared, rng: &mut Rng, lease: Duration) -> (Round, u64) {
     std::thread::sleep(rng.between(Duration::from_millis(200), lease));
     let (epoch, term) = (ground.epoch(), ground.agency_term());
-    shared.take_gap();
+    let late_ms = shared.take_gap().as_millis() as u64;
     let begun = Instant::now();
     fault.strike(ground, rng, lease);
     wait_within(HEALED_WITHIN, &format!("sound again after {}", fault.name), || ground.is_sound(LAG_MAX).then_some(()));
@@ -116,7 +121,7 @@ fn round(fault: Fault, ground: &Ground, shared: &Shared, rng: &mut Rng, lease: D
     let false_elections = if fault.may_move_agency() { 0 } else { elections };
     let at = shared.begun.elapsed().as_secs_f64();
     println!("{at:>7.1} s  {:<22} {outage_ms:>6} ms  epochs +{moved}, agency's terms +{elections}", fault.name);
-    Round { name: fault.name, begun, outage_ms, false_failovers, false_elections }
+    (Round { name: fault.name, begun, outage_ms, false_failovers, false_elections }, late_ms)
 }
 
 fn conclude(ground: &Ground, history: &History, rounds: &[Round], begun: Instant) -> ExitCode {
