@@ -2,9 +2,9 @@
 //! `cargo run --release -p tanist-tests --example peers -- [--rounds 5] [--only redis,etcd]`
 //!
 //! Peers are what a Debian system has: Redis with Sentinel (`redis-server`, `redis-sentinel`), etcd (`etcd-server`),
-//! PostgreSQL with pg_auto_failover (`postgresql-15-auto-failover`, `pg-auto-failover-cli`) and with Patroni (`patroni`,
-//! `etcd-server`). What is not installed is left out, with a line that says so. PostgreSQL does not run as root: then it
-//! runs as the user `postgres`.
+//! PostgreSQL with pg_auto_failover (`postgresql-15-auto-failover`, `pg-auto-failover-cli`) and with Patroni
+//! (`patroni`, `etcd-server`). What is not installed is left out, with a line that says so. PostgreSQL does not run as
+//! root: then it runs as the user `postgres`.
 //!
 //! A client writes a value of 200 bytes under a new key every 5 ms and gives each attempt 250 ms. The node that leads
 //! is killed (SIGKILL), or stopped (SIGSTOP) and let go two seconds after another one leads. *Outage* is the longest
