@@ -438,6 +438,9 @@ impl Cluster {
                 }
             }
             Output::Ask { .. } => panic!("scripts have no etcd"),
+            Output::Interrupt { .. } => {
+                let _ = writeln!(self.out, "{:>6} {name}: a query is to end", self.now_ms);
+            }
             Output::Stopped => {
                 let _ = writeln!(self.out, "{:>6} {name}: stopped", self.now_ms);
                 if let Some(member) = self.members.get_mut(name) {

@@ -236,8 +236,11 @@ impl Cursors {
         let batches = cursor.result.rows.len().div_ceil(cursor.result.batch_rows);
         let number = match call.what {
             CursorWish::Batch(number) if number == cursor.handed && cursor.result.retry => number,
+            CursorWish::Batch(number) if number == cursor.handed => {
+                return Err(errors::HTTP_BAD_PARAMETER.says("the latest batch can't be repeated without allowRetry"));
+            }
             CursorWish::Batch(number) if number != cursor.handed + 1 => {
-                return Err(errors::CURSOR_NOT_FOUND.says("batch not found: neither the next one nor the latest"));
+                return Err(errors::CURSOR_NOT_FOUND.says("batch id not found"));
             }
             _ => cursor.handed + 1,
         };
@@ -327,7 +330,8 @@ mod tests {
         let mut cursors = Cursors::default();
         let first = text(open(&mut cursors, 7, result(5, false), ticket(3)));
         assert_eq!(first, r#"201 {"result":[1,2],"hasMore":true,"id":"7","nextBatchId":"2","count":5"#);
-        assert!(ask(&mut cursors, CursorWish::Batch(1)).starts_with("404"), "no batch comes twice");
+        assert!(ask(&mut cursors, CursorWish::Batch(1)).starts_with("400"), "no batch comes twice");
+        assert!(ask(&mut cursors, CursorWish::Batch(3)).starts_with("404"), "nor one before the other");
         let second = ask(&mut cursors, CursorWish::Batch(2));
         assert_eq!(second, r#"200 {"result":[3,4],"hasMore":true,"id":"7","nextBatchId":"3","count":5"#);
         assert_eq!(ask(&mut cursors, CursorWish::Next), r#"200 {"result":[5],"hasMore":false,"count":5"#);

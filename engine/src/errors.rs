@@ -115,6 +115,7 @@ kinds! {
     QUERY_USER_ASSERT = 1593 400 "query assertion";
     QUERY_USER_WARN = 1594 400 "query warning";
     QUERY_INVALID_GEO_VALUE = 1505 400 "invalid geo coordinate value";
+    QUERY_NOT_FOUND = 1591 404 "query ID not found";
     CURSOR_NOT_FOUND = 1600 404 "cursor not found";
     QUERY_KILLED = 1500 410 "query killed";
     QUERY_ACCESS_AFTER_MODIFICATION = 1579 400 "access after data-modification";

@@ -21,6 +21,7 @@ use crate::io::{Expire, Located, Op, OpId, OpResult, Ran, RollbackId, Run, Saved
 use crate::mark;
 use crate::message::Entry;
 use crate::message::raft::{Persist, SavedRaft};
+use crate::queries::{Alone, Attendant};
 use crate::types::*;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -161,36 +162,46 @@ fn raft(rows: &dyn Read) -> StoreResult<SavedRaft> {
 /// nothing of its own. If the store is full they are tried again one at a time, so that only those that do not fit end
 /// in `Failed`; if it fails otherwise, all of them do.
 pub fn perform(batch: Vec<(OpId, Op)>, store: &mut dyn Store) -> Vec<(OpId, OpResult)> {
+    perform_attended(batch, store, &Alone::default())
+}
+
+/// The same where somebody looks after the queries that run.
+pub fn perform_attended(
+    batch: Vec<(OpId, Op)>,
+    store: &mut dyn Store,
+    attendant: &dyn Attendant,
+) -> Vec<(OpId, OpResult)> {
     let (ids, ops): (Vec<OpId>, Vec<Op>) = batch.into_iter().unzip();
-    let results = match if planted!(log_apart_from_data) { apart(&ops, store) } else { together(&ops, store) } {
-        Ok(results) => results,
-        Err(StoreError::Full) if ops.len() > 1 => {
-            mark!(StoreFull);
-            ops.iter()
-                .map(|op| match together(std::slice::from_ref(op), store) {
-                    Ok(mut results) => results.pop().expect("one result for one operation"),
-                    Err(error) => OpResult::Failed(error),
-                })
-                .collect()
-        }
-        Err(error) => {
-            match error {
-                StoreError::Full => mark!(StoreFull),
-                _ => mark!(StoreFails),
+    let results =
+        match if planted!(log_apart_from_data) { apart(&ops, store) } else { together(&ops, store, attendant) } {
+            Ok(results) => results,
+            Err(StoreError::Full) if ops.len() > 1 => {
+                mark!(StoreFull);
+                ops.iter()
+                    .map(|op| match together(std::slice::from_ref(op), store, attendant) {
+                        Ok(mut results) => results.pop().expect("one result for one operation"),
+                        Err(error) => OpResult::Failed(error),
+                    })
+                    .collect()
             }
-            ops.iter().map(|_| OpResult::Failed(error.clone())).collect()
-        }
-    };
+            Err(error) => {
+                match error {
+                    StoreError::Full => mark!(StoreFull),
+                    _ => mark!(StoreFails),
+                }
+                ops.iter().map(|_| OpResult::Failed(error.clone())).collect()
+            }
+        };
     ids.into_iter().zip(results).collect()
 }
 
 /// One transaction; fails as a whole only if the store does.
-fn together(ops: &[Op], store: &mut dyn Store) -> StoreResult<Vec<OpResult>> {
+fn together(ops: &[Op], store: &mut dyn Store, attendant: &dyn Attendant) -> StoreResult<Vec<OpResult>> {
     let mut txn = store.begin()?;
     let mut results = Vec::with_capacity(ops.len());
     let mut changed = false;
     for op in ops {
-        let (result, batch) = match one(op, &*txn) {
+        let (result, batch) = match one(op, &*txn, attendant) {
             Ok(done) => done,
             Err(error) => (OpResult::Failed(error), Batch::default()),
         };
@@ -209,7 +220,8 @@ fn apart(ops: &[Op], store: &mut dyn Store) -> StoreResult<Vec<OpResult>> {
     let mut results = Vec::with_capacity(ops.len());
     for op in ops {
         let mut txn = store.begin()?;
-        let (result, mut batch) = one(op, &*txn).unwrap_or_else(|e| (OpResult::Failed(e), Batch::default()));
+        let (result, mut batch) =
+            one(op, &*txn, &Alone::default()).unwrap_or_else(|e| (OpResult::Failed(e), Batch::default()));
         let log = batch.take(Table::Log);
         batch.write(&mut *txn)?;
         txn.commit()?;
@@ -222,10 +234,10 @@ fn apart(ops: &[Op], store: &mut dyn Store) -> StoreResult<Vec<OpResult>> {
 }
 
 /// What one op comes to, and the rows to write.
-fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
+fn one(op: &Op, base: &dyn Read, attendant: &dyn Attendant) -> StoreResult<(OpResult, Batch)> {
     let mut rows = Overlay::new(base);
     let result = match op {
-        Op::Run(run) => return run_write(run, base),
+        Op::Run(run) => return run_write(run, base, attendant),
         Op::Expire(expire) => return expire_documents(expire, base),
         Op::BeginEpoch { epoch, lineage } => return begin_epoch(*epoch, *lineage, base),
         Op::Persist(persist) => write_raft(persist, &mut rows)?,
@@ -262,14 +274,14 @@ fn one(op: &Op, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
         | Op::ReadLog { .. }
         | Op::SnapshotBegin { .. }
         | Op::SnapshotRead { .. } => {
-            return Ok((look(op.clone(), base)?, Batch::default()));
+            return Ok((look(op.clone(), base, attendant)?, Batch::default()));
         }
     };
     Ok((result, rows.into_batch()))
 }
 
 /// A client's write, in an epoch that this process began and that is still the last anybody told us of (I7).
-fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
+fn run_write(run: &Run, base: &dyn Read, attendant: &dyn Attendant) -> StoreResult<(OpResult, Batch)> {
     let let_through = run.dirty && planted!(dirty_write_let_through);
     if let Some(seen) = outdated(run.epoch, base)?.filter(|_| !let_through) {
         mark!(WriterOutdated);
@@ -281,7 +293,7 @@ fn run_write(run: &Run, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
     }
     let locks = &run.transaction.locks;
     let mut writer = Writer::beside(base, run.epoch, run.now.wall_ms, run.seed, locks)?;
-    let handled = api::write(run, &mut writer)?;
+    let handled = api::write(run, &mut writer, attendant)?;
     let finished = if handled.response.status < 400 { writer.finish()? } else { Finished::Nothing };
     let (response, entry, batch) = match finished {
         Finished::Entry(entry, batch) => (handled.response, Some(entry), batch),
@@ -483,19 +495,24 @@ fn undo(epoch: Epoch, common: Position, limit: usize, rows: &mut Overlay<'_>) ->
 
 /// Performs an op that only reads (`!op.writes()`), on a snapshot taken now: after the op was admitted.
 pub fn read(op: Op, store: &dyn Store) -> OpResult {
-    store.snapshot().and_then(|snapshot| look(op, &*snapshot)).unwrap_or_else(OpResult::Failed)
+    read_attended(op, store, &Alone::default())
 }
 
-fn look(op: Op, snapshot: &dyn Read) -> StoreResult<OpResult> {
+/// The same where somebody looks after the queries that run.
+pub fn read_attended(op: Op, store: &dyn Store, attendant: &dyn Attendant) -> OpResult {
+    store.snapshot().and_then(|snapshot| look(op, &*snapshot, attendant)).unwrap_or_else(OpResult::Failed)
+}
+
+fn look(op: Op, snapshot: &dyn Read, attendant: &dyn Attendant) -> StoreResult<OpResult> {
     let reader = Reader::new(snapshot)?;
     Ok(match op {
         Op::Run(run) => match unmet(&run, &reader)? {
             Some(result) => result,
             None => {
                 let ran = match run.transaction.within() {
-                    Some(open) => transaction::run(&run, open, snapshot)?,
+                    Some(open) => transaction::run(&run, open, snapshot, attendant)?,
                     None => {
-                        let handled = api::read(&run, &reader)?;
+                        let handled = api::read(&run, &reader, attendant)?;
                         let (response, then) = (handled.response, handled.then);
                         Ran { response, entry: None, last: reader.last()?, then, progress: None }
                     }

@@ -31,6 +31,9 @@ pub mod header {
     pub const OMIT_WWW_AUTHENTICATE: &str = "x-omit-www-authenticate";
     pub const ERROR_CODES: &str = "x-arango-error-codes";
     pub const ALLOW: &str = "allow";
+    pub const CONTENT_TYPE: &str = "content-type";
+    /// How many parts of a batch have failed.
+    pub const ERRORS: &str = "x-arango-errors";
     /// "true": nobody waits for the answer; "store": it is fetched later, by the number that the other one names.
     pub const ASYNC: &str = "x-arango-async";
     pub const ASYNC_ID: &str = "x-arango-async-id";

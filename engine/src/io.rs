@@ -97,6 +97,10 @@ pub enum Output {
         id: AskId,
         ask: etcd::Ask,
     },
+    /// The query of that number is to end; it may be over by now.
+    Interrupt {
+        query: u64,
+    },
     Note(Event),
     /// The graceful stop is complete: nothing will be served or written any more.
     Stopped,
@@ -281,6 +285,11 @@ pub struct Run {
     pub transaction: transaction::Part,
 }
 
+/// Drawn by chance, as a run's seed is; a number that other programs can hold exactly.
+pub fn query_number(seed: u64) -> u64 {
+    seed >> 12
+}
+
 /// What is left of a [`Run`] while it is on its way: enough to confirm its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
@@ -293,6 +302,11 @@ pub struct Ticket {
 }
 
 impl Run {
+    /// The number of the query that it is, if it is one.
+    pub fn query(&self) -> u64 {
+        query_number(self.seed)
+    }
+
     pub fn ticket(&self) -> Ticket {
         let Run { epoch, writes, dirty, open, fresh, sync_followers, .. } = *self;
         Ticket { epoch, writes, dirty, open, fresh, sync_followers }

@@ -4,8 +4,8 @@
 //!
 //! # Parts, in import order
 //! `types <- {http, etcd} <- message <- io <- {agency, failover, replication, gate} <- node` and
-//! `types <- http <- {errors, auth, process} <- demand <- {db/store, cursor, job} <- db, transaction <- db/api <-
-//! exec`. The control plane treats log entries as bytes.
+//! `types <- http <- {errors, auth, process} <- {batch, demand} <- data <- db/api <- exec`, where `data` is
+//! `{db/store, cursor, job, queries} <- db, transaction`. The control plane treats log entries as bytes.
 //!
 //! # Invariants
 //! Cited by number in comments; each has a checker in `sim/src/check`.
@@ -37,6 +37,7 @@ pub mod planted;
 pub mod agency;
 pub mod aql;
 pub mod auth;
+pub mod batch;
 pub mod cursor;
 pub mod db;
 pub mod demand;
@@ -52,6 +53,7 @@ pub mod mark;
 pub mod message;
 pub mod node;
 pub mod process;
+pub mod queries;
 pub mod replication;
 pub mod transaction;
 pub mod types;

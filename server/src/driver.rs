@@ -10,6 +10,7 @@ use crate::etcd::Etcd;
 use crate::log;
 use crate::net::{Network, Tcp};
 use crate::peer::{Peers, Permit};
+use crate::queries::Attending;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -66,6 +67,7 @@ pub struct Driver<N = Tcp> {
     /// An agent's, if an etcd orders the agency's entries.
     pub etcd: Option<Etcd<N>>,
     pub views: Arc<Views>,
+    pub attending: Arc<Attending>,
     /// How long the latest request waited for the loop, in microseconds.
     pub queue_time_us: Arc<AtomicU64>,
     pub clock: Clock,
@@ -168,6 +170,7 @@ impl<N: Network> Driver<N> {
                     queue.send((op, what)).expect("the storage threads outlive the loop");
                 }
                 Output::Ask { id, ask } => self.etcd.as_ref().expect("an agent on an etcd asks it").ask(id, ask),
+                Output::Interrupt { query } => self.attending.interrupt(query),
                 Output::Note(event) => log::event(&event),
                 Output::Stopped => stopped = true,
             }

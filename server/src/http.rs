@@ -13,6 +13,7 @@ use crate::log::Seldom;
 use crate::net::Network;
 use crate::observed::{Answered, Observed};
 use crate::peer::{self, Receiving};
+use crate::queries::Attending;
 use crate::storage::HeedStore;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tanist_engine::auth;
+use tanist_engine::batch::{self, Batch};
 use tanist_engine::db::store::StoreError;
 use tanist_engine::errors;
 use tanist_engine::exec;
@@ -75,6 +77,7 @@ pub struct Port {
     pub inbox: Sender<Event>,
     pub receiving: Receiving,
     pub views: Arc<Views>,
+    pub attending: Arc<Attending>,
     pub store: HeedStore,
     pub auth: Arc<Auth>,
     pub limits: Limits,
@@ -346,6 +349,37 @@ impl Port {
     }
 
     async fn dispatch(&self, request: Request) -> Response {
+        match batch::is_batch(&request) {
+            true => self.dispatch_batch(request).await,
+            false => self.dispatch_one(request).await,
+        }
+    }
+
+    /// The parts one after the other, if this server is the one to ask and knows who does.
+    async fn dispatch_batch(&self, whole: Request) -> Response {
+        if whole.header(header::ASYNC).is_some() {
+            return errors::NOT_IMPLEMENTED.says("a batch can't be a job").response();
+        }
+        let admitted = self.dispatch_one(Request { body: Bytes::new(), ..whole.clone() }).await;
+        if admitted.status != 200 {
+            return admitted;
+        }
+        let batch = match Batch::parse(&whole) {
+            Ok(batch) => batch,
+            Err(error) => return error.response(),
+        };
+        let mut answers = batch.answers();
+        for part in &batch.parts {
+            let response = match answers.refusal() {
+                Some(refusal) => refusal,
+                None => self.dispatch_one(part.request.clone()).await,
+            };
+            answers.push(part, &response);
+        }
+        answers.finish()
+    }
+
+    async fn dispatch_one(&self, request: Request) -> Response {
         let pending = Pending::new(&self.pending);
         if pending.before >= self.limits.pending_requests {
             return errors::QUEUE_FULL.response();
@@ -372,7 +406,7 @@ impl Port {
         let ticket = run.ticket();
         // Kept for what turns out to need the loop.
         let request = run.request.clone();
-        let perform = || exec::read(Op::Run(run), &self.store);
+        let perform = || exec::read_attended(Op::Run(run), &self.store, &*self.attending);
         let small = request.raw_path().contains("/_api/document/") || request.raw_path().ends_with("/_api/version");
         let mut last = Position::ZERO;
         let response = match if small { perform() } else { aside(perform) } {
@@ -462,6 +496,9 @@ pub fn to_wire(response: Response, head: bool, queue_time_us: u64) -> WireRespon
     for (name, value) in response.headers {
         // A value that HTTP can't carry (a line feed in a key, say) is left out rather than ends the connection.
         match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            (Ok(name), Ok(value)) if name == CONTENT_TYPE => {
+                headers.insert(name, value);
+            }
             (Ok(name), Ok(value)) => {
                 headers.append(name, value);
             }

@@ -21,6 +21,8 @@ pub mod observed;
 pub mod options;
 pub mod peer;
 pub mod process;
+pub mod queries;
+pub mod readers;
 pub mod starter;
 pub mod status;
 pub mod storage;

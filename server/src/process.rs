@@ -8,12 +8,14 @@ use crate::http::{Patience, Port};
 use crate::net::Tcp;
 use crate::options::{self, Kind};
 use crate::peer::{Peers, Receiving};
+use crate::queries::Attending;
+use crate::readers::{READER_THREADS, Readers};
 use crate::storage::{self, HeedStore, OpenFailure};
 use crate::{clock, http, log, writer};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 use tanist_engine::auth;
@@ -25,8 +27,6 @@ use tanist_engine::types::{Config, Limits};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-
-const READER_THREADS: usize = 2;
 
 /// File in the data directory that tells the node's id, as ArangoDB's does. For people and the starter: the node itself
 /// reads its id from the store.
@@ -84,15 +84,13 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
 
     let (writes, queued_writes) = mpsc::channel();
     let (reads, queued_reads) = mpsc::channel();
+    let attending = Arc::new(Attending::new(clock::now));
     let writing = {
-        let (store, inbox) = (store.clone(), inbox.clone());
-        spawn("writer", move || writer::write(queued_writes, store, inbox))?
+        let (store, inbox, attending) = (store.clone(), inbox.clone(), attending.clone());
+        spawn("writer", move || writer::write(queued_writes, store, inbox, &attending))?
     };
-    let queued_reads = Arc::new(Mutex::new(queued_reads));
-    for _ in 0..READER_THREADS {
-        let (ops, store, inbox) = (queued_reads.clone(), store.clone(), inbox.clone());
-        spawn("reader", move || writer::read(ops, store, inbox))?;
-    }
+    let readers = Readers::new(queued_reads, store.clone(), inbox.clone(), attending.clone());
+    (0..READER_THREADS).try_for_each(|_| readers.add()).map_err(thread_failure)?;
     let driver = Driver {
         node: engine,
         inbox: events,
@@ -107,6 +105,7 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
             _ => None,
         },
         views: views.clone(),
+        attending: attending.clone(),
         queue_time_us: queue_time_us.clone(),
         clock: clock::now,
         state: State::default(),
@@ -125,6 +124,7 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         inbox: inbox.clone(),
         receiving: Receiving::new(inbox.clone()),
         views,
+        attending,
         store,
         auth,
         limits,
@@ -207,7 +207,11 @@ async fn wait_for_stop(inbox: &mpsc::Sender<Event>, stopped: &mut watch::Receive
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, Exit> {
     let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
-    spawned.map_err(|e| Exit::failed(format!("a thread can't be started: {e}")))
+    spawned.map_err(thread_failure)
+}
+
+fn thread_failure(error: std::io::Error) -> Exit {
+    Exit::failed(format!("a thread can't be started: {error}"))
 }
 
 /// A child of the starter does not outlive it.

@@ -1,13 +1,13 @@
-//! The storage threads: one that writes, a few that read.
+//! The storage thread that writes.
 //!
-//! The writer takes all that is queued and commits it once (group commit): one fsync then serves every client that
+//! It takes all that is queued and commits it once (group commit): one fsync then serves every client that
 //! waited for the last one. It performs ops strictly in the order started, and reports each only when it is durable.
 
 use crate::driver::Event;
 use crate::exit::Code;
+use crate::queries::Attending;
 use crate::storage::HeedStore;
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use tanist_engine::db::store::StoreError;
 use tanist_engine::exec;
 use tanist_engine::io::{Op, OpId, OpResult};
@@ -17,9 +17,9 @@ const BATCH_OPS_MAX: usize = 512;
 const BATCH_BYTES_MAX: usize = 32 << 20;
 
 /// Performs ops that write until the loop is gone.
-pub fn write(ops: Receiver<(OpId, Op)>, mut store: HeedStore, inbox: Sender<Event>) {
+pub fn write(ops: Receiver<(OpId, Op)>, mut store: HeedStore, inbox: Sender<Event>, attending: &Attending) {
     while let Ok(first) = ops.recv() {
-        for (op, result) in commit(first, &ops, &mut store) {
+        for (op, result) in commit(first, &ops, &mut store, attending) {
             if inbox.send(Event::Done(op, result)).is_err() {
                 return;
             }
@@ -28,7 +28,12 @@ pub fn write(ops: Receiver<(OpId, Op)>, mut store: HeedStore, inbox: Sender<Even
 }
 
 /// Performs an op and those that are queued behind it, by one commit; returns what each came to once it is durable.
-pub fn commit(first: (OpId, Op), ops: &Receiver<(OpId, Op)>, store: &mut HeedStore) -> Vec<(OpId, OpResult)> {
+pub fn commit(
+    first: (OpId, Op),
+    ops: &Receiver<(OpId, Op)>,
+    store: &mut HeedStore,
+    attending: &Attending,
+) -> Vec<(OpId, OpResult)> {
     let mut bytes = size(&first.1);
     let mut batch = vec![first];
     while batch.len() < BATCH_OPS_MAX && bytes < BATCH_BYTES_MAX {
@@ -37,21 +42,10 @@ pub fn commit(first: (OpId, Op), ops: &Receiver<(OpId, Op)>, store: &mut HeedSto
         batch.push(next);
     }
     let started = batch.len();
-    let results = exec::perform(batch, store);
+    let results = exec::perform_attended(batch, store, attending);
     assert_eq!(results.len(), started, "each op ends once");
     results.iter().for_each(|(_, result)| leave_if_broken(result));
     results
-}
-
-/// Performs ops that only read, each on a snapshot of its own.
-pub fn read(ops: Arc<Mutex<Receiver<(OpId, Op)>>>, store: HeedStore, inbox: Sender<Event>) {
-    loop {
-        let next = ops.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((op, what)) = next else { return };
-        if inbox.send(Event::Done(op, exec::read(what, &store))).is_err() {
-            return;
-        }
-    }
 }
 
 /// After a failed fsync nobody knows what the disk holds. A process that can't write must not lead: it leaves, and a

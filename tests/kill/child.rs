@@ -15,7 +15,9 @@ use tanist_engine::db::mem::MemStore;
 use tanist_engine::db::store::*;
 use tanist_engine::io::OpId;
 use tanist_engine::types::NodeKind;
+use tanist_server::clock;
 use tanist_server::driver::Event;
+use tanist_server::queries::Attending;
 use tanist_server::storage::check::Extent;
 use tanist_server::storage::{HeedStore, MAP_BYTES_DEFAULT};
 use tanist_server::writer;
@@ -37,7 +39,7 @@ fn main() {
     let mut plan = Plan::new(kind, seed, copy_of(&store));
     let (ops, queued) = mpsc::channel();
     let (inbox, events) = mpsc::channel();
-    std::thread::spawn(move || writer::write(queued, store, inbox));
+    std::thread::spawn(move || writer::write(queued, store, inbox, &Attending::new(clock::now)));
     let (mut started, mut done) = (0_u64, 0_u64);
     loop {
         while started < done + Plan::window(seed) as u64 {

@@ -16,6 +16,7 @@ use tanist_engine::types::*;
 use tanist_server::driver::{Event, Views};
 use tanist_server::http::{Port, serve};
 use tanist_server::peer::{Peers, Receiving};
+use tanist_server::queries::Attending;
 use tanist_server::storage::HeedStore;
 use tanist_server::storage::check::Extent;
 use tokio::runtime::Handle;
@@ -145,6 +146,7 @@ async fn sender(net: SimNet, sent: Rc<RefCell<Vec<Time>>>, mut rng: Rng) -> turm
 async fn receiver(net: SimNet, directory: PathBuf, received: Rc<RefCell<Vec<(u64, Time)>>>) -> turmoil::Result {
     let (inbox, events) = mpsc::channel();
     let port = Port {
+        attending: Arc::new(Attending::new(now)),
         receiving: Receiving::new(inbox.clone()),
         inbox,
         views: Arc::new(Views::default()),

@@ -18,6 +18,7 @@ use tanist_engine::{auth, exec};
 use tanist_server::driver::{Driver, Event, State, Views};
 use tanist_server::http::{Patience, Port, serve};
 use tanist_server::peer::{Peers, Receiving};
+use tanist_server::queries::Attending;
 use tanist_server::storage::HeedStore;
 use tanist_server::storage::check::Extent;
 use tanist_server::writer;
@@ -59,6 +60,7 @@ impl Machine {
         let (writes, queued_writes) = mpsc::channel::<(OpId, _)>();
         let (reads, queued_reads) = mpsc::channel::<(OpId, _)>();
         let views = Arc::new(Views::default());
+        let attending = Arc::new(Attending::new(now));
         let queue_time_us = Arc::new(AtomicU64::new(0));
         let auth = Arc::new(config.auth().clone());
         let token = auth::superuser_token(&auth);
@@ -66,6 +68,7 @@ impl Machine {
             inbox: inbox.clone(),
             receiving: Receiving::new(inbox.clone()),
             views: views.clone(),
+            attending: attending.clone(),
             store: store.clone(),
             auth,
             limits: Limits { body_bytes: 1 << 20, ..Limits::default() },
@@ -82,7 +85,7 @@ impl Machine {
         // The sender outlives the loop: the port stops when the process does.
         let (_stop, stopping) = watch::channel(false);
         tokio::spawn(serve::<SimNet>(port, vec![listener], stopping));
-        tokio::spawn(disk(queued_writes, queued_reads, store, inbox, rng.fork(1)));
+        tokio::spawn(disk(queued_writes, queued_reads, store, inbox, attending.clone(), rng.fork(1)));
         let mut driver = Driver {
             node,
             inbox: events,
@@ -91,6 +94,7 @@ impl Machine {
             peers: Peers::new(self.net.clone(), token, Handle::current()),
             etcd: None,
             views,
+            attending,
             queue_time_us,
             clock: now,
             state: State::default(),
@@ -126,6 +130,7 @@ async fn disk(
     reads: mpsc::Receiver<(OpId, tanist_engine::io::Op)>,
     mut store: HeedStore,
     inbox: mpsc::Sender<Event>,
+    attending: Arc<Attending>,
     mut rng: Rng,
 ) {
     loop {
@@ -135,7 +140,7 @@ async fn disk(
         match writes.try_recv() {
             Ok(first) => {
                 tokio::time::sleep(rng.between(Duration::ZERO, Duration::from_millis(8))).await;
-                for (op, result) in writer::commit(first, &writes, &mut store) {
+                for (op, result) in writer::commit(first, &writes, &mut store, &attending) {
                     let _ = inbox.send(Event::Done(op, result));
                 }
             }

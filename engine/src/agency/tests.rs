@@ -300,6 +300,7 @@ impl World {
                 Output::Start { what, .. } => panic!("an agent only persists, not {what:?}"),
                 Output::Note(event) => self.note(i, event),
                 Output::Ask { .. } => panic!("Raft asks no etcd"),
+                Output::Interrupt { .. } => {}
                 Output::Stopped => self.machines[i].agent = None,
             }
         }

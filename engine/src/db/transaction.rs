@@ -14,6 +14,7 @@ use crate::demand::Standing;
 use crate::errors;
 use crate::io::{Ran, Run, Then};
 use crate::mark;
+use crate::queries::Attendant;
 use crate::transaction::{End, Open, Progress};
 use crate::types::*;
 
@@ -21,7 +22,7 @@ use crate::types::*;
 pub const BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 1024;
 
 /// Answers a request within an open transaction. Nothing is written; what it adds is in the result.
-pub fn run(run: &Run, open: &Open, now: &dyn Read) -> StoreResult<Ran> {
+pub fn run(run: &Run, open: &Open, now: &dyn Read, attendant: &dyn Attendant) -> StoreResult<Ran> {
     let reader = Reader::new(now)?;
     let last = reader.last()?;
     let ended = |kind: errors::Error| Ran {
@@ -47,7 +48,7 @@ pub fn run(run: &Run, open: &Open, now: &dyn Read) -> StoreResult<Ran> {
     let mut writer = writer.within(open, reader);
     let handled = match stale {
         true => errors::TOO_OLD.because("a transaction's data are as they were when it began").response().into(),
-        false => api::within(run, &mut writer, reader)?,
+        false => api::within(run, &mut writer, reader, attendant)?,
     };
     let succeeded = handled.response.status < 400;
     let (written, lane) = writer.finish_within();

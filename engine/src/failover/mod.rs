@@ -143,6 +143,8 @@ struct PendingRun {
     /// Kept for what may need the agency, or have to wait for a tick.
     request: Option<Request>,
     transaction: transacting::Stake,
+    /// The number of the query that it may be.
+    query: u64,
 }
 
 #[derive(Clone, Hash)]

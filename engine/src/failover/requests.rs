@@ -11,7 +11,7 @@ use crate::errors;
 use crate::gate;
 use crate::http::{Request, Response, header};
 use crate::io::*;
-use crate::job::JobOrder;
+use crate::job::{JobOrder, JobWish};
 use crate::mark;
 use crate::message::Entry;
 use crate::types::Time;
@@ -32,8 +32,10 @@ impl Server {
         let ticket = run.ticket();
         let request = (!ticket.writes || run.at_least.is_some()).then(|| run.request.clone());
         let at_least = run.at_least.map(|token| token.tick);
+        let query = run.query();
         let op = cx.start(Op::Run(run));
-        self.runs.insert(op, PendingRun { id, since: cx.now.time, arrived, ticket, at_least, request, transaction });
+        let pending = PendingRun { id, since: cx.now.time, arrived, ticket, at_least, request, transaction, query };
+        self.runs.insert(op, pending);
     }
 
     pub(super) fn ran(&mut self, cx: &mut Cx, run: PendingRun, mut result: OpResult) {
@@ -63,6 +65,11 @@ impl Server {
                     Some(Then::Defer(order)) => self.defer(cx, run, order),
                     Some(Then::Job(call)) => {
                         let response = self.jobs.call(&call, run.ticket, cx.now);
+                        if let JobWish::Cancel(job) = call.what
+                            && response.status == 200
+                        {
+                            self.interrupt(cx, RequestId::of_job(job));
+                        }
                         self.answer_when_safe(cx, &run, Ran { response, then: None, ..ran });
                     }
                     Some(Then::SetExpiry(properties)) => {
@@ -165,6 +172,12 @@ impl Server {
         if promised {
             self.admit(cx, RequestId::of_job(job), request, cx.now.time);
         }
+    }
+
+    /// If it is a query, it is to end.
+    fn interrupt(&self, cx: &mut Cx, id: RequestId) {
+        let running = self.runs.values().find(|run| run.id == id);
+        cx.out.extend(running.map(|run| Output::Interrupt { query: run.query }));
     }
 
     /// Removes a rollback record, in pieces, then answers.

@@ -34,6 +34,7 @@ async fn serve_with(auth: Auth, patience: Patience, connections_max: usize) -> S
         receiving: Receiving::new(inbox.clone()),
         inbox,
         views: Arc::new(Views::default()),
+        attending: Arc::new(Attending::new(clock::now)),
         store: HeedStore::open(directory.path(), MAP_BYTES_DEFAULT, Extent::All).unwrap(),
         auth: Arc::new(auth),
         limits: Limits { body_bytes: 1000, ..Limits::default() },
@@ -99,6 +100,24 @@ async fn requests_and_answers_go_through() {
     assert!(old.ends_with("GET /old 0"), "{old}");
     let two = talk(&served, b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(two.contains("GET /1 0") && two.ends_with("GET /2 0"), "{two}");
+}
+
+#[tokio::test]
+async fn the_parts_of_a_batch_are_requests() {
+    let served = serve_echo(Auth::default()).await;
+    let part = |request: &str| format!("--XX\r\nContent-Id: {request}\r\n\r\n{request} HTTP/1.1\r\n\r\nabc\r\n");
+    let body = format!("{}{}--XX--", part("POST /1"), part("PUT /2"));
+    let head = "POST /_db/d/_api/batch HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=XX\r\n";
+    let ask = |length: usize| format!("{head}Content-Length: {length}\r\n\r\n{}", &body[..length]);
+    let answer = talk(&served, ask(body.len()).as_bytes()).await;
+    assert!(answer.contains("\r\nContent-Type: multipart/form-data; boundary=XX\r\n"), "{answer}");
+    assert_eq!(answer.to_ascii_lowercase().matches("application/json").count(), 0, "{answer}");
+    for said in
+        ["\r\nContent-Id: PUT /2\r\n", "\r\n\r\nPOST /_db/d/1 3\r\n--XX\r\n", "\r\n\r\nPUT /_db/d/2 3\r\n--XX--"]
+    {
+        assert!(answer.contains(said), "{said} in {answer}");
+    }
+    assert!(talk(&served, ask(40).as_bytes()).await.starts_with("HTTP/1.1 400 "));
 }
 
 #[tokio::test]

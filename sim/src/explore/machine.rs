@@ -256,6 +256,7 @@ impl Machine {
                     deeds.push(Deed::Notes(event));
                 }
                 Output::Ask { .. } => deeds.push(Deed::Breaks("there is no etcd to ask".into())),
+                Output::Interrupt { .. } => {}
                 Output::Stopped => stopped = true,
             }
         }

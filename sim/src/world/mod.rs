@@ -782,6 +782,8 @@ impl World {
                 }
             }
             Output::Ask { id, ask } => self.ask_etcd(node, id, ask),
+            // Here a query is over as soon as it runs.
+            Output::Interrupt { .. } => {}
             Output::Note(event) => self.note(node, &event),
             Output::Stopped => {
                 self.say(node, "has left");

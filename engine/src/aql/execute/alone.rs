@@ -38,4 +38,12 @@ impl Data for Alone<'_> {
     fn remove(&mut self, _: &CollectionRow, _: &str, _: Option<Option<Revision>>) -> Result<Written> {
         Err(errors::READ_ONLY.into())
     }
+
+    fn go_on(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn sleep(&self, time: Duration) -> Result<bool> {
+        Ok(time.is_zero())
+    }
 }

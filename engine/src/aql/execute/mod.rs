@@ -6,9 +6,9 @@
 //! writes. How a loop comes by its documents is in the plan ([`super::plan`]); [`scan`] reads them. A row has a place
 //! for each variable of the whole query, so subqueries see what is around them ([`expression`]).
 //!
-//! The engine has no clock. A query is bounded by steps instead, of which each row and each element that is looked at
-//! is one: [`STEPS_A_SECOND`] of them stand for a second of `maxRuntime`, on each machine the same. Memory is counted
-//! where rows are held.
+//! The engine has no clock. A query is bounded by steps, of which each row and each element that is looked at is one,
+//! on each machine the same; whoever runs it is asked now and then whether it is to go on. Memory is counted where rows
+//! are held.
 //!
 //! What a query writes is all kept, or nothing of it: the first error ends it, and whoever runs it throws away what was
 //! written.
@@ -37,12 +37,12 @@ use crate::db::index::lookup::{self, Lookup};
 use crate::db::json::Merge;
 use crate::db::{CollectionRow, Document, Overwrite, Reader, Revision};
 use crate::errors::{self, Error};
-use crate::types::Rng;
+use crate::types::{Duration, Rng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a second of `maxRuntime` is worth.
-pub const STEPS_A_SECOND: f64 = 1_000_000.0;
+/// After so many steps it is asked whether the query is to go on.
+const STEPS_A_LOOK: u64 = 1024;
 /// Of a query that only reads: minutes.
 pub const STEPS_MAX_READING: u64 = 500_000_000;
 /// Of a query that writes: nothing else is written meanwhile, so it must be over long before that looks like a disk
@@ -76,6 +76,10 @@ pub trait Data {
         how: Writing,
     ) -> Result<Written>;
     fn remove(&mut self, collection: &CollectionRow, key: &str, expected: Option<Option<Revision>>) -> Result<Written>;
+    /// Whether the query is to go on; an error if not.
+    fn go_on(&self) -> Result<()>;
+    /// Waits; false if that was cut short.
+    fn sleep(&self, time: Duration) -> Result<bool>;
 }
 
 /// How a document is to be written.
@@ -201,7 +205,7 @@ impl<'q> Executor<'q, '_> {
         if self.steps > self.settings.steps {
             return Err(errors::QUERY_KILLED.because("it takes longer than it may"));
         }
-        Ok(())
+        if self.steps.is_multiple_of(STEPS_A_LOOK) { self.data.go_on() } else { Ok(()) }
     }
 
     /// Counts memory that is held from now on.
@@ -276,6 +280,10 @@ impl Environment for Surroundings<'_> {
 
     fn version(&self) -> &str {
         crate::db::api::VERSION
+    }
+
+    fn sleep(&self, time: Duration) -> Result<bool> {
+        self.data.sleep(time)
     }
 
     fn document(&self, collection: &str, key: &str) -> Result<Option<Value>> {

@@ -13,8 +13,10 @@ use crate::exec;
 use crate::http::{Method, Request, Response};
 use crate::io::*;
 use crate::message::Peer;
+use crate::queries::{Alone, Attendant, Queries};
 use crate::types::*;
 use serde_json::{Map, Value, json};
+use std::cell::Cell;
 use std::sync::Arc;
 
 mod properties;
@@ -34,6 +36,10 @@ impl Stage {
     }
 
     fn ask(&mut self, method: Method, path: &str, body: &Value) -> Ran {
+        self.ask_attended(method, path, body, &Alone::default())
+    }
+
+    fn ask_attended(&mut self, method: Method, path: &str, body: &Value, attendant: &dyn Attendant) -> Ran {
         self.steps += 1;
         let id = NodeId { kind: NodeKind::Server, uuid: 1 };
         let view = View {
@@ -56,14 +62,14 @@ impl Stage {
             fresh: None,
             sync_followers: 0,
             now: Now { time: Time(0), wall_ms: 1_700_000_000_000 },
-            seed: self.steps,
+            seed: self.steps << 12,
             view: Arc::new(view),
             transaction: Default::default(),
             request,
         });
         let result = match effect.writes {
-            true => exec::perform(vec![(OpId(self.steps), op)], &mut self.store).remove(0).1,
-            false => exec::read(op, &self.store),
+            true => exec::perform_attended(vec![(OpId(self.steps), op)], &mut self.store, attendant).remove(0).1,
+            false => exec::read_attended(op, &self.store, attendant),
         };
         match result {
             OpResult::Ran(ran) => ran,
@@ -203,4 +209,78 @@ fn what_does_not_fit_into_a_batch_is_kept() {
         "result": [1], "hasMore": false, "cached": false, "error": false, "code": 201, "extra": whole["extra"]
     });
     assert_eq!(whole, expected);
+}
+
+/// Each look takes a millisecond; from some look on, all that runs is killed.
+struct Busy {
+    alone: Alone,
+    looks: Cell<u64>,
+    kills_at: u64,
+}
+
+impl Busy {
+    fn new(kills_at: u64) -> Busy {
+        Busy { alone: Alone::default(), looks: Cell::new(0), kills_at }
+    }
+}
+
+impl Attendant for Busy {
+    fn now(&self) -> Now {
+        Now { time: Time(self.alone.now().time.0 + self.looks.get() * 1_000_000), ..self.alone.now() }
+    }
+
+    fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
+        self.looks.set(self.looks.get() + 1);
+        self.alone.with(&mut |queries| {
+            if self.looks.get() >= self.kills_at {
+                for running in queries.current(None, self.now().time) {
+                    queries.kill(running.query.id, None);
+                }
+            }
+            act(queries);
+        });
+    }
+
+    fn sleep(&self, query: u64, time: Duration) {
+        self.alone.sleep(query, time);
+    }
+}
+
+#[test]
+fn a_query_that_is_killed_or_takes_too_long_ends_and_leaves_nothing() {
+    let mut stage = Stage::new();
+    stage.ask(Method::Post, "/_api/collection", &json!({"name": "c"}));
+    let count = json!({"query": "RETURN LENGTH(c)"});
+    for text in ["FOR i IN 1..10000 RETURN i", "FOR i IN 1..10000 INSERT {} INTO c"] {
+        let body = json!({"query": text, "options": {"maxRuntime": 0.005}});
+        for (attendant, status) in [(Busy::new(u64::MAX), 410), (Busy::new(4), 410), (Busy::new(1), 410)] {
+            let ran = stage.ask_attended(Method::Post, "/_api/cursor", &body, &attendant);
+            assert_eq!((ran.response.status, ran.response.error_num()), (status, Some(1500)), "{text}");
+            attendant.with(&mut |queries| assert_eq!(queries.current(None, Time(0)), []));
+            assert_eq!(answer(&stage.ask(Method::Post, "/_api/cursor", &count).response)["result"], json!([0]));
+        }
+        let ran = stage.ask_attended(Method::Post, "/_api/cursor", &json!({"query": text}), &Busy::new(u64::MAX));
+        assert_eq!(ran.response.status, 201, "nothing but what it asks for bounds its time");
+        stage.ask(Method::Put, "/_api/collection/c/truncate", &Value::Null);
+    }
+}
+
+#[test]
+fn sleeping_takes_time_and_is_bounded() {
+    let mut stage = Stage::new();
+    stage.ask(Method::Post, "/_api/collection", &json!({"name": "c"}));
+    for (text, seconds, warnings) in [
+        ("RETURN SLEEP(5)", 5.0, 0),
+        ("FOR i IN 1..4 RETURN SLEEP(200)", 600.0, 1),
+        ("FOR i IN 1..4 LET s = SLEEP(0.3) INSERT {} INTO c", 1.0, 1),
+    ] {
+        let attendant = Alone::default();
+        let ran = stage.ask_attended(Method::Post, "/_api/cursor", &json!({"query": text}), &attendant);
+        let extra = &answer(&ran.response)["extra"];
+        assert_eq!(
+            (&extra["stats"]["executionTime"], attendant.now().time),
+            (&json!(seconds), Time((seconds * 1e9) as u64))
+        );
+        assert_eq!(extra["warnings"].as_array().unwrap().len(), warnings, "{text}");
+    }
 }

@@ -1,7 +1,6 @@
 //! Functions that fit nowhere else: choices between arguments, the store, hashes, calls by name, and those for tests.
 //!
-//! Of the manual's page these are not here: `MINHASH()`, `PREGEL_RESULT()` and `SLEEP()`, which has nothing to wait
-//! with.
+//! Of the manual's page these are not here: `MINHASH()` and `PREGEL_RESULT()`.
 
 use super::document::identifier;
 use super::{ANY, Context, Function, date, impure, lookup, pure};
@@ -10,6 +9,7 @@ use crate::db::index::lookup::Lookup;
 use crate::db::rows::Revision;
 use crate::db::rules::schema::Schema;
 use crate::errors::{self, Error};
+use crate::types::Duration;
 
 type Called = Result<Value, Error>;
 
@@ -115,6 +115,19 @@ pub(super) const FUNCTIONS: &[Function] = &[
         // Without shards, it is the collection.
         [Value::String(_), Value::Object(_)] => Ok(args[0].clone()),
         _ => context.invalid_type(),
+    }),
+    impure("SLEEP", 1, 1, |context, args| {
+        let seconds = args[0].is_number().then(|| args[0].to_double());
+        let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        match time.map(|time| context.environment.sleep(time)) {
+            None => context.invalid_type(),
+            Some(Ok(true)) => Ok(Value::Null),
+            Some(Ok(false)) => {
+                let kind = errors::RESOURCE_LIMIT;
+                context.warn(kind, format!("{}: a query may not sleep for so long", kind.message))
+            }
+            Some(Err(error)) => Err(error),
+        }
     }),
     pure("V8", 1, 1, |_, args| Ok(args[0].clone())),
     impure("VERSION", 0, 0, |context, _| Ok(context.environment.version().into())),
@@ -241,6 +254,10 @@ mod tests {
         r#"MIN_MATCH(true, 0, 0, 2)"# => "false",
         r#"NOT_NULL(null, false, 1)"# => "false",
         r#"NOOPT(123)"# => "123",
+        "SLEEP(0.5)" => "null",
+        "SLEEP(2)" => "null" 32,
+        "SLEEP(-1)" => "null" 1542,
+        r#"SLEEP("1")"# => "null" 1542,
         r#"SHARD_ID("c", {})"# => r#""c""#,
         r#"VERSION()"# => r#""3.11.0""#,
         r#"SCHEMA_GET("c")"# => r#"{"rule":{"required":["a"]},"message":"no a"}"#,

@@ -17,7 +17,7 @@ mod r#type;
 use super::value::Value;
 use crate::db::index::lookup::Lookup;
 use crate::errors::{self, Error, Kind};
-use crate::types::Rng;
+use crate::types::{Duration, Rng};
 use regex::{Regex, RegexBuilder};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -86,6 +86,8 @@ pub trait Environment {
     fn look_up(&self, collection: &str, lookup: &Lookup) -> Result<Vec<(Value, f64)>, Error>;
     /// Of a collection that must be there; null if it has none.
     fn schema(&self, collection: &str) -> Result<Value, Error>;
+    /// Waits; false if that was cut short.
+    fn sleep(&self, time: Duration) -> Result<bool, Error>;
     /// Ids and names.
     fn collections(&self) -> Result<Vec<(String, String)>, Error>;
 }

@@ -136,6 +136,11 @@ pub(super) fn echo(call: &mut Call<'_, '_>) -> Answer {
     ok(200, body)
 }
 
+/// Whoever comes so far may send a batch here.
+pub(super) fn admit_batch(_: &mut Call<'_, '_>) -> Answer {
+    ok(200, json!({}))
+}
+
 // ---- the deployment -------------------------------------------------------------------------------------------------
 
 /// The leader first, then the healthy (the newest found in front, as ArangoDB has it), then those that are late.

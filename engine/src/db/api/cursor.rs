@@ -12,18 +12,34 @@ use crate::aql::parser;
 use crate::aql::plan::rules::Rules;
 use crate::aql::value::Value as AqlValue;
 use crate::cursor::{CursorCall, CursorWish, Owner, QueryResult};
-use crate::types::Duration;
+use crate::queries::{Description, Interrupt};
+use crate::types::Time;
 use serde_json::json;
 
-const BATCH_ROWS: u64 = 1000;
+pub(super) const BATCH_ROWS: u64 = 1000;
 const TTL_S: f64 = 30.0;
 const TTL_S_MAX: f64 = 24.0 * 3600.0;
+
+/// For how long a query may sleep, all in all: one that reads holds a snapshot meanwhile, one that writes the writer.
+const SLEEP_MAX_READING: Duration = Duration::from_secs(600);
+const SLEEP_MAX_WRITING: Duration = Duration::from_secs(1);
 
 /// Whether the query that a request sends changes data. One that can't be read does not get far.
 pub(super) fn writes(request: &Request) -> bool {
     let body: Option<Map<String, Value>> = serde_json::from_slice(&request.body).ok();
     let text = body.as_ref().and_then(|body| body.get("query")).and_then(Value::as_str);
     text.and_then(|text| parser::parse(text, None).ok()).is_some_and(|query| query.writes())
+}
+
+/// For how long a cursor is kept that nobody asks for.
+pub(super) fn ttl(body: &Map<String, Value>) -> Duration {
+    let seconds = body.get("ttl").and_then(Value::as_f64).filter(|seconds| *seconds > 0.0).unwrap_or(TTL_S);
+    Duration::from_millis((seconds.min(TTL_S_MAX) * 1000.0) as u64)
+}
+
+/// An error as ArangoDB tells it of a query.
+pub(super) fn during(phase: &str, error: Error) -> Error {
+    Error { message: format!("AQL: {} (while {phase})", error.message).into(), ..error }
 }
 
 /// What a client asks for with a query.
@@ -35,9 +51,32 @@ struct Asked {
     retry: bool,
     settings: Settings,
     rules: Rules,
+    /// How much is told of how it was carried out: 1 when, 2 also what.
+    profile: u64,
+    max_runtime: Option<Duration>,
+    /// All plans are to be explained; there is one.
+    all_plans: bool,
+    description: Description,
+    timings: Timings,
+}
+
+/// What a query has spent its time with.
+struct Timings {
+    began: Time,
+    phases: Vec<(&'static str, Duration)>,
+}
+
+impl Timings {
+    /// A phase is over at this moment.
+    fn phase(&mut self, name: &'static str, now: Time) {
+        let before = self.phases.iter().map(|(_, took)| *took).sum();
+        self.phases.push((name, now.since(self.began.plus(before))));
+    }
 }
 
 fn asked(call: &Call<'_, '_>) -> Result<Asked, Failure> {
+    let now = || call.attendant.now().time;
+    let mut timings = Timings { began: now(), phases: Vec::new() };
     let body = call.object()?;
     let options = match body.get("options") {
         None | Some(Value::Null) => Map::new(),
@@ -49,12 +88,15 @@ fn asked(call: &Call<'_, '_>) -> Result<Asked, Failure> {
     let Some(text) = body.get("query").and_then(Value::as_str) else {
         return Err(errors::QUERY_EMPTY.into());
     };
-    let binds = match body.get("bindVars") {
-        None | Some(Value::Null) => AqlValue::Object(Default::default()),
-        Some(binds @ Value::Object(_)) => AqlValue::parse_stored(&binds.to_string()),
+    let bind_text = match body.get("bindVars") {
+        None | Some(Value::Null) => "{}".to_owned(),
+        Some(binds @ Value::Object(_)) => binds.to_string(),
         Some(_) => return Err(errors::TYPE_ERROR.says("expecting object for <bindVars>").into()),
     };
-    let query = parser::parse(text, binds.as_object())?;
+    let binds = AqlValue::parse_stored(&bind_text);
+    timings.phase("initializing", now());
+    let query = parser::parse(text, binds.as_object()).map_err(|error| during("parsing", error))?;
+    timings.phase("parsing", now());
     let batch_rows = match body.get("batchSize") {
         None | Some(Value::Null) => BATCH_ROWS,
         Some(size) => match size.as_u64() {
@@ -66,25 +108,40 @@ fn asked(call: &Call<'_, '_>) -> Result<Asked, Failure> {
         true => execute::STEPS_MAX_WRITING,
         false => execute::STEPS_MAX_READING,
     };
-    let asked_steps = number(&options, "maxRuntime").map(|seconds| (seconds * execute::STEPS_A_SECOND) as u64);
     let memory = number(&body, "memoryLimit").or_else(|| number(&options, "memoryLimit"));
     let settings = Settings {
         memory_bytes: memory.map_or(usize::MAX, |bytes| bytes as usize).min(execute::MEMORY_BYTES_MAX),
-        steps: asked_steps.unwrap_or(u64::MAX).min(steps_max),
+        steps: steps_max,
         full_count: flag(&options, "fullCount"),
         fail_on_warning: flag(&options, "failOnWarning"),
         now_ms: i64::try_from(call.run.now.wall_ms).unwrap_or(i64::MAX),
         seed: call.run.seed,
     };
-    let ttl_s = number(&body, "ttl").unwrap_or(TTL_S).min(TTL_S_MAX);
+    let description = Description {
+        id: call.run.query(),
+        database_id: call.database.id,
+        database: call.database.name.clone(),
+        user: call.who.name().map(str::to_owned),
+        text: text.to_owned(),
+        binds: bind_text,
+        stream: flag(&options, "stream"),
+    };
+    let profile =
+        options.get("profile").map_or(0, |level| level.as_u64().unwrap_or(level.as_bool().unwrap_or(false).into()));
+    let max_runtime_s = number(&options, "maxRuntime").filter(|seconds| *seconds < TTL_S_MAX);
     Ok(Asked {
         query,
         batch_rows: usize::try_from(batch_rows).unwrap_or(usize::MAX),
         count: flag(&body, "count"),
-        ttl: Duration::from_millis((ttl_s * 1000.0) as u64),
+        ttl: ttl(&body),
         retry: flag(&options, "allowRetry"),
         settings,
         rules: rules(&options),
+        profile,
+        all_plans: flag(&options, "allPlans"),
+        max_runtime: max_runtime_s.map(Duration::from_secs_f64),
+        description,
+        timings,
     })
 }
 
@@ -95,26 +152,41 @@ fn rules(options: &Map<String, Value>) -> Rules {
 }
 
 pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
-    let asked = asked(call)?;
-    let plan = execute::plan(asked.query, call, asked.rules, true)?;
-    let outcome = execute::execute(&plan, call, asked.settings)?;
+    let mut asked = asked(call)?;
+    let plan = execute::plan(asked.query, call, asked.rules, true).map_err(|error| during("parsing", error))?;
+    asked.timings.phase("optimizing plan", call.attendant.now().time);
+    let (began, id) = (call.attendant.now(), asked.description.id);
+    call.queries(|queries| queries.begin(asked.description, began, asked.max_runtime));
+    let outcome = execute::execute(&plan, call, asked.settings);
+    let now = call.attendant.now().time;
+    let peak_memory_bytes = outcome.as_ref().map_or(0, |outcome| outcome.stats.peak_memory_bytes);
+    call.queries(|queries| queries.end(id, now, peak_memory_bytes));
+    let outcome = outcome.map_err(|error| during("executing", error))?;
+    asked.timings.phase("executing", now);
+    let plan = (asked.profile > 1).then(|| execute::explain(&plan));
+    asked.timings.phase("finalizing", call.attendant.now().time);
     let result = QueryResult {
         rows: outcome.rows.finish(),
         batch_rows: asked.batch_rows,
         count: asked.count,
-        extra: extra(&outcome.stats, &outcome.warnings),
+        extra: extra(&outcome.stats, &outcome.warnings, &asked.timings, asked.profile, plan),
         ttl: asked.ttl,
         retry: asked.retry,
         owner: owner(call),
     };
+    first_batch(result)
+}
+
+/// The answer with as much of a result as one batch has.
+pub(super) fn first_batch(result: QueryResult) -> Answer {
     if result.fits() {
         return Ok(result.whole(201).into());
     }
     Ok(Handled { response: Response::empty(201), then: Some(Then::Keep(Box::new(result))) })
 }
 
-/// There is no clock in the engine, and so no execution time.
-fn extra(stats: &execute::Stats, warnings: &[Warning]) -> String {
+fn extra(stats: &execute::Stats, warnings: &[Warning], timings: &Timings, profile: u64, plan: Option<Value>) -> String {
+    let seconds: f64 = timings.phases.iter().map(|(_, took)| took.as_secs_f64()).sum();
     let warnings: Vec<Value> =
         warnings.iter().map(|warning| json!({"code": warning.number, "message": warning.message})).collect();
     let mut told = json!({
@@ -128,14 +200,22 @@ fn extra(stats: &execute::Stats, warnings: &[Warning]) -> String {
         "cacheMisses": 0,
         "filtered": stats.filtered,
         "httpRequests": 0,
-        "executionTime": 0.0,
+        "executionTime": seconds,
         "peakMemoryUsage": stats.peak_memory_bytes,
         "intermediateCommits": 0,
     });
     if let Some(count) = stats.full_count {
         told["fullCount"] = count.into();
     }
-    json!({"warnings": warnings, "stats": told}).to_string()
+    let mut extra = json!({"warnings": warnings, "stats": told});
+    if profile > 0 {
+        let phases = timings.phases.iter().map(|(name, took)| ((*name).to_owned(), took.as_secs_f64().into()));
+        extra["profile"] = Value::Object(phases.collect());
+    }
+    if let Some(plan) = plan {
+        extra["plan"] = plan;
+    }
+    extra.to_string()
 }
 
 // ---- the batches ----------------------------------------------------------------------------------------------------
@@ -166,25 +246,17 @@ fn go_on(call: &Call<'_, '_>, what: CursorWish) -> Answer {
 
 pub(super) fn explain(call: &mut Call<'_, '_>) -> Answer {
     let asked = asked(call)?;
-    let plan = execute::plan(asked.query, call, asked.rules, false)?;
+    let plan = execute::plan(asked.query, call, asked.rules, false).map_err(|error| during("parsing", error))?;
     let stats = json!({"rulesExecuted": 0, "rulesSkipped": 0, "plansCreated": 1});
     let plan = execute::explain(&plan);
-    let body = json!({
-        "plan": plan, "cacheable": false, "warnings": [], "stats": stats, "error": false, "code": 200
-    });
-    Ok(Response::json(200, &body).into())
-}
-
-/// Queries are over before anybody could ask for them.
-pub(super) fn none(_: &mut Call<'_, '_>) -> Answer {
-    Ok(Response::raw(200, "[]").into())
-}
-
-pub(super) fn properties(_: &mut Call<'_, '_>) -> Answer {
-    let body = json!({
-        "error": false, "code": 200, "enabled": false, "trackSlowQueries": false, "trackBindVars": false,
-        "maxSlowQueries": 0, "slowQueryThreshold": 0, "maxQueryStringLength": 0
-    });
+    let mut body = match asked.all_plans {
+        true => json!({"plans": [plan]}),
+        false => json!({"plan": plan, "cacheable": false}),
+    };
+    body["warnings"] = json!([]);
+    body["stats"] = stats;
+    body["error"] = false.into();
+    body["code"] = 200.into();
     Ok(Response::json(200, &body).into())
 }
 
@@ -226,6 +298,24 @@ impl Data for Call<'_, '_> {
 
     fn user(&self) -> Option<&str> {
         self.who.name()
+    }
+
+    fn go_on(&self) -> Result<(), Error> {
+        let (id, now) = (self.run.query(), self.attendant.now().time);
+        match self.queries(|queries| queries.interrupted(id, now)) {
+            None => Ok(()),
+            Some(Interrupt::Killed) => Err(errors::QUERY_KILLED.into()),
+            Some(Interrupt::TooLong) => Err(errors::QUERY_KILLED.because("it takes longer than it may")),
+        }
+    }
+
+    fn sleep(&self, time: Duration) -> Result<bool, Error> {
+        let most = if matches!(self.db, Access::Write(_)) { SLEEP_MAX_WRITING } else { SLEEP_MAX_READING };
+        let left = most.saturating_sub(self.slept.get());
+        self.slept.set(self.slept.get() + time.min(left));
+        self.attendant.sleep(self.run.query(), time.min(left));
+        self.go_on()?;
+        Ok(time <= left)
     }
 
     fn collection(&self, name: &str, writes: bool) -> Result<CollectionRow, Error> {

@@ -24,6 +24,7 @@ mod javascript;
 mod job;
 mod names;
 mod observe;
+mod queries;
 mod query;
 mod replication;
 mod rollback;
@@ -47,9 +48,11 @@ use crate::errors::{self, Error, Kind};
 use crate::http::{Method, Request, Response, header, percent_decode, truthy};
 use crate::io::{Mode, Run, Then};
 use crate::job::JobOrder;
+use crate::queries::{Attendant, Queries};
 use crate::transaction::{Concern, Open};
-use crate::types::{Rng, iso8601};
+use crate::types::{Duration, Rng, iso8601};
 use serde_json::{Map, Value};
+use std::cell::Cell;
 
 /// The version of ArangoDB whose API this is.
 pub const VERSION: &str = "3.11.14";
@@ -70,20 +73,20 @@ impl From<Response> for Handled {
 }
 
 /// Answers a request that only reads.
-pub fn read(run: &Run, db: &Reader<'_>) -> StoreResult<Handled> {
-    handle(run, Access::Read(*db), None)
+pub fn read(run: &Run, db: &Reader<'_>, attendant: &dyn Attendant) -> StoreResult<Handled> {
+    handle(run, Access::Read(*db), None, attendant)
 }
 
 /// Answers a request that may write. What it wrote is kept if this returns `Ok` with a status below 400; otherwise
 /// nothing of it is.
-pub fn write(run: &Run, db: &mut Writer<'_>) -> StoreResult<Handled> {
-    handle(run, Access::Write(db), None)
+pub fn write(run: &Run, db: &mut Writer<'_>, attendant: &dyn Attendant) -> StoreResult<Handled> {
+    handle(run, Access::Write(db), None, attendant)
 }
 
 /// Answers a request within a stream transaction, in the transaction's view. `now` are the data as they are: who asks,
 /// and whether he still may, does not depend on when the transaction began.
-pub fn within(run: &Run, db: &mut Writer<'_>, now: Reader<'_>) -> StoreResult<Handled> {
-    handle(run, Access::Write(db), Some(now))
+pub fn within(run: &Run, db: &mut Writer<'_>, now: Reader<'_>, attendant: &dyn Attendant) -> StoreResult<Handled> {
+    handle(run, Access::Write(db), Some(now), attendant)
 }
 
 /// What a request will do, as far as that has to be known before it is run.
@@ -198,9 +201,6 @@ static ROUTES: &[Route] = &[
     reads(Post, "/_api/cursor/{id}/{batch}", Any, cursor::batch),
     reads(Delete, "/_api/cursor/{id}", Any, cursor::end),
     reads(Post, "/_api/explain", Any, cursor::explain),
-    reads(Get, "/_api/query/current", Any, cursor::none),
-    reads(Get, "/_api/query/slow", Any, cursor::none),
-    reads(Get, "/_api/query/properties", Any, cursor::properties),
     reads(Post, "/_api/query", Any, query::parse),
     // transaction.rs
     kept(Post, "/_api/transaction/begin", Any, transaction::begin),
@@ -210,6 +210,18 @@ static ROUTES: &[Route] = &[
     changes(Put, "/_api/transaction/{id}", Any, transaction::commit),
     kept(Delete, "/_api/transaction/{id}", Any, transaction::abort),
     reads(Post, "/_api/transaction", Any, transaction::javascript),
+    // queries.rs
+    reads(Get, "/_api/query/current", Any, queries::current),
+    reads(Get, "/_api/query/slow", Any, queries::slow),
+    reads(Delete, "/_api/query/slow", Any, queries::forget_slow),
+    reads(Delete, "/_api/query/{id}", Any, queries::kill),
+    reads(Get, "/_api/query/properties", Any, queries::properties),
+    reads(Put, "/_api/query/properties", Any, queries::set_properties),
+    reads(Get, "/_api/query/rules", Any, queries::rules),
+    reads(Get, "/_api/query-cache/properties", Any, queries::cache_properties),
+    reads(Put, "/_api/query-cache/properties", Any, queries::set_cache_properties),
+    reads(Get, "/_api/query-cache/entries", Any, queries::cache_entries),
+    reads(Delete, "/_api/query-cache", Any, queries::clear_cache),
     // import.rs
     changes(Post, "/_api/import", Any, import::import),
     // simple.rs
@@ -348,6 +360,8 @@ static ROUTES: &[Route] = &[
     reads(Get, "/_admin/cluster/maintenance", Any, admin::maintenance),
     reads(Put, "/_admin/cluster/maintenance", Administrator, admin::set_maintenance),
     reads(Get, "/_api/cluster/endpoints", Any, admin::endpoints),
+    // The shell carries out the parts.
+    reads(Post, "/_api/batch", Any, admin::admit_batch),
     // job.rs
     reads(Get, "/_api/job", Any, job::no_id),
     reads(Put, "/_api/job", Any, job::no_id),
@@ -540,8 +554,8 @@ impl From<Kind> for Failure {
     }
 }
 
-fn handle(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>) -> StoreResult<Handled> {
-    let mut handled = match answer(run, db, now) {
+fn handle(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>, attendant: &dyn Attendant) -> StoreResult<Handled> {
+    let mut handled = match answer(run, db, now, attendant) {
         Ok(handled) => handled,
         Err(Failure::Error(error)) => error.response().into(),
         Err(Failure::Response(response)) => response.into(),
@@ -553,7 +567,7 @@ fn handle(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>) -> StoreResult
     Ok(handled)
 }
 
-fn answer(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>) -> Answer {
+fn answer(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>, attendant: &dyn Attendant) -> Answer {
     let request = &run.request;
     if request.method == Method::Options {
         let allowed = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
@@ -592,7 +606,8 @@ fn answer(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>) -> Answer {
         Found::Nothing => return Err(errors::HTTP_NOT_FOUND.says(format!("unknown path '{path}'")).into()),
         Found::Undecodable => return Err(errors::HTTP_BAD_PARAMETER.because("the path is not decodable").into()),
     };
-    let mut call = Call { run, db, who, database, open, rng: Rng::new(run.seed), within: None };
+    let (rng, slept) = (Rng::new(run.seed), Cell::default());
+    let mut call = Call { run, db, who, database, open, rng, within: None, attendant, slept };
     call.within = transaction::check(&call, route)?;
     match route.needs {
         Needs::Access => {}
@@ -704,6 +719,9 @@ struct Call<'a, 'w> {
     rng: Rng,
     /// The stream transaction that it belongs to.
     within: Option<&'a Open>,
+    attendant: &'a dyn Attendant,
+    /// For how long its query has waited.
+    slept: Cell<Duration>,
 }
 
 impl<'w> Call<'_, 'w> {
@@ -738,6 +756,13 @@ impl<'w> Call<'_, 'w> {
     /// Whether this server leads, at the moment that the request was admitted.
     fn leads(&self) -> bool {
         self.run.view.mode == Mode::Default && self.run.view.holds_lease(self.run.now)
+    }
+
+    /// Looks at the queries that run, or changes something about them.
+    fn queries<T>(&self, act: impl FnOnce(&mut Queries) -> T) -> T {
+        let (mut act, mut told) = (Some(act), None);
+        self.attendant.with(&mut |queries| told = act.take().map(|act| act(queries)));
+        told.expect("it is called once")
     }
 
     // ---- rights ----

@@ -16,7 +16,7 @@ pub(super) fn parse(call: &mut Call<'_, '_>) -> Answer {
     let Some(text) = body.get("query").and_then(Value::as_str) else {
         return Err(errors::QUERY_EMPTY.into());
     };
-    let query = parser::parse(text, None)?;
+    let query = parser::parse(text, None).map_err(|error| cursor::during("parsing", error))?;
     let names = |name: &str| !name.starts_with('@');
     let collections: Vec<&str> =
         query.collections.iter().map(|used| used.name.text.as_ref()).filter(|name| names(name)).collect();
