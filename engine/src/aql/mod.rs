@@ -2,6 +2,8 @@
 //!
 //! `value <- operators <- functions`: what a query computes with. `value <- ast <- {lexer, parser}`: what a query says.
 //!
+//! `tree` shows a query, or what is left of it in a plan, as JSON.
+//!
 //! All of it is pure: the clock, the random numbers and
 //! the store are arguments ([`functions::Context`]), so that a query gives the same result wherever it runs again.
 //!
@@ -18,6 +20,7 @@ pub mod lexer;
 pub mod operators;
 pub mod parser;
 pub mod plan;
+pub mod tree;
 pub mod value;
 
 #[cfg(test)]

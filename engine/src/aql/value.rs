@@ -69,6 +69,10 @@ impl Object {
 impl FromIterator<(Arc<str>, Value)> for Object {
     fn from_iter<I: IntoIterator<Item = (Arc<str>, Value)>>(iter: I) -> Object {
         let mut members: Vec<(Arc<str>, Value)> = iter.into_iter().collect();
+        let again = |(at, (name, _)): (usize, &(Arc<str>, Value))| members[..at].iter().any(|(other, _)| other == name);
+        if members.len() <= MEMBERS_SEARCHED && !members.iter().enumerate().any(again) {
+            return Object { members, by_name: Vec::new() };
+        }
         let mut by_name: Vec<u32> = (0..members.len() as u32).collect();
         by_name.sort_by(|&a, &b| members[a as usize].0.cmp(&members[b as usize].0));
         if by_name.windows(2).any(|pair| members[pair[0] as usize].0 == members[pair[1] as usize].0) {

@@ -27,6 +27,10 @@ impl Data for Alone<'_> {
         Ok(Vec::new())
     }
 
+    fn edge_collections(&self, graph: &str) -> Result<Vec<String>> {
+        Err(errors::GRAPH_NOT_FOUND.because(graph))
+    }
+
     fn insert(&mut self, _: &CollectionRow, _: &str, _: Writing) -> Result<Written> {
         Err(errors::READ_ONLY.into())
     }

@@ -43,6 +43,8 @@ struct Sorting {
 pub(super) struct Groups<'q> {
     collect: &'q Collect,
     groups: BTreeMap<Vec<Value>, Gathered>,
+    /// Of the row that comes in.
+    key: Vec<Value>,
     bytes: usize,
 }
 
@@ -101,7 +103,7 @@ impl<'q> Executor<'q, '_> {
                 if collect.groups.is_empty() {
                     groups.insert(Vec::new(), Gathered::new(collect)?);
                 }
-                Gathering::Collect(Groups { collect, groups, bytes: 0 })
+                Gathering::Collect(Groups { collect, groups, key: Vec::new(), bytes: 0 })
             }
             _ => Gathering::All(operation, Held::default()),
         })
@@ -174,9 +176,10 @@ impl<'q> Executor<'q, '_> {
 
     // ---- grouping ----
 
-    fn take_grouped(&mut self, Groups { collect, groups, bytes }: &mut Groups<'q>, row: &mut Row) -> Result<()> {
+    fn take_grouped(&mut self, of: &mut Groups<'q>, row: &mut Row) -> Result<()> {
+        let Groups { collect, groups, key, bytes } = of;
         self.step()?;
-        let mut key = Vec::with_capacity(collect.groups.len());
+        key.clear();
         for group in &collect.groups {
             key.push(self.evaluate(&group.value, row)?);
         }
@@ -190,22 +193,19 @@ impl<'q> Executor<'q, '_> {
                 GroupMember::Projection(value) => self.evaluate(value, row)?,
             }),
         };
-        let mut arguments = Vec::with_capacity(collect.aggregates.len());
-        for aggregate in &collect.aggregates {
-            arguments.push(self.evaluate(&aggregate.argument, row)?);
-        }
         let mut grown = 0;
-        let group = match groups.get_mut(&key) {
+        let group = match groups.get_mut(&key[..]) {
             Some(group) => group,
             None => {
                 grown += key.iter().map(Value::size_bytes).sum::<usize>() + size_of::<Gathered>();
-                groups.entry(key).or_insert(Gathered::new(collect)?)
+                groups.entry(std::mem::take(key)).or_insert(Gathered::new(collect)?)
             }
         };
         group.count += 1;
-        for (accumulator, argument) in group.accumulators.iter_mut().zip(&arguments) {
+        for (accumulator, aggregate) in group.accumulators.iter_mut().zip(&collect.aggregates) {
+            let argument = self.evaluate(&aggregate.argument, row)?;
             let before = accumulator.size_bytes();
-            accumulator.add(argument);
+            accumulator.add(&argument);
             grown += accumulator.size_bytes().saturating_sub(before);
         }
         if let Some(member) = member {
@@ -216,7 +216,7 @@ impl<'q> Executor<'q, '_> {
         self.hold(grown)
     }
 
-    fn groups(&mut self, Groups { collect, groups, bytes }: Groups<'q>, outer: &Row) -> Result<Held> {
+    fn groups(&mut self, Groups { collect, groups, bytes, .. }: Groups<'q>, outer: &Row) -> Result<Held> {
         let mut rows = Vec::with_capacity(groups.len());
         for (key, group) in groups {
             let mut row = outer.clone();

@@ -15,6 +15,7 @@
 
 mod alone;
 mod document;
+mod edges;
 mod explain;
 mod expression;
 mod gather;
@@ -65,6 +66,8 @@ pub trait Data {
     fn collection(&self, name: &str, writes: bool) -> Result<CollectionRow>;
     /// All that this user sees.
     fn collections(&self) -> Result<Vec<CollectionRow>>;
+    /// The names of a named graph's edge collections.
+    fn edge_collections(&self, graph: &str) -> Result<Vec<String>>;
     fn insert(&mut self, collection: &CollectionRow, text: &str, how: Writing) -> Result<Written>;
     /// Replaces the document with that key, or with `patch` merges into it.
     fn modify(
@@ -168,7 +171,6 @@ pub fn execute(plan: &Plan, data: &mut dyn Data, settings: Settings) -> Result<O
         steps: 0,
         held_bytes: 0,
         nesting: 0,
-        edges: BTreeMap::new(),
     };
     let mut row = vec![Value::Null; query.variables.len()];
     let mut output = rows::Output::Result(RowsWriter::default());
@@ -195,8 +197,6 @@ struct Executor<'q, 'd> {
     steps: u64,
     held_bytes: usize,
     nesting: usize,
-    /// Edges by collection, read when a traversal first needs them.
-    edges: BTreeMap<u64, Arc<traverse::EdgeMap>>,
 }
 
 impl<'q> Executor<'q, '_> {

@@ -5,8 +5,10 @@
 //! out complete in its turn.
 
 use super::super::ast::{Paths, PathsKind};
+use super::super::plan::projection::Projection;
+use super::edges::{Edges, Neighbor};
 use super::rows::Flow;
-use super::traverse::{Edges, Step, backwards, path_value};
+use super::traverse::{Step, backwards, path_value};
 use super::*;
 use std::collections::BTreeSet;
 
@@ -28,30 +30,35 @@ impl<'q> Executor<'q, '_> {
         if matches!(paths.kind, PathsKind::AllShortest | PathsKind::K) {
             edges.weight = None;
         }
-        let held_before = self.held_bytes;
         let only_shortest = matches!(paths.kind, PathsKind::Shortest | PathsKind::AllShortest);
-        let distances = self.distances(&target, &edges, only_shortest.then_some(&start))?;
+        let mut bytes = 0;
+        let farthest = if paths.kind == PathsKind::K { max as f64 } else { f64::INFINITY };
+        let until = only_shortest.then_some(&start);
+        let distances = self.distances(&target, &edges, until, farthest, &mut bytes)?;
         let flow = match distances.get(&start) {
             None => Flow::More,
             Some(&shortest) => {
                 let bounds = (min, max, if paths.kind == PathsKind::AllShortest { shortest } else { f64::INFINITY });
-                self.grow(paths, &start, &target, &edges, &distances, bounds, row, then)?
+                self.grow(paths, &start, &target, &edges, &distances, bounds, &mut bytes, row, then)?
             }
         };
-        self.release(self.held_bytes.saturating_sub(held_before));
+        self.release(bytes);
         Ok(flow)
     }
 
-    /// How far each vertex is from the target, at least up to the vertex that is asked for.
+    /// How far each vertex is from the target, at least up to the vertex that is asked for, and of those that are not
+    /// too far.
     fn distances(
         &mut self,
         target: &Arc<str>,
         edges: &Edges,
         until: Option<&Arc<str>>,
+        farthest: f64,
+        bytes: &mut usize,
     ) -> Result<BTreeMap<Arc<str>, f64>> {
         let mut settled: BTreeMap<Arc<str>, f64> = BTreeMap::new();
         let mut waiting: BTreeSet<(u64, Arc<str>)> = BTreeSet::from([(0, Arc::clone(target))]);
-        let mut limit = f64::INFINITY;
+        let mut limit = farthest;
         while let Some((bits, vertex)) = waiting.pop_first() {
             self.step()?;
             let distance = f64::from_bits(bits);
@@ -65,11 +72,11 @@ impl<'q> Executor<'q, '_> {
                 limit = distance;
             }
             self.hold(vertex.len() + 64)?;
+            *bytes += vertex.len() + 64;
             settled.insert(Arc::clone(&vertex), distance);
-            for (edge, other) in edges.at(&vertex, true) {
-                self.step()?;
+            for Neighbor { vertex: other, weight, .. } in self.neighbors(edges, &vertex, true)? {
                 if !settled.contains_key(&other) {
-                    waiting.insert(((distance + edges.weight_of(edge)?).to_bits(), other));
+                    waiting.insert(((distance + weight).to_bits(), other));
                 }
             }
         }
@@ -85,6 +92,7 @@ impl<'q> Executor<'q, '_> {
         edges: &Edges,
         distances: &BTreeMap<Arc<str>, f64>,
         (min, max, longest): (u64, u64, f64),
+        bytes: &mut usize,
         row: &mut Row,
         then: &mut dyn FnMut(&mut Self, &mut Row) -> Result<Flow>,
     ) -> Result<Flow> {
@@ -103,16 +111,16 @@ impl<'q> Executor<'q, '_> {
                 continue;
             }
             let vertex = Arc::clone(&steps[at].vertex);
-            for (edge, other) in edges.at(&vertex, false) {
-                self.step()?;
+            for Neighbor { edge, vertex: other, weight } in self.neighbors(edges, &vertex, false)? {
                 let Some(&rest) = distances.get(&other) else { continue };
-                let (depth, weight) = (steps[at].depth + 1, steps[at].weight + edges.weight_of(edge)?);
+                let (depth, weight) = (steps[at].depth + 1, steps[at].weight + weight);
                 let too_long =
                     weight + rest > longest || (paths.kind == PathsKind::K && depth as f64 + rest > max as f64);
                 if too_long || depth > max || backwards(&steps, at).any(|step| step.vertex == other) {
                     continue;
                 }
                 self.hold(size_of::<Step>() + 32)?;
+                *bytes += size_of::<Step>() + 32;
                 steps.push(Step { vertex: other, edge: Some(edge), before: Some(at), depth, weight });
                 waiting.insert(((weight + rest).to_bits(), steps.len() - 1));
             }
@@ -133,18 +141,20 @@ impl<'q> Executor<'q, '_> {
         let (mut vertices, mut along) = (Vec::new(), Vec::new());
         for step in way.into_iter().rev() {
             self.step()?;
-            let vertex = self.vertex(&step.vertex)?;
-            let edge = step.edge.map(|edge| edges.value(edge));
             if paths.kind == PathsKind::Shortest {
-                row[paths.variable.index()] = vertex;
-                self.put(paths.edge, edge.unwrap_or_default(), row);
+                row[paths.variable.index()] = self.vertex(&step.vertex, self.plan.projection(paths.variable))?;
+                if let Some(slot) = paths.edge {
+                    row[slot.index()] = self.edge_in(step, edges, slot)?;
+                }
                 if then(self, row)? == Flow::Stop {
                     return Ok(Flow::Stop);
                 }
                 continue;
             }
-            vertices.push(vertex);
-            along.extend(edge);
+            vertices.push(self.vertex(&step.vertex, &Projection::Whole)?);
+            if let Some(edge) = step.edge {
+                along.push(self.edge(edges, edge)?);
+            }
         }
         if paths.kind == PathsKind::Shortest {
             return Ok(Flow::More);

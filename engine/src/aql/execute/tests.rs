@@ -192,7 +192,16 @@ macro_rules! scripts {
     };
 }
 
-scripts! { reading writing grouping graphs limits indexes }
+scripts! { reading writing grouping graphs limits indexes explaining }
+
+#[test]
+fn all_plans_are_one() {
+    let mut stage = Stage::new();
+    let body = json!({"query": "RETURN 1", "options": {"allPlans": true, "optimizer": {"rules": ["-use-indexes"]}}});
+    let told = answer(&stage.ask(Method::Post, "/_api/explain", &body).response);
+    assert_eq!((told["plans"].as_array().map(Vec::len), &told["plan"]), (Some(1), &Value::Null));
+    assert_eq!(told["stats"], json!({"rulesExecuted": 7, "rulesSkipped": 1, "plansCreated": 1}));
+}
 
 #[test]
 fn what_does_not_fit_into_a_batch_is_kept() {

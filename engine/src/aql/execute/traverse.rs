@@ -1,68 +1,16 @@
 //! Traversals: vertices and edges along the paths from a start.
 //!
-//! The edges of a collection are read once a query and kept by their ends, as memory of the query. Paths grow in an
-//! arena, each step knowing the one before, and the order in which steps are taken up is all that tells depth-first,
-//! breadth-first and weighted apart; nothing recurses.
+//! Edges are found by the edge index, vertices by their keys, and of both no more is read than the query asks for.
+//! Paths grow in an arena, each step knowing the one before, and the order in which steps are taken up is all that
+//! tells depth-first, breadth-first and weighted apart; nothing recurses.
 
-use super::super::ast::{Depth, Direction, Graph, Slot, Traversal};
+use super::super::ast::{Depth, Slot, Traversal};
+use super::super::plan::projection::Projection;
 use super::super::value::{Object, Value};
+use super::edges::{EdgeId, Edges, Neighbor, names};
 use super::rows::Flow;
 use super::*;
 use std::collections::{BTreeSet, VecDeque};
-
-/// All edges of a collection.
-#[derive(Default)]
-pub(super) struct EdgeMap {
-    edges: Vec<Value>,
-    from: BTreeMap<Arc<str>, Vec<u32>>,
-    to: BTreeMap<Arc<str>, Vec<u32>>,
-}
-
-/// The edges of a traversal, by collection, each with its direction.
-pub(super) struct Edges {
-    maps: Vec<(Arc<EdgeMap>, Direction)>,
-    pub weight: Option<Arc<str>>,
-    pub default_weight: f64,
-}
-
-/// An edge: the place of its collection and its own.
-pub(super) type EdgeId = (usize, u32);
-
-impl Edges {
-    /// The edges at a vertex, with the vertex at the other end.
-    pub fn at(&self, vertex: &str, backwards: bool) -> Vec<(EdgeId, Arc<str>)> {
-        let mut found = Vec::new();
-        for (collection, (map, direction)) in self.maps.iter().enumerate() {
-            let (out, into) = match (direction, backwards) {
-                (Direction::Any, _) => (true, true),
-                (Direction::Outbound, false) | (Direction::Inbound, true) => (true, false),
-                (Direction::Inbound, false) | (Direction::Outbound, true) => (false, true),
-            };
-            for (wanted, by, end) in [(out, &map.from, "_to"), (into, &map.to, "_from")] {
-                for &place in by.get(vertex).filter(|_| wanted).into_iter().flatten() {
-                    if let Value::String(other) = map.edges[place as usize].attribute(end) {
-                        // A loop is one edge, not two.
-                        if !(out && into && end == "_from" && *other == *vertex) {
-                            found.push(((collection, place), other));
-                        }
-                    }
-                }
-            }
-        }
-        found
-    }
-
-    pub fn value(&self, (collection, place): EdgeId) -> Value {
-        self.maps[collection].0.edges[place as usize].clone()
-    }
-
-    /// What it costs to follow an edge.
-    pub fn weight_of(&self, edge: EdgeId) -> Result<f64> {
-        let Some(attribute) = &self.weight else { return Ok(1.0) };
-        let weight = self.value(edge).attribute(attribute).as_double().unwrap_or(self.default_weight);
-        if weight < 0.0 { Err(errors::GRAPH_NEGATIVE_EDGE_WEIGHT.into()) } else { Ok(weight) }
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unique {
@@ -130,7 +78,7 @@ impl<'q> Executor<'q, '_> {
         let Some(start) = self.vertex_id(&start)? else { return Ok(Flow::More) };
         let (min, max) = self.depth(traversal.depth.as_ref(), row)?;
         let options = &traversal.options;
-        let edges = self.edges_of(&traversal.graph, traversal.direction, options)?;
+        let mut edges = self.edges_of(&traversal.graph, traversal.direction, options)?;
         let unique = |name: &str, default| match options.attribute(name).as_str() {
             Some("none") => Unique::No,
             Some("path") => Unique::Path,
@@ -148,8 +96,11 @@ impl<'q> Executor<'q, '_> {
             let text = "uniqueVertices: 'global' is only supported, with order: 'bfs' or 'weighted'";
             return Err(errors::BAD_PARAMETER.says(text));
         }
+        if !matches!(frontier, Frontier::Weighted(_)) {
+            edges.weight = None;
+        }
         let allowed = names(&options.attribute("vertexCollections"));
-        let held_before = self.held_bytes;
+        let mut bytes = 0;
         let mut seen: BTreeSet<Arc<str>> = BTreeSet::new();
         let mut steps = vec![Step::start(start)];
         frontier.add([(0, 0.0)].into_iter());
@@ -160,12 +111,8 @@ impl<'q> Executor<'q, '_> {
             if vertices == Unique::Global && !seen.insert(steps[at].vertex.clone()) {
                 continue;
             }
-            row[traversal.vertex.index()] = self.vertex(&steps[at].vertex)?;
-            if let Some(slot) = traversal.edge {
-                row[slot.index()] = steps[at].edge.map(|edge| edges.value(edge)).unwrap_or_default();
-            }
-            if let Some(slot) = traversal.path {
-                row[slot.index()] = self.path(&steps, at, &edges)?;
+            if depth >= min || traversal.prune.is_some() {
+                self.put_step(traversal, &steps, at, &edges, row)?;
             }
             let mut pruned = false;
             if let Some(prune) = &traversal.prune {
@@ -183,8 +130,8 @@ impl<'q> Executor<'q, '_> {
                 continue;
             }
             let first = steps.len();
-            for (edge, vertex) in edges.at(&steps[at].vertex.clone(), false) {
-                self.step()?;
+            let vertex = Arc::clone(&steps[at].vertex);
+            for Neighbor { edge, vertex, weight } in self.neighbors(&edges, &vertex, false)? {
                 let again = (of_edges == Unique::Path && backwards(&steps, at).any(|step| step.edge == Some(edge)))
                     || (vertices == Unique::Path && backwards(&steps, at).any(|step| step.vertex == vertex))
                     || (vertices == Unique::Global && seen.contains(&vertex))
@@ -192,26 +139,60 @@ impl<'q> Executor<'q, '_> {
                         .as_ref()
                         .is_none_or(|allowed| vertex.split_once('/').is_some_and(|(name, _)| allowed.contains(name)));
                 if !again {
-                    let weight = match frontier {
-                        Frontier::Weighted(_) => steps[at].weight + edges.weight_of(edge)?,
-                        _ => 0.0,
-                    };
+                    let weight = steps[at].weight + weight;
                     steps.push(Step { vertex, edge: Some(edge), before: Some(at), depth: depth + 1, weight });
                 }
             }
-            self.hold((steps.len() - first) * (size_of::<Step>() + 16))?;
+            let grown = (steps.len() - first) * (size_of::<Step>() + 16);
+            bytes += grown;
+            self.hold(grown)?;
             frontier.add((first..steps.len()).map(|step| (step, steps[step].weight)));
         }
-        self.release(self.held_bytes.saturating_sub(held_before));
+        self.release(bytes);
         Ok(flow)
     }
 
-    fn path(&mut self, steps: &[Step], at: usize, edges: &Edges) -> Result<Value> {
+    /// Puts vertex, edge and path of a step into their variables.
+    fn put_step(
+        &mut self,
+        traversal: &'q Traversal,
+        steps: &[Step],
+        at: usize,
+        edges: &Edges,
+        row: &mut Row,
+    ) -> Result<()> {
+        let slot = traversal.vertex;
+        row[slot.index()] = self.vertex(&steps[at].vertex, self.plan.projection(slot))?;
+        if let Some(slot) = traversal.edge {
+            row[slot.index()] = self.edge_in(&steps[at], edges, slot)?;
+        }
+        if let Some(slot) = traversal.path {
+            row[slot.index()] = self.path(steps, at, edges, slot)?;
+        }
+        Ok(())
+    }
+
+    /// The edge that a step was reached by, as far as it is read in a variable.
+    pub(super) fn edge_in(&mut self, step: &Step, edges: &Edges, slot: Slot) -> Result<Value> {
+        match step.edge {
+            Some(edge) if self.plan.projection(slot).is_read() => self.edge(edges, edge),
+            _ => Ok(Value::Null),
+        }
+    }
+
+    fn path(&mut self, steps: &[Step], at: usize, edges: &Edges, slot: Slot) -> Result<Value> {
+        let projection = self.plan.projection(slot);
         let (mut vertices, mut along) = (Vec::new(), Vec::new());
-        for step in backwards(steps, at) {
+        for step in backwards(steps, at).take_while(|_| projection.is_read()) {
             self.step()?;
-            vertices.push(self.vertex(&step.vertex)?);
-            along.extend(step.edge.map(|edge| edges.value(edge)));
+            if projection.has("vertices") {
+                vertices.push(self.vertex(&step.vertex, &Projection::Whole)?);
+            }
+            if projection.has("edges")
+                && let Some(edge) = step.edge
+            {
+                along.push(self.edge(edges, edge)?);
+            }
         }
         vertices.reverse();
         along.reverse();
@@ -236,9 +217,9 @@ impl<'q> Executor<'q, '_> {
         }
     }
 
-    /// A vertex's document; null if there is none.
-    pub(super) fn vertex(&mut self, id: &str) -> Result<Value> {
-        let Some((name, key)) = id.split_once('/') else { return Ok(Value::Null) };
+    /// A vertex's document; null if there is none, or if nobody reads it.
+    pub(super) fn vertex(&mut self, id: &str, projection: &Projection) -> Result<Value> {
+        let Some((name, key)) = id.split_once('/').filter(|_| projection.is_read()) else { return Ok(Value::Null) };
         let collection = match self.collections.get(name) {
             Some(found) => Arc::clone(found),
             None => match self.data.collection(name, false) {
@@ -252,7 +233,8 @@ impl<'q> Executor<'q, '_> {
         };
         let found = self.data.reader().document(&collection, key)?;
         self.stats.scanned_index += u64::from(found.is_some());
-        Ok(optional_value(found.as_ref(), &collection))
+        let value = |found: Document| document::document_value(&found.stored(), &collection.name, projection);
+        Ok(found.map(value).unwrap_or_default())
     }
 
     /// The least and the greatest length of a path.
@@ -265,84 +247,6 @@ impl<'q> Executor<'q, '_> {
             None => min,
         };
         if min > max { Err(bad()) } else { Ok((min, max)) }
-    }
-
-    pub(super) fn edges_of(&mut self, graph: &'q Graph, direction: Direction, options: &Value) -> Result<Edges> {
-        let mut wanted: Vec<(Arc<str>, Direction)> = match graph {
-            Graph::Edges(edges) => {
-                edges.iter().map(|edges| (edges.name.text.clone(), edges.direction.unwrap_or(direction))).collect()
-            }
-            Graph::Named(name) => {
-                self.edge_collections(&name.text)?.into_iter().map(|name| (name, direction)).collect()
-            }
-        };
-        if let Some(allowed) = names(&options.attribute("edgeCollections")) {
-            wanted.retain(|(name, _)| allowed.contains(&**name));
-        }
-        let mut maps = Vec::new();
-        for (name, direction) in wanted {
-            maps.push((self.edge_map(&name)?, direction));
-        }
-        let weight = match options.attribute("weightAttribute") {
-            Value::String(name) => Some(name),
-            _ => None,
-        };
-        Ok(Edges { maps, weight, default_weight: options.attribute("defaultWeight").as_double().unwrap_or(1.0) })
-    }
-
-    /// What `_graphs` says of a named graph.
-    fn edge_collections(&mut self, graph: &str) -> Result<Vec<Arc<str>>> {
-        let missing = || errors::GRAPH_NOT_FOUND.says(format!("graph '{graph}' not found"));
-        let graphs = self.data.collection("_graphs", false).map_err(|_| missing())?;
-        let found = self.data.reader().document(&graphs, graph)?.ok_or_else(missing)?;
-        let definitions = document_value(&found, &graphs).attribute("edgeDefinitions");
-        let names = definitions.as_array().unwrap_or_default().iter().map(|each| each.attribute("collection"));
-        Ok(names
-            .filter_map(|name| match name {
-                Value::String(name) => Some(name),
-                _ => None,
-            })
-            .collect())
-    }
-
-    fn edge_map(&mut self, name: &str) -> Result<Arc<EdgeMap>> {
-        let collection = self.collection_named(name)?;
-        if collection.kind != crate::db::CollectionKind::Edge {
-            return Err(errors::COLLECTION_TYPE_INVALID.because(name));
-        }
-        if let Some(known) = self.edges.get(&collection.id) {
-            return Ok(Arc::clone(known));
-        }
-        let mut map = EdgeMap::default();
-        self.all_documents(&collection, &mut |executor, edge| {
-            executor.hold(edge.size_bytes() + 128)?;
-            let place = u32::try_from(map.edges.len()).map_err(|_| errors::RESOURCE_LIMIT)?;
-            for (end, by) in [("_from", &mut map.from), ("_to", &mut map.to)] {
-                if let Value::String(vertex) = edge.attribute(end) {
-                    by.entry(vertex).or_default().push(place);
-                }
-            }
-            map.edges.push(edge);
-            Ok(Flow::More)
-        })?;
-        let map = Arc::new(map);
-        self.edges.insert(collection.id, Arc::clone(&map));
-        Ok(map)
-    }
-
-    pub(super) fn put(&self, slot: Option<Slot>, value: Value, row: &mut Row) {
-        if let Some(slot) = slot {
-            row[slot.index()] = value;
-        }
-    }
-}
-
-/// A name or an array of names.
-fn names(value: &Value) -> Option<BTreeSet<String>> {
-    match value {
-        Value::String(name) => Some(BTreeSet::from([name.to_string()])),
-        Value::Array(names) => Some(names.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
-        _ => None,
     }
 }
 

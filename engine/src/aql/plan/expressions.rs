@@ -115,12 +115,12 @@ pub fn path_from(expression: &Expression, variable: Slot) -> Option<Vec<&str>> {
     }
 }
 
-/// Calls for a block and all those within it, the outer ones first.
+/// Calls for a block and all those within it, the inner ones first.
 pub fn for_each_block_mut(block: &mut Block, each: &mut dyn FnMut(&mut Block)) {
-    each(block);
     for operation in &mut block.operations {
         operation.kind.for_each_expression_mut(&mut |expression| blocks_of(expression, each));
     }
+    each(block);
 }
 
 fn blocks_of(expression: &mut Expression, each: &mut dyn FnMut(&mut Block)) {

@@ -99,17 +99,29 @@ impl Plan {
         let (projections, applied) = (&mut self.projections, &mut self.applied);
         for_each_block_mut(&mut self.query.body, &mut |block| {
             for operation in &block.operations {
-                let OperationKind::For { variable, source, .. } = &operation.kind else { continue };
-                if matches!(source.kind, ExpressionKind::Collection(_)) {
-                    let projection = uses.take(*variable);
+                for variable in documents_in(operation) {
+                    let projection = uses.take(variable);
                     if projection != Projection::Whole {
                         applied.add(Rule::ReduceExtractionToProjection);
                     }
-                    projections.insert(*variable, projection);
+                    projections.insert(variable, projection);
                 }
             }
         });
     }
+}
+
+/// The variables that an operation puts documents into, or paths of them, that it reads for nobody else.
+fn documents_in(operation: &Operation) -> impl Iterator<Item = Slot> {
+    let variables = match &operation.kind {
+        OperationKind::For { variable, source, .. } if matches!(source.kind, ExpressionKind::Collection(_)) => {
+            [Some(*variable), None, None]
+        }
+        OperationKind::Traversal(traversal) => [Some(traversal.vertex), traversal.edge, traversal.path],
+        OperationKind::Paths(paths) if paths.kind == PathsKind::Shortest => [Some(paths.variable), paths.edge, None],
+        _ => [None; 3],
+    };
+    variables.into_iter().flatten()
 }
 
 /// Chooses how the loops of a block come by their documents, and takes out what that makes superfluous.

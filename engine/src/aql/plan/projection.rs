@@ -1,16 +1,34 @@
 //! Which attributes of documents a query reads, so that the others need not be taken out of their text.
 
 use super::super::ast::*;
+use super::super::value::Value;
 use super::expressions::kept;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What is read of the documents in a variable.
+/// What is read of the documents in a variable, or of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Projection {
     Whole,
     /// These top-level attributes only.
     Attributes(BTreeSet<Arc<str>>),
+}
+
+impl Projection {
+    /// Whether anything is read at all.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Projection::Whole => true,
+            Projection::Attributes(names) => !names.is_empty(),
+        }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Projection::Whole => true,
+            Projection::Attributes(names) => names.contains(name),
+        }
+    }
 }
 
 /// What the whole query reads of each variable; what is not there is not read at all.
@@ -32,6 +50,15 @@ impl Uses {
             ExpressionKind::Attribute(of, name) => match of.kind {
                 ExpressionKind::Variable(slot) => self.attribute(slot, name),
                 _ => self.expression(of),
+            },
+            ExpressionKind::Index(of, place) => match (&of.kind, &place.kind) {
+                (ExpressionKind::Variable(slot), ExpressionKind::Literal(Value::String(name))) => {
+                    self.attribute(*slot, name)
+                }
+                _ => {
+                    self.expression(of);
+                    self.expression(place);
+                }
             },
             kind => kind.for_each_child(&mut |child| self.expression(child)),
         }

@@ -246,15 +246,18 @@ fn go_on(call: &Call<'_, '_>, what: CursorWish) -> Answer {
 
 pub(super) fn explain(call: &mut Call<'_, '_>) -> Answer {
     let asked = asked(call)?;
-    let plan = execute::plan(asked.query, call, asked.rules, false).map_err(|error| during("parsing", error))?;
-    let stats = json!({"rulesExecuted": 0, "rulesSkipped": 0, "plansCreated": 1});
+    let rules = asked.rules;
+    let plan = execute::plan(asked.query, call, rules, false).map_err(|error| during("parsing", error))?;
     let plan = execute::explain(&plan);
+    let executed = rules.iter().count();
+    let skipped = Rules::ALL.iter().count() - executed;
+    // There is never more than one plan.
     let mut body = match asked.all_plans {
         true => json!({"plans": [plan]}),
         false => json!({"plan": plan, "cacheable": false}),
     };
     body["warnings"] = json!([]);
-    body["stats"] = stats;
+    body["stats"] = json!({"rulesExecuted": executed, "rulesSkipped": skipped, "plansCreated": 1});
     body["error"] = false.into();
     body["code"] = 200.into();
     Ok(Response::json(200, &body).into())
@@ -326,6 +329,10 @@ impl Data for Call<'_, '_> {
         let mut rows = self.db.reader().collections(self.database.id)?;
         rows.retain(|row| self.collection_level(&row.name) > Level::None);
         Ok(rows)
+    }
+
+    fn edge_collections(&self, graph: &str) -> Result<Vec<String>, Error> {
+        graph::edge_collections_of(self, graph).map_err(plain)
     }
 
     fn insert(&mut self, collection: &CollectionRow, text: &str, how: Writing) -> Result<Written, Error> {

@@ -1,5 +1,6 @@
 //! Ranges against what a list of values has; what documents have in indexes.
 
+use super::cursor::IndexCursor;
 use super::encoding::{encode, tests::any_value};
 use super::entries::{TooMany, VALUES_BYTES_MAX, every_of_document, of_document};
 use super::scan::IndexRange;
@@ -175,12 +176,12 @@ fn indexed_value() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// A range of an index is what a scan of all documents finds, in order, in both directions.
+    /// A range of an index is what a scan of all documents finds, in order, in both directions; at once and in pages.
     #[test]
     fn a_range_is_what_a_scan_finds(
         values in proptest::collection::vec((indexed_value(), indexed_value()), 0..20),
         first in proptest::option::of(indexed_value()), pick in any::<prop::sample::Index>(),
-        from in any_bound(), to in any_bound(),
+        from in any_bound(), to in any_bound(), page in 1usize..5,
     ) {
         with_writer(|db| {
             let c = db.create_collection(1, collection(CollectionKind::Document)).unwrap();
@@ -215,8 +216,17 @@ proptest! {
             let found = |direction| -> Vec<Revision> {
                 db.reader().index_scan(&c, &c.indexes[0], &range, direction).map(Result::unwrap).collect()
             };
+            let in_pages = |direction| -> Vec<Revision> {
+                // Twice the same range is one.
+                let mut cursor = IndexCursor::new(&c, c.indexes[0].id, [range.clone(), range.clone()], direction);
+                let pages = std::iter::from_fn(|| Some(cursor.next(&db.reader(), page).unwrap()));
+                pages.take_while(|found| !found.is_empty()).inspect(|found| assert!(found.len() <= page)).flatten().collect()
+            };
             assert_eq!(found(Direction::Forward), expected);
-            assert_eq!(found(Direction::Backward), expected.into_iter().rev().collect::<Vec<_>>());
+            assert_eq!(in_pages(Direction::Forward), expected);
+            let expected: Vec<Revision> = expected.into_iter().rev().collect();
+            assert_eq!(found(Direction::Backward), expected);
+            assert_eq!(in_pages(Direction::Backward), expected);
         });
     }
 }
