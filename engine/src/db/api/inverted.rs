@@ -50,21 +50,13 @@ pub(super) fn read(body: &Value) -> Result<(Vec<String>, Value), Failure> {
         None | Some(Value::Null) => "identity",
         Some(name) => name.as_str().ok_or_else(|| bad("'analyzer' must be a string"))?,
     };
-    let policy = json!({
-        "type": "tier",
-        "segmentsBytesFloor": 2_097_152,
-        "segmentsBytesMax": 5_368_709_120_u64,
-        "segmentsMax": 10,
-        "segmentsMin": 1,
-        "minScore": 0,
-    });
     let properties = json!({
         "analyzer": analyzer,
         "cleanupIntervalStep": number("cleanupIntervalStep", 2)?,
         "commitIntervalMsec": number("commitIntervalMsec", 1000)?,
         "consolidationIntervalMsec": number("consolidationIntervalMsec", 1000)?,
         "consolidationPolicy": body.get("consolidationPolicy").filter(|policy| policy.is_object()).cloned()
-            .unwrap_or(policy),
+            .unwrap_or_else(view::consolidation_policy),
         "features": features(body.get("features"))?,
         "fields": fields,
         "includeAllFields": all,

@@ -20,20 +20,25 @@ fn kind_name(kind: ViewKind) -> &'static str {
     }
 }
 
+/// How ArangoDB merges the segments of views and of inverted indexes, as far as nothing else is said.
+pub(super) fn consolidation_policy() -> Value {
+    json!({
+        "type": "tier",
+        "segmentsBytesFloor": 2_097_152,
+        "segmentsBytesMax": 5_368_709_120_u64,
+        "segmentsMax": 10,
+        "segmentsMin": 1,
+        "minScore": 0,
+    })
+}
+
 /// What a new `arangosearch` view is, as far as nothing else is said.
 fn defaults() -> Value {
     json!({
         "cleanupIntervalStep": 2,
         "commitIntervalMsec": 1000,
         "consolidationIntervalMsec": 1000,
-        "consolidationPolicy": {
-            "type": "tier",
-            "segmentsBytesFloor": 2_097_152,
-            "segmentsBytesMax": 5_368_709_120_u64,
-            "segmentsMax": 10,
-            "segmentsMin": 1,
-            "minScore": 0,
-        },
+        "consolidationPolicy": consolidation_policy(),
         "primarySort": [],
         "primarySortCompression": "lz4",
         "storedValues": [],
