@@ -191,8 +191,8 @@ pub fn confirm(ticket: Ticket, response: Response, view: &View, now: Now) -> Res
         return response;
     }
     // A write was started, and whether it counts will be known only when the next leader is: nothing may be repeated
-    // blindly (R14). A read had no effect.
-    if ticket.writes && !planted!(refused_after_start) {
+    // blindly (R14). Within a transaction, it counts if the lease comes back in the same epoch. A read had no effect.
+    if (ticket.writes || ticket.within) && !planted!(refused_after_start) {
         mark!(OutcomeUnknown);
         return errors::OUTCOME_UNKNOWN.response();
     }
@@ -338,9 +338,17 @@ mod tests {
 
     #[test]
     fn an_answer_is_confirmed_only_under_the_same_leadership() {
-        let ticket =
-            Ticket { epoch: Epoch(3), writes: true, dirty: false, open: false, fresh: None, sync_followers: 0 };
+        let ticket = Ticket {
+            epoch: Epoch(3),
+            writes: true,
+            within: false,
+            dirty: false,
+            open: false,
+            fresh: None,
+            sync_followers: 0,
+        };
         let read = Ticket { writes: false, ..ticket };
+        let within = Ticket { within: true, ..read };
         let status = |ticket, view: &View, time| {
             let r = confirm(ticket, Response::empty(200), view, at(time));
             (r.status, r.error_num())
@@ -349,6 +357,7 @@ mod tests {
         assert_eq!(status(ticket, &leads, 999), (200, None));
         assert_eq!(status(ticket, &leads, 1000), (504, Some(1457)), "the lease is over: a write's outcome is unknown");
         assert_eq!(status(read, &leads, 1000), (503, Some(1495)), "a read may be repeated");
+        assert_eq!(status(within, &leads, 1000), (504, Some(1457)), "its transaction may live on");
         let later = View { epoch: Epoch(4), ..view(Mode::Default) };
         assert_eq!(status(ticket, &later, 0), (504, Some(1457)));
         let follows = View { lease_end: Time::ZERO, ..view(Mode::Redirect) };

@@ -14,7 +14,7 @@
 use crate::cursor::{CursorCall, Owner, QueryResult};
 use crate::demand::{FreshUntil, Freshness, Token};
 use crate::etcd;
-use crate::http::{Request, Response};
+use crate::http::{Method, Request, Response};
 use crate::job::{JobCall, JobOrder};
 use crate::message::raft::{Persist, SavedRaft};
 use crate::message::*;
@@ -295,6 +295,8 @@ pub fn query_number(seed: u64) -> u64 {
 pub struct Ticket {
     pub epoch: Epoch,
     pub writes: bool,
+    /// It may write within a stream transaction, which may outlive a lease that is over for a moment.
+    pub within: bool,
     pub dirty: bool,
     pub open: bool,
     pub fresh: Option<FreshUntil>,
@@ -309,7 +311,9 @@ impl Run {
 
     pub fn ticket(&self) -> Ticket {
         let Run { epoch, writes, dirty, open, fresh, sync_followers, .. } = *self;
-        Ticket { epoch, writes, dirty, open, fresh, sync_followers }
+        let within =
+            matches!(self.transaction.concern, transaction::Concern::Within(_)) && self.request.method != Method::Get;
+        Ticket { epoch, writes, within, dirty, open, fresh, sync_followers }
     }
 }
 

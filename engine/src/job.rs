@@ -218,7 +218,15 @@ mod tests {
     }
 
     fn ticket(epoch: u64) -> Ticket {
-        Ticket { epoch: Epoch(epoch), writes: false, dirty: false, open: false, fresh: None, sync_followers: 0 }
+        Ticket {
+            epoch: Epoch(epoch),
+            writes: false,
+            within: false,
+            dirty: false,
+            open: false,
+            fresh: None,
+            sync_followers: 0,
+        }
     }
 
     fn at(seconds: u64) -> Now {

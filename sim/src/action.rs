@@ -9,6 +9,8 @@ pub const PASSING: u8 = 2;
 pub const INNER: u8 = 3;
 /// The one whose documents may expire.
 pub const EXPIRING: u8 = 4;
+/// The ones that stream transactions are over, of which one may be had exclusively.
+pub const STREAMED: [u8; 2] = [5, 6];
 /// How long after the moment that a document names it is due.
 pub const EXPIRE_AFTER_MS: u64 = 500;
 /// The users, seen as a collection.
@@ -125,6 +127,15 @@ pub enum Action {
         named: bool,
     },
     Look(u16),
+    /// Begins a stream transaction, which may have the first of its collections to itself.
+    Begin {
+        exclusive: bool,
+    },
+    /// An action on one document, within the transaction of this id.
+    Within(u64, Box<Action>),
+    Commit(u64),
+    Abort(u64),
+    Status(u64),
 }
 
 pub const LEVELS: [&str; 3] = ["none", "ro", "rw"];
@@ -143,7 +154,39 @@ impl Action {
     }
 
     pub fn is_read(&self) -> bool {
-        matches!(self, Action::Read { .. } | Action::ReadCount(_) | Action::Look(_))
+        match self {
+            Action::Read { .. } | Action::ReadCount(_) | Action::Look(_) => true,
+            Action::Within(_, inner) => inner.is_read(),
+            _ => false,
+        }
+    }
+
+    /// Begins a stream transaction, or is about one.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self, Action::Begin { .. }) || self.transaction().is_some()
+    }
+
+    /// The stream transaction that it is about.
+    pub fn transaction(&self) -> Option<u64> {
+        match self {
+            Action::Within(id, _) | Action::Commit(id) | Action::Abort(id) | Action::Status(id) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The one document that it is about.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Action::Insert(slot)
+            | Action::InsertDue(slot, _)
+            | Action::Update(slot, _)
+            | Action::Replace(slot, _)
+            | Action::Remove(slot, _)
+            | Action::Grant(slot, _)
+            | Action::Read { slot, .. } => Some(*slot),
+            Action::Within(_, inner) => inner.slot(),
+            _ => None,
+        }
     }
 
     /// Has an id by which it can be sent again, or asked about, without being done twice.
@@ -256,6 +299,19 @@ impl Action {
                 agency(if *named { "write" } else { "transact" }, write)
             }
             Action::Look(r) => agency("read", format!(r#"[["/sim/r{r}"]]"#)),
+            Action::Begin { exclusive } => {
+                let [first, second] = STREAMED;
+                let body = match exclusive {
+                    false => format!(r#"{{"write":["c{first}","c{second}"]}}"#),
+                    true => format!(r#"{{"exclusive":"c{first}","write":"c{second}"}}"#),
+                };
+                Request::new(Method::Post, "/_api/transaction/begin")
+                    .with_body(format!(r#"{{"collections":{body},"lockTimeout":1}}"#))
+            }
+            Action::Within(id, inner) => return inner.request(op).with_header(header::TRANSACTION, id.to_string()),
+            Action::Commit(id) => Request::new(Method::Put, format!("/_api/transaction/{id}")),
+            Action::Abort(id) => Request::new(Method::Delete, format!("/_api/transaction/{id}")),
+            Action::Status(id) => Request::new(Method::Get, format!("/_api/transaction/{id}")),
         };
         // Some drivers allow dirty reads with everything that they send.
         let request = match self {
@@ -318,6 +374,11 @@ impl fmt::Display for Action {
             Action::Add { register, named } => write!(f, "add to r{register}{}", name(named)),
             Action::Swap { register, old, named } => write!(f, "swap r{register} if {old}{}", name(named)),
             Action::Look(register) => write!(f, "read r{register}"),
+            Action::Begin { exclusive } => write!(f, "begin{}", if *exclusive { " exclusively" } else { "" }),
+            Action::Within(id, inner) => write!(f, "{inner} within {id}"),
+            Action::Commit(id) => write!(f, "commit {id}"),
+            Action::Abort(id) => write!(f, "abort {id}"),
+            Action::Status(id) => write!(f, "status of {id}"),
         }
     }
 }

@@ -78,6 +78,15 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// The documents that it is about.
+    pub fn slots(&self) -> Vec<Slot> {
+        match self {
+            Effect::Put(slot, _) | Effect::Gone(slot) => vec![*slot],
+            Effect::All(effects) => effects.iter().flat_map(Effect::slots).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The documents that it wrote.
     pub fn puts(&self) -> Vec<(Slot, &Doc)> {
         match self {

@@ -259,6 +259,10 @@ pub fn server_config(s: &Scenario, endpoint: &Endpoint, agents: Vec<Endpoint>, n
             ..ExpiryProperties::default()
         },
         chunk_bytes: s.chunk_bytes as usize,
+        transactions: TransactionLimits {
+            idle: Duration::from_millis(s.transaction_idle_ms),
+            ..TransactionLimits::default()
+        },
         durability: Durability {
             sync_followers: s.sync_followers as usize,
             max_lag: (s.failover_lag > 0).then_some(s.failover_lag),

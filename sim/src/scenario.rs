@@ -125,6 +125,9 @@ keys! {
     /// Documents that expire, and how long after one sweep the next begins (0: none does).
     mix_expiring = 0, 0, 1000;
     ttl_frequency_ms = 0, 0, 3_600_000;
+    /// Stream transactions, and how long one may be idle.
+    mix_stream = 0, 0, 1000;
+    transaction_idle_ms = 60_000, 10, 3_600_000;
     /// 1: an etcd orders the agency's entries, in the place of Raft among the agents.
     etcd = 0, 0, 1;
     /// 1: after the faults a core is healed while the rest stays broken; it must live alone before the rest is healed.
@@ -212,6 +215,10 @@ impl Scenario {
         let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
         s.mix_expiring = pick(&[0, 0, 15]);
         s.ttl_frequency_ms = pick(&[100, 400, 1500]);
+        let mut rng = Rng::new(s.seed_work).fork(4);
+        let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
+        s.mix_stream = pick(&[0, 0, 25, 80]);
+        s.transaction_idle_ms = pick(&[300, 2000, 60_000]);
         let mut aim = root.fork(3);
         s.seed_aim = aim.next_u64() >> 16;
         // A run without faults stays one.
@@ -281,7 +288,7 @@ impl Scenario {
         }
         let documents = self.mix_write + self.mix_read + self.mix_dirty + self.mix_array + self.mix_import;
         let others = self.mix_collection + self.mix_agency + self.mix_user + self.mix_database + self.mix_transact;
-        let others = others + self.mix_expiring;
+        let others = others + self.mix_expiring + self.mix_stream;
         if documents + others == 0 {
             return Err("all weights of the workload are 0".into());
         }

@@ -4,7 +4,7 @@
 //! A client knows nothing but the endpoints it was given. What it may conclude from an answer is what a driver may:
 //! 1495 and 1496 mean that nothing was started (R14), so it repeats; no answer, or another 5xx, means "unknown".
 
-use crate::action::{Action, EXPIRING, INNER, OnDuplicate, PASSING, Slot, USERS};
+use crate::action::{Action, EXPIRING, INNER, OnDuplicate, PASSING, STREAMED, Slot, USERS};
 use crate::clock::{At, WALL_MS};
 use crate::model::Doc;
 use crate::scenario::Scenario;
@@ -19,6 +19,8 @@ pub const COUNTERS: u8 = 2;
 const USER_COUNT: u64 = 3;
 /// The most documents in one request.
 const MANY_MAX: u64 = 4;
+/// The most keys in a collection of transactions: they are to meet.
+const STREAM_KEYS: u64 = 6;
 /// After so many calls on one of the agency's registers, clients turn to the next: each history stays short.
 const REGISTER_CALLS: u64 = 40;
 
@@ -114,6 +116,20 @@ struct Client {
     /// What it has last read in a register.
     register: (u16, u64),
     done_after_heal: u64,
+    /// The stream transaction that it is at.
+    stream: Option<Stream>,
+}
+
+/// A stream transaction, as a client goes through it.
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    id: u64,
+    /// What it still wants to do before it ends it.
+    steps: u64,
+    /// It has begun to ask how the transaction is, after a request without an answer: so often it asks at most.
+    asks: u64,
+    /// Nobody knows what has been written within it.
+    spoiled: bool,
 }
 
 /// What a client does next.
@@ -138,7 +154,7 @@ pub enum Destination {
 pub struct Workload {
     servers: usize,
     agents: usize,
-    mix: [u64; 11],
+    mix: [u64; 12],
     register_calls: u64,
     sync_header_permille: u64,
     keys: u64,
@@ -167,6 +183,7 @@ impl Workload {
                 token: None,
                 register: (0, 0),
                 done_after_heal: 0,
+                stream: None,
             }
         });
         Workload {
@@ -184,6 +201,7 @@ impl Workload {
                 s.mix_database,
                 s.mix_transact,
                 s.mix_expiring,
+                s.mix_stream,
             ],
             register_calls: 0,
             sync_header_permille: s.sync_header_permille,
@@ -299,6 +317,10 @@ impl Workload {
         if fresh < 2 {
             return Action::Create(fresh as u8);
         }
+        // Whoever is in a transaction goes on with it rather than with something else.
+        if self.clients[client].stream.is_some() && self.clients[client].rng.chance(1, 2) {
+            return self.streams(client);
+        }
         let state = &mut self.clients[client];
         let rng = &mut state.rng;
         let mut pick = rng.below(self.mix.iter().sum());
@@ -390,10 +412,107 @@ impl Workload {
                     _ => Action::Read { slot, dirty: rng.chance(1, 3) },
                 }
             }
+            Some(11) => self.streams(client),
             _ => {
                 let counter = rng.below(u64::from(COUNTERS)) as u8;
                 if rng.chance(2, 3) { Action::Count(counter) } else { Action::ReadCount(counter) }
             }
+        }
+    }
+
+    /// Something about stream transactions, or the collections that they are over.
+    fn streams(&mut self, client: usize) -> Action {
+        let others = self.clients.iter().enumerate().filter(|(other, _)| *other != client);
+        let others: Vec<u64> =
+            others.filter_map(|(_, other)| other.stream).filter(|stream| !stream.spoiled).map(|s| s.id).collect();
+        let keys = self.keys.min(STREAM_KEYS);
+        let Client { rng, revisions, stream, .. } = &mut self.clients[client];
+        let slot = Slot { collection: STREAMED[rng.below(2) as usize], key: rng.below(keys) as u8 };
+        let rev = revisions.get(&slot).filter(|_| rng.chance(1, 8)).cloned();
+        let one = match rng.below(10) {
+            0..=2 => Action::Insert(slot),
+            3..=4 => Action::Update(slot, rev),
+            5 => Action::Replace(slot, rev),
+            6 => Action::Remove(slot, rev),
+            _ => Action::Read { slot, dirty: false },
+        };
+        // Now and then it meddles with what another one is at.
+        let meddles = !others.is_empty() && rng.chance(1, 12);
+        if meddles {
+            let id = others[rng.below(others.len() as u64) as usize];
+            return match rng.below(8) {
+                0 => Action::Commit(id),
+                1 => Action::Abort(id),
+                _ => Action::Within(id, Box::new(one)),
+            };
+        }
+        match stream {
+            _ if rng.chance(1, 5) => one,
+            Some(Stream { id, spoiled: true, .. }) => Action::Abort(*id),
+            Some(Stream { id, asks, .. }) if *asks > 0 => {
+                let id = *id;
+                *asks -= 1;
+                if *asks == 0 {
+                    *stream = None;
+                }
+                if rng.chance(1, 2) { Action::Status(id) } else { Action::Commit(id) }
+            }
+            Some(Stream { id, steps, .. }) if *steps > 0 => {
+                *steps -= 1;
+                Action::Within(*id, Box::new(one))
+            }
+            Some(Stream { id, .. }) => {
+                let id = *id;
+                match rng.below(12) {
+                    0 => Action::Status(id),
+                    1..=2 => Action::Abort(id),
+                    // Forgotten: it is left to expire.
+                    3 => {
+                        *stream = None;
+                        one
+                    }
+                    _ => Action::Commit(id),
+                }
+            }
+            None if rng.chance(1, 6) => Action::Create(STREAMED[rng.below(2) as usize]),
+            None => Action::Begin { exclusive: rng.chance(1, 8) },
+        }
+    }
+
+    /// What a client does about the transaction that it is at, once an attempt has ended.
+    fn streamed(&mut self, client: usize, action: &Action, ending: &Ending) {
+        let state = &mut self.clients[client];
+        let Ending::Answer(response) = ending else {
+            if let (Some(stream), Ending::Silence) = (&mut state.stream, ending)
+                && action.transaction() == Some(stream.id)
+            {
+                stream.asks = 1 + state.rng.below(3);
+            }
+            return;
+        };
+        let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        if let (Action::Within(id, _), 504) = (action, response.status) {
+            let streams = self.clients.iter_mut().filter_map(|client| client.stream.as_mut());
+            streams.filter(|stream| stream.id == *id).for_each(|stream| stream.spoiled = true);
+        }
+        let state = &mut self.clients[client];
+        match action {
+            Action::Begin { .. } if response.status == 201 => {
+                let id = body.pointer("/result/id").and_then(|id| id.as_str()?.parse().ok());
+                let steps = 1 + state.rng.below(6);
+                state.stream = id.map(|id| Stream { id, steps, asks: 0, spoiled: false });
+            }
+            Action::Commit(id) | Action::Abort(id) | Action::Within(id, _) | Action::Status(id)
+                if state.stream.is_some_and(|stream| stream.id == *id) =>
+            {
+                let ended = matches!(action, Action::Commit(_) | Action::Abort(_)) && response.status < 500;
+                let over = matches!(response.error_num(), Some(1653 | 1654 | 1655))
+                    || body.pointer("/result/status").is_some_and(|status| status != "running");
+                if ended || over {
+                    state.stream = None;
+                }
+            }
+            _ => {}
         }
     }
 
@@ -437,6 +556,12 @@ impl Workload {
             }
         };
         let (servers, agents) = (self.servers, self.agents);
+        if action.is_streamed() {
+            self.streamed(client, &action, ending);
+        }
+        let state = &mut self.clients[client];
+        let current = state.current.as_mut().expect("it was looked at");
+        let record = self.history.get_mut(&op).expect("the current operation is in the history");
         let response = match ending {
             Ending::Answer(response) => response,
             Ending::Refused => {

@@ -1,6 +1,7 @@
 //! I11 to I14: what clients were told, held against the truth.
 
 use super::replication::{Replication, Store, has};
+use super::streams::Streams;
 use super::{Ctx, Verdict, broken};
 use crate::action::{self, Action, Slot};
 use crate::clock::At;
@@ -24,6 +25,7 @@ pub struct History {
     told_at: BTreeMap<u64, At>,
     /// The latest version that a client has read: by client, server process, epoch and document.
     read: BTreeMap<(usize, usize, u64, Epoch, Slot), usize>,
+    pub streams: Streams,
 }
 
 /// An answer on its way out of a server.
@@ -48,17 +50,26 @@ pub struct Answer<'a> {
 }
 
 impl History {
+    pub fn new(streams: Streams) -> History {
+        History { streams, ..History::default() }
+    }
+
     /// A client's write has gone through a store whose documents were `before`. Says what it did.
     pub fn ran(
         &mut self,
         ctx: &Ctx,
         run: &Run,
         ran: &Ran,
-        action: &Action,
+        record: &Record,
         before: &Docs,
     ) -> Result<Option<Effect>, (&'static str, String)> {
         let Some(op) = action::op_of(&run.request) else { return Ok(None) };
-        let status = ran.response.status;
+        let (action, status) = (&record.action, ran.response.status);
+        if let Action::Commit(id) = action {
+            let effect = self.streams.commits(ctx, *id, ran, before)?;
+            self.written.extend(ran.entry.as_ref().map(|entry| (op, entry.position())));
+            return Ok(effect);
+        }
         let success = (200..300).contains(&status);
         if let Some(entry) = ran.entry.as_ref().filter(|_| !success) {
             let position = entry.position();
@@ -66,6 +77,11 @@ impl History {
         }
         // Anything else is not about what is in the store.
         if !success && !matches!(status, 400 | 404 | 409 | 412) {
+            return Ok(None);
+        }
+        // A transaction has it: perhaps no longer, but when the request was looked at.
+        let held = |slot| self.streams.may_hold((ctx.node, ctx.incarnation, run.epoch), slot, record.called, None);
+        if (status, ran.response.error_num()) == (409, Some(1200)) && action.slot().is_some_and(held) {
             return Ok(None);
         }
         let body: serde_json::Value = serde_json::from_slice(&ran.response.body).unwrap_or_default();
@@ -99,6 +115,11 @@ impl History {
             self.idle.insert(op);
         }
         Ok(effect)
+    }
+
+    /// Whether an operation has become a log entry of its own.
+    pub fn wrote(&self, op: u64) -> bool {
+        self.written.contains_key(&op)
     }
 
     /// A server answers a client's document operation.
@@ -156,6 +177,15 @@ impl History {
                 }
             }
             Action::Read { .. } => {}
+            Action::Commit(id) | Action::Status(id) if success => {
+                let told: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
+                let committed = told.pointer("/result/status").is_some_and(|status| status == "committed");
+                if let Some(position) = self.streams.committed(*id).filter(|_| committed) {
+                    self.acknowledged.insert(op, position);
+                    self.told_at.entry(op).or_insert(ctx.at);
+                }
+            }
+            _ if action.is_streamed() => {}
             _ if success => match self.written.get(&op) {
                 Some(position) => {
                     self.acknowledged.insert(op, *position);

@@ -12,6 +12,7 @@
 //! | I11 I12 I13 I14| [`history`]          |
 //! | I15 I16 I17    | [`liveness`]         |
 //! | R6 R15 R17     | [`synchrony`]        |
+//! | transactions   | [`streams`]          |
 
 pub mod agency;
 pub mod grant;
@@ -22,6 +23,7 @@ pub mod liveness;
 pub mod registers;
 pub mod replication;
 pub mod stores;
+pub mod streams;
 pub mod synchrony;
 pub mod witness;
 
@@ -83,6 +85,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("R17", "a leader with synchronous followers shows nothing that they do not have"),
     ("R14", "1495 and 1496 only if nothing was started"),
     ("R16", "no _rev is given twice"),
+    ("transaction", "a transaction has a snapshot and what it wrote, and is committed as a whole or not at all"),
     ("contract", "the engine keeps its contract with the shell (io.rs)"),
     ("panic", "the engine never panics"),
 ];

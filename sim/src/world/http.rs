@@ -23,6 +23,10 @@ impl World {
         let (arrived, arrived_in) = (self.at, self.event);
         let local = self.machines[node].clock.time(self.at);
         let admitted = node.checked_sub(self.agents).and_then(|server| self.lease.holds(server, local));
+        if let (Some(op), true) = (action::op_of(&request), node >= self.agents) {
+            let (ctx, action) = (self.ctx(node), &self.workload.history[&op].action);
+            self.history.streams.arrives(&ctx, attempt, action);
+        }
         let pending = Pending { caller, attempt, op: action::op_of(&request), arrived, arrived_in, admitted };
         self.trace.hash.word(attempt);
         if self.trace.on() {
@@ -118,13 +122,23 @@ impl World {
         let demanded =
             if self.lease.excused { Ok(()) } else { self.history.demanded(&ctx, &answer, &self.replication) };
         let (record, marked) = (answer.record, response.header(header::POTENTIAL_DIRTY_READ).is_some());
-        let mut verdict = self.history.answered(&ctx, &answer, &self.replication.stores[server]).and(demanded);
+        let streamed = match answer.record.action.is_streamed() {
+            true => self.history.streams.answered(&ctx, pending.attempt, &answer, &self.replication),
+            false => Ok(()),
+        };
+        let answered = self.history.answered(&ctx, &answer, &self.replication.stores[server]);
+        let mut verdict = streamed.and(answered).and(demanded);
         if verdict.is_ok() && (200..300).contains(&response.status) && !marked {
             let shown =
                 response.header(header::ETAG).and_then(|rev| self.replication.written_as(rev.trim_matches('"')));
             let judge = (&mut self.synchrony, &self.replication);
             verdict = match (record.action.is_read(), self.history.acknowledged.get(&op), shown) {
-                (false, Some(position), _) => judge.0.acknowledged(&ctx, judge.1, *position, record.sync_followers),
+                (false, Some(position), _) => {
+                    // Whoever asks about a commit has no followers of his own.
+                    let asks = record.action.is_streamed() && !self.history.wrote(op);
+                    let followers = if asks { 0 } else { record.sync_followers };
+                    judge.0.acknowledged(&ctx, judge.1, *position, followers)
+                }
                 (true, _, Some(position)) => judge.0.shown(&ctx, judge.1, position),
                 _ => Ok(()),
             };

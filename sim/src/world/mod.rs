@@ -13,7 +13,7 @@ mod strikes;
 pub(crate) mod words;
 
 use self::core::Core;
-use crate::action::{self, Action};
+use crate::action;
 use crate::check::agency::Agency;
 use crate::check::grant::Grants;
 use crate::check::history::{Answer, History};
@@ -22,6 +22,7 @@ use crate::check::liveness::{self, Progress};
 use crate::check::registers;
 use crate::check::replication::Replication;
 use crate::check::stores;
+use crate::check::streams::Streams;
 use crate::check::synchrony::Synchrony;
 use crate::check::witness::Witness;
 use crate::check::{Ctx, Verdict, Violation};
@@ -286,6 +287,7 @@ impl World {
             straggler_ms: s.net_straggler_ms,
             ordered: s.net_ordered == 1,
         };
+        let idle = Duration::from_millis(s.transaction_idle_ms);
         let mut world = World {
             at: At(0),
             event: 0,
@@ -315,7 +317,7 @@ impl World {
             witness: Witness::default(),
             lease: Lease::new(servers),
             replication: Replication::new(servers),
-            history: History::default(),
+            history: History::new(Streams::new(idle)),
             synchrony: Synchrony::new(s),
             outputs: Vec::new(),
             spin: (At(0), 0, 0),

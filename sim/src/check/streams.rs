@@ -1,0 +1,445 @@
+//! Stream transactions: each has a snapshot with its own writes, and is committed as a whole, over nothing that others
+//! have changed, or not at all.
+//!
+//! Built from what servers answer, when they answer it, whether the client hears it or not. What a transaction reads is
+//! held against the documents where it began and what it was told that it wrote; its commit against the entry that it
+//! became. A conflict must have a reason: somebody has changed the document since, or another transaction has it, or
+//! might have it. A transaction may be gone only with the leadership that it was begun under.
+
+use super::replication::Replication;
+use super::{Ctx, Verdict, broken};
+use crate::action::{Action, STREAMED, Slot};
+use crate::check::history::Answer;
+use crate::clock::At;
+use crate::model::{Doc, Docs, Effect};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tanist_engine::db::log::{self, LogOp};
+use tanist_engine::demand::Token;
+use tanist_engine::http::header;
+use tanist_engine::io::Ran;
+use tanist_engine::message::Entry;
+use tanist_engine::types::{Epoch, Position, Time};
+
+/// So many writes of unknown outcome are looked at in one transaction: clients give it up after the first.
+const UNSURE_MAX: usize = 4;
+const CONFLICT: u64 = 1200;
+const OUTCOME_UNKNOWN: u64 = 1457;
+const SAME_KEY: u64 = 1210;
+const NO_DOCUMENT: u64 = 1202;
+
+/// A server, one of its processes, and the epoch that this leads.
+type Reign = (usize, u64, Epoch);
+
+/// A stream transaction.
+#[derive(Clone, Debug)]
+struct Stream {
+    reign: Reign,
+    exclusive: bool,
+    /// The documents where it began.
+    base: Docs,
+    /// The same with what it has written.
+    view: Docs,
+    writes: Vec<Effect>,
+    /// What may have been written within it, with nobody being told: an effect, and how many writes were before it.
+    unsure: Vec<(usize, Effect)>,
+    /// What it has written, and when it was told so first.
+    touched: BTreeMap<Slot, At>,
+    /// When the latest of the requests that were answered had come, by the server's clock.
+    used: Time,
+    /// Somebody has asked for its end.
+    ending: bool,
+    ended: Option<At>,
+    committed: Option<Position>,
+}
+
+impl Stream {
+    /// Whether it had this document to itself at some moment since `since`.
+    fn had(&self, slot: Slot, since: At) -> bool {
+        let exclusively = self.exclusive && slot.collection == STREAMED[0];
+        let unsure = self.unsure.iter().flat_map(|(_, effect)| effect.slots());
+        let touched = self.touched.keys().copied().chain(unsure).any(|touched| touched == slot);
+        self.ended.is_none_or(|ended| ended >= since) && (exclusively || touched)
+    }
+
+    /// All that its commit may write: what is unsure may be among it or not.
+    fn may_become(&self) -> Vec<Vec<Effect>> {
+        let count = self.unsure.len().min(UNSURE_MAX);
+        let chosen = |choice: usize| {
+            let mut writes = self.writes.clone();
+            for nth in (0..count).rev().filter(|nth| choice >> nth & 1 == 1) {
+                let (before, effect) = &self.unsure[nth];
+                writes.insert(*before, effect.clone());
+            }
+            writes
+        };
+        (0..1 << count).map(chosen).collect()
+    }
+}
+
+/// A request that a server has not answered yet.
+#[derive(Clone, Debug)]
+struct Waiting {
+    process: (usize, u64),
+    action: Action,
+    local: Time,
+}
+
+#[derive(Default)]
+pub struct Streams {
+    idle: Duration,
+    streams: BTreeMap<u64, Stream>,
+    /// By the attempt's number.
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+/// What an entry writes: each document's key, and the operation that it is of now.
+fn written(entry: &Entry) -> Option<Vec<(String, Option<u64>)>> {
+    let one = |op| match op {
+        LogOp::Document { key, after, .. } => {
+            let body = after.map(|image| serde_json::from_slice::<serde_json::Value>(&image.body));
+            let v = body.transpose().ok()?.and_then(|body| body.get("v")?.as_u64());
+            Some((key, v))
+        }
+        _ => None,
+    };
+    log::operations(entry).ok()?.into_iter().map(one).collect()
+}
+
+/// The same of a transaction's writes.
+fn told(writes: &[Effect]) -> Option<Vec<(String, Option<u64>)>> {
+    let one = |effect: &Effect| match effect {
+        Effect::Put(slot, doc) => Some((slot.key(), Some(doc.v))),
+        Effect::Gone(slot) => Some((slot.key(), None)),
+        _ => None,
+    };
+    writes.iter().map(one).collect()
+}
+
+impl Streams {
+    pub fn new(idle: Duration) -> Streams {
+        Streams { idle, ..Streams::default() }
+    }
+
+    /// The entry that a transaction became.
+    pub fn committed(&self, id: u64) -> Option<Position> {
+        self.streams.get(&id)?.committed
+    }
+
+    /// A request has come to a server.
+    pub fn arrives(&mut self, ctx: &Ctx, attempt: u64, action: &Action) {
+        if let Action::Commit(id) | Action::Abort(id) = action
+            && let Some(stream) = self.streams.get_mut(id)
+        {
+            stream.ending = true;
+        }
+        if action.is_streamed() {
+            let process = (ctx.node, ctx.incarnation);
+            self.waiting.insert(attempt, Waiting { process, action: action.clone(), local: ctx.local });
+        }
+    }
+
+    /// Whether a transaction other than `me` may have had a document at some moment since `since`.
+    pub fn may_hold(&self, reign: Reign, slot: Slot, since: At, me: Option<u64>) -> bool {
+        let by_another =
+            |(id, stream): (&u64, &Stream)| Some(*id) != me && stream.reign == reign && stream.had(slot, since);
+        let process = (reign.0, reign.1);
+        self.streams.iter().any(by_another)
+            || self.waiting.values().filter(|waiting| waiting.process == process).any(|waiting| match &waiting.action {
+                Action::Begin { exclusive } => *exclusive && slot.collection == STREAMED[0],
+                Action::Within(id, _) => Some(*id) != me && waiting.action.slot() == Some(slot),
+                _ => false,
+            })
+    }
+
+    /// A commit has gone through a store whose documents were `before`. Says what it did.
+    pub fn commits(
+        &mut self,
+        ctx: &Ctx,
+        id: u64,
+        ran: &Ran,
+        before: &Docs,
+    ) -> Result<Option<Effect>, (&'static str, String)> {
+        let status = ran.response.status;
+        let wrong = |what: String| Err(("transaction", format!("s{}: transaction {id} {what}", ctx.node)));
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return match status {
+                200..=299 => wrong("is committed, and was never begun".into()),
+                _ => Ok(None),
+            };
+        };
+        // Documents that are no longer what they were where it began.
+        let changed = |slot: &&Slot| before.documents.get(slot) != stream.base.documents.get(slot);
+        let changed: Vec<&Slot> = stream.touched.keys().filter(changed).collect();
+        match (status, &ran.entry) {
+            (200..=299, Some(entry)) => {
+                let position = entry.position();
+                if let Some(slot) = changed.first() {
+                    return wrong(format!("is committed by {position} over what others have made of {slot}"));
+                }
+                if let Some(first) = stream.committed {
+                    return wrong(format!("is committed twice, by {first} and {position}"));
+                }
+                let Some(writes) = stream.may_become().into_iter().find(|writes| told(writes) == written(entry)) else {
+                    return wrong(format!("is committed by {position}, which is {:?}", written(entry)));
+                };
+                (stream.committed, stream.ended) = (Some(position), Some(ctx.at));
+                Ok(Some(Effect::All(writes)))
+            }
+            (200..=299, None) => {
+                if stream.committed.is_none() && !stream.writes.is_empty() {
+                    return wrong("is committed without an entry".into());
+                }
+                stream.ended.get_or_insert(ctx.at);
+                Ok(None)
+            }
+            (400 | 404 | 409 | 410 | 412, None) => {
+                let error = ran.response.error_num().unwrap_or(0);
+                // Of a transaction that is over (165x) its end tells more.
+                if stream.ended.is_none() && !(1650..1660).contains(&error) {
+                    if changed.is_empty() {
+                        return wrong(format!("fails with {status} ({error}), and nobody has changed anything"));
+                    }
+                    stream.ended = Some(ctx.at);
+                }
+                Ok(None)
+            }
+            (_, None) => Ok(None),
+            (_, Some(entry)) => wrong(format!("fails with {status} and wrote {}", entry.position())),
+        }
+    }
+
+    /// A server answers a request about transactions.
+    pub fn answered(&mut self, ctx: &Ctx, attempt: u64, answer: &Answer, replication: &Replication) -> Verdict {
+        let Some(waiting) = self.waiting.remove(&attempt) else { return Ok(()) };
+        let (status, action) = (answer.response.status, &answer.record.action);
+        let error = if status >= 400 { answer.response.error_num().unwrap_or(0) } else { 0 };
+        let body: serde_json::Value = serde_json::from_slice(&answer.response.body).unwrap_or_default();
+        if let Action::Begin { exclusive } = action {
+            let begin = answer.response.header(header::TICK).and_then(Token::parse).map(|token| token.position());
+            let id = body.pointer("/result/id").and_then(|id| id.as_str()?.parse().ok());
+            let (201, Some(begin), Some(id)) = (status, begin, id) else { return Ok(()) };
+            let base = replication.docs_at(&replication.stores[ctx.node].log, begin);
+            let stream = Stream {
+                reign: (ctx.node, ctx.incarnation, answer.epoch),
+                exclusive: *exclusive,
+                view: base.clone(),
+                base,
+                writes: Vec::new(),
+                unsure: Vec::new(),
+                touched: BTreeMap::new(),
+                used: waiting.local,
+                ending: false,
+                ended: None,
+                committed: None,
+            };
+            self.streams.insert(id, stream);
+            return Ok(());
+        }
+        let id = action.transaction().expect("it is about a transaction");
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let node = ctx.node;
+        let lives_here = stream.reign == (node, ctx.incarnation, answer.epoch) && answer.holds == Some(answer.epoch);
+        let told = body.pointer("/result/status").and_then(|status| status.as_str()).unwrap_or_default();
+        let aborted = error == 1654 || told == "aborted" || (error == 1653 && !matches!(action, Action::Within(..)));
+        if !lives_here {
+            if status < 400 && told != "" {
+                broken!("transaction", "s{node} answers '{action}' with '{told}', and it was begun elsewhere");
+            }
+            return Ok(());
+        }
+        if error == 1655 {
+            broken!(
+                "transaction",
+                "s{node} has forgotten transaction {id}, which it began in epoch {}",
+                answer.epoch.0
+            );
+        }
+        if told == "committed" && stream.committed.is_none() && !stream.writes.is_empty() {
+            broken!("transaction", "s{node} says that transaction {id} is committed, and its writes are nowhere");
+        }
+        if told == "aborted" && stream.committed.is_some() {
+            broken!("transaction", "s{node} says that transaction {id} is aborted, and it was committed");
+        }
+        let too_old = body.get("errorMessage").is_some_and(|text| text.to_string().contains("does not reach back"));
+        if aborted && !stream.ending && stream.ended.is_none() && !too_old {
+            let idle = ctx.local.0.saturating_sub(stream.used.0);
+            if u128::from(idle) < self.idle.as_nanos() {
+                broken!("transaction", "s{node} has aborted transaction {id}, which was in use: '{action}' {status}");
+            }
+        }
+        if aborted {
+            stream.ended.get_or_insert(ctx.at);
+            return Ok(());
+        }
+        // To ask how it is does not keep it alive.
+        match action {
+            Action::Within(_, inner) => {
+                stream.used = stream.used.max(waiting.local);
+                self.within(ctx, id, inner, answer, replication)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A request on one document within a transaction that lives has been answered.
+    fn within(&mut self, ctx: &Ctx, id: u64, inner: &Action, answer: &Answer, replication: &Replication) -> Verdict {
+        let slot = inner.slot().expect("it is about one document");
+        let Answer { op, response, arrived, .. } = *answer;
+        let (node, reign, status) = (ctx.node, (ctx.node, ctx.incarnation, answer.epoch), response.status);
+        let error = if status >= 400 { response.error_num().unwrap_or(0) } else { 0 };
+        let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        let shadow = &replication.stores[node].shadow;
+        let held = self.may_hold(reign, slot, arrived, Some(id));
+        let unsure = error == OUTCOME_UNKNOWN || !self.streams[&id].unsure.is_empty();
+        if unsure {
+            let stream = self.streams.get_mut(&id).expect("it was there");
+            if !inner.is_read() && (status < 300 || error == OUTCOME_UNKNOWN) {
+                let before = stream.writes.len();
+                let parts = stream.view.expect(op, inner).parts.into_iter();
+                stream.unsure.extend(parts.filter_map(|part| part.result.ok()).map(|effect| (before, effect)));
+            }
+            return Ok(());
+        }
+        let stream = &self.streams[&id];
+        let own = stream.touched.contains_key(&slot);
+        let changed = shadow.docs.documents.get(&slot) != stream.base.documents.get(&slot);
+        if (status, error) == (409, CONFLICT) {
+            if !held && (own || !changed) {
+                broken!("transaction", "s{node}: '{inner}' within {id} is a conflict with nobody");
+            }
+            return Ok(());
+        }
+        if status >= 300 && !matches!(error, CONFLICT | SAME_KEY | NO_DOCUMENT) {
+            return Ok(());
+        }
+        if let Action::Read { .. } = inner {
+            let seen = if status == 200 { Doc::from_json(slot, &body) } else { None };
+            let there = stream.view.documents.get(&slot);
+            let right = match (there, &seen) {
+                (Some(doc), Some(seen)) => doc.shows_as(slot, seen),
+                (None, None) => status == 404,
+                _ => false,
+            };
+            if !right {
+                broken!("transaction", "s{node}: transaction {id} reads {slot} as {body}, and it is {there:?} for it");
+            }
+            return Ok(());
+        }
+        let effect = match stream.view.expect(op, inner).judge(inner, status, &body) {
+            Ok(effect) => effect,
+            Err(what) => broken!("transaction", "s{node}: '{inner}' within {id} {what}"),
+        };
+        let Some(effect) = effect else { return Ok(()) };
+        // By then it was known to be somebody else's, or another one than where the transaction began.
+        let base = stream.base.documents.get(&slot);
+        if !own && changed && shadow.version_read(slot, arrived, ctx.at, base).is_none() {
+            broken!("transaction", "s{node}: '{inner}' within {id} writes over what has changed since it began");
+        }
+        let surely = |(other, stream): (&u64, &Stream)| {
+            let here = *other != id && stream.reign == reign && !stream.ending && stream.ended.is_none();
+            let idle = ctx.local.0.saturating_sub(stream.used.0);
+            here && u128::from(idle) < self.idle.as_nanos() && stream.touched.get(&slot).is_some_and(|at| *at < arrived)
+        };
+        if let Some((other, _)) = self.streams.iter().find(|other| surely(*other)) {
+            broken!("transaction", "s{node}: '{inner}' within {id} writes what transaction {other} has");
+        }
+        let stream = self.streams.get_mut(&id).expect("it was there");
+        stream.view.apply(&effect);
+        stream.writes.push(effect);
+        stream.touched.entry(slot).or_insert(ctx.at);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tanist_engine::db::log::Image;
+    use tanist_engine::db::rows::Revision;
+    use tanist_engine::http::Response;
+    use tanist_engine::message::raft::encode;
+    use tanist_engine::types::Tick;
+
+    const ONE: Slot = Slot { collection: 5, key: 0 };
+    const TWO: Slot = Slot { collection: 6, key: 1 };
+
+    fn doc(v: u64) -> Doc {
+        Doc { v, a: None, b: None, moment_ms: None, rev: format!("r{v}") }
+    }
+
+    /// A transaction that has written two documents.
+    fn streams() -> Streams {
+        let stream = Stream {
+            reign: (0, 1, Epoch(1)),
+            exclusive: false,
+            base: Docs::default(),
+            view: Docs::default(),
+            writes: vec![Effect::Put(ONE, doc(7)), Effect::Gone(TWO)],
+            unsure: Vec::new(),
+            touched: [(ONE, At(5)), (TWO, At(6))].into(),
+            used: Time(9),
+            ending: false,
+            ended: None,
+            committed: None,
+        };
+        Streams { streams: [(3, stream)].into(), ..Streams::new(Duration::from_secs(1)) }
+    }
+
+    fn op(key: &str, v: Option<u64>) -> LogOp {
+        let after = v.map(|v| Image { revision: Revision(1), body: format!(r#"{{"v":{v}}}"#).into() });
+        LogOp::Document { object: 1, key: key.into(), before: None, after }
+    }
+
+    fn commit(streams: &mut Streams, status: u16, ops: &[LogOp], before: &Docs) -> Result<Option<Effect>, String> {
+        let entry = (!ops.is_empty()).then(|| Entry::new(Epoch(1), Tick(4), encode(ops)));
+        let response = if status < 400 { Response::empty(status) } else { Response::error(status, 1200, "") };
+        let ran = Ran { response, entry, last: Position::ZERO, then: None, progress: None };
+        let ctx = Ctx { at: At(20), event: 0, node: 0, incarnation: 1, local: Time(20) };
+        streams.commits(&ctx, 3, &ran, before).map_err(|(_, what)| what)
+    }
+
+    #[test]
+    fn a_commit_is_all_that_was_written_and_nothing_else() {
+        let (all, none) = ([op("k0", Some(7)), op("k1", None)], Docs::default());
+        let wrong = |ops: &[LogOp], docs: &Docs| commit(&mut streams(), 200, ops, docs).unwrap_err();
+        assert!(wrong(&all[..1], &none).contains("which is"));
+        assert!(wrong(&[op("k0", Some(8)), op("k1", None)], &none).contains("which is"));
+        assert!(wrong(&[], &none).contains("without an entry"));
+        let mut changed = Docs::default();
+        changed.apply(&Effect::Put(ONE, doc(6)));
+        assert!(wrong(&all, &changed).contains("over what others have made of c5/k0"));
+        assert!(commit(&mut streams(), 409, &[], &none).unwrap_err().contains("nobody has changed anything"));
+        assert_eq!(commit(&mut streams(), 409, &[], &changed), Ok(None));
+        let mut once = streams();
+        assert!(matches!(commit(&mut once, 200, &all, &none), Ok(Some(Effect::All(writes))) if writes.len() == 2));
+        assert_eq!(commit(&mut once, 200, &[], &none), Ok(None), "told again");
+        assert!(commit(&mut once, 200, &all, &none).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn what_nobody_was_told_of_is_committed_or_not() {
+        let mut unsure = streams();
+        let stream = unsure.streams.get_mut(&3).unwrap();
+        stream.unsure.push((1, Effect::Put(TWO, doc(9))));
+        let with = [op("k0", Some(7)), op("k1", Some(9)), op("k1", None)];
+        assert!(commit(&mut unsure, 200, &with, &Docs::default()).is_ok());
+        let without = [op("k0", Some(7)), op("k1", None)];
+        let stream = unsure.streams.get_mut(&3).unwrap();
+        (stream.committed, stream.ended) = (None, None);
+        assert!(commit(&mut unsure, 200, &without, &Docs::default()).is_ok());
+    }
+
+    #[test]
+    fn documents_are_held_until_the_end_and_by_those_of_the_same_reign() {
+        let mut streams = streams();
+        let reign = (0, 1, Epoch(1));
+        assert!(streams.may_hold(reign, ONE, At(10), None));
+        assert!(!streams.may_hold(reign, ONE, At(10), Some(3)), "its own");
+        assert!(!streams.may_hold((0, 1, Epoch(2)), ONE, At(10), None), "that reign is over");
+        assert!(!streams.may_hold(reign, Slot { key: 5, ..ONE }, At(10), None));
+        streams.streams.get_mut(&3).unwrap().ended = Some(At(12));
+        assert!(streams.may_hold(reign, ONE, At(12), None), "it was there when the request came");
+        assert!(!streams.may_hold(reign, ONE, At(13), None));
+    }
+}
