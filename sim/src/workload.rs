@@ -506,7 +506,7 @@ impl Workload {
                 if state.stream.is_some_and(|stream| stream.id == *id) =>
             {
                 let ended = matches!(action, Action::Commit(_) | Action::Abort(_)) && response.status < 500;
-                let over = matches!(response.error_num(), Some(1653 | 1654 | 1655))
+                let over = matches!(response.error_num(), Some(1653..=1655))
                     || body.pointer("/result/status").is_some_and(|status| status != "running");
                 if ended || over {
                     state.stream = None;

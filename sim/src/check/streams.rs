@@ -243,7 +243,7 @@ impl Streams {
         let told = body.pointer("/result/status").and_then(|status| status.as_str()).unwrap_or_default();
         let aborted = error == 1654 || told == "aborted" || (error == 1653 && !matches!(action, Action::Within(..)));
         if !lives_here {
-            if status < 400 && told != "" {
+            if status < 400 && !told.is_empty() {
                 broken!("transaction", "s{node} answers '{action}' with '{told}', and it was begun elsewhere");
             }
             return Ok(());
