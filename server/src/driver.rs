@@ -62,7 +62,7 @@ pub struct Driver<N = Tcp> {
     pub node: Node,
     pub inbox: Receiver<Event>,
     pub writer: Sender<(OpId, Op)>,
-    pub readers: Sender<(OpId, Op)>,
+    pub readers: crossbeam_channel::Sender<(OpId, Op)>,
     pub peers: Peers<N>,
     /// An agent's, if an etcd orders the agency's entries.
     pub etcd: Option<Etcd<N>>,
@@ -166,8 +166,11 @@ impl<N: Network> Driver<N> {
                     let _ = reply.send(response);
                 }
                 Output::Start { op, what } => {
-                    let queue = if what.writes() { &self.writer } else { &self.readers };
-                    queue.send((op, what)).expect("the storage threads outlive the loop");
+                    let lost = match what.writes() {
+                        true => self.writer.send((op, what)).is_err(),
+                        false => self.readers.send((op, what)).is_err(),
+                    };
+                    assert!(!lost, "the storage threads outlive the loop");
                 }
                 Output::Ask { id, ask } => self.etcd.as_ref().expect("an agent on an etcd asks it").ask(id, ask),
                 Output::Interrupt { query } => self.attending.interrupt(query),

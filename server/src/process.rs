@@ -83,7 +83,7 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
     let token = if auth.enabled { auth::superuser_token(&auth) } else { None };
 
     let (writes, queued_writes) = mpsc::channel();
-    let (reads, queued_reads) = mpsc::channel();
+    let (reads, queued_reads) = crossbeam_channel::unbounded();
     let attending = Arc::new(Attending::new(clock::now));
     let writing = {
         let (store, inbox, attending) = (store.clone(), inbox.clone(), attending.clone());

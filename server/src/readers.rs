@@ -6,8 +6,9 @@
 use crate::driver::Event;
 use crate::queries::Attending;
 use crate::storage::HeedStore;
+use crossbeam_channel::Receiver;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tanist_engine::exec;
@@ -22,7 +23,7 @@ const THREADS_MAX: usize = 66;
 
 /// See the module's documentation.
 pub struct Readers {
-    ops: Mutex<Receiver<(OpId, Op)>>,
+    ops: Receiver<(OpId, Op)>,
     store: HeedStore,
     inbox: Mutex<Sender<Event>>,
     attending: Arc<Attending>,
@@ -37,7 +38,7 @@ impl Readers {
         inbox: Sender<Event>,
         attending: Arc<Attending>,
     ) -> Arc<Readers> {
-        let (ops, inbox) = (Mutex::new(ops), Mutex::new(inbox));
+        let inbox = Mutex::new(inbox);
         Arc::new(Readers { ops, store, inbox, attending, threads: AtomicUsize::new(0), asleep: AtomicUsize::new(0) })
     }
 
@@ -54,9 +55,7 @@ impl Readers {
 
     fn work(self: Arc<Readers>) {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        loop {
-            let next = self.ops.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok((op, what)) = next else { return };
+        while let Ok((op, what)) = self.ops.recv() {
             let result = exec::read_attended(what, &self.store, &Reader(&self));
             if inbox.send(Event::Done(op, result)).is_err() || self.is_surplus() {
                 return;

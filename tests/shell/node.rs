@@ -58,7 +58,7 @@ impl Machine {
 
         let (inbox, events) = mpsc::channel();
         let (writes, queued_writes) = mpsc::channel::<(OpId, _)>();
-        let (reads, queued_reads) = mpsc::channel::<(OpId, _)>();
+        let (reads, queued_reads) = crossbeam_channel::unbounded();
         let views = Arc::new(Views::default());
         let attending = Arc::new(Attending::new(now));
         let queue_time_us = Arc::new(AtomicU64::new(0));
@@ -127,7 +127,7 @@ pub fn patience() -> Patience {
 /// The writer's and the readers' turns, with a disk that takes its time.
 async fn disk(
     writes: mpsc::Receiver<(OpId, tanist_engine::io::Op)>,
-    reads: mpsc::Receiver<(OpId, tanist_engine::io::Op)>,
+    reads: crossbeam_channel::Receiver<(OpId, tanist_engine::io::Op)>,
     mut store: HeedStore,
     inbox: mpsc::Sender<Event>,
     attending: Arc<Attending>,
