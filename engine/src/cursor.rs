@@ -42,6 +42,9 @@ pub struct Rows {
     ends: Vec<usize>,
 }
 
+/// Room that the first row brings.
+const FIRST_BYTES: usize = 1 << 10;
+
 /// Rows while they are written.
 #[derive(Default)]
 pub struct RowsWriter {
@@ -51,8 +54,9 @@ pub struct RowsWriter {
 
 impl RowsWriter {
     pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if !self.ends.is_empty() {
-            self.text.push(b',');
+        match self.ends.is_empty() {
+            true => self.text.reserve(FIRST_BYTES),
+            false => self.text.push(b','),
         }
         write(&mut self.text);
         self.ends.push(self.text.len());

@@ -11,6 +11,7 @@ use crate::db::json::{self, Malformed};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::cmp::Ordering;
 use std::fmt;
+use std::io::Write;
 use std::sync::Arc;
 
 #[derive(Clone, Debug, Default)]
@@ -184,7 +185,7 @@ impl Value {
             Value::Null => out.extend_from_slice(b"null"),
             Value::Bool(true) => out.extend_from_slice(b"true"),
             Value::Bool(false) => out.extend_from_slice(b"false"),
-            Value::Int(value) => out.extend_from_slice(value.to_string().as_bytes()),
+            Value::Int(value) => write!(out, "{value}").expect("a vector takes all"),
             Value::Double(value) => out.extend_from_slice(double_text(*value).as_bytes()),
             Value::String(text) => write_string(text, out),
             Value::Array(elements) => {

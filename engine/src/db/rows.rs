@@ -259,7 +259,7 @@ impl Revision {
             text[at] = ALPHABET[(rest & 63) as usize];
             rest >>= 6;
         }
-        text[at..].iter().map(|&b| b as char).collect()
+        str::from_utf8(&text[at..]).expect("letters").to_owned()
     }
 
     /// The next one after `last`, in an epoch.
