@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::cmp::Ordering;
 use std::fmt;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 #[derive(Clone, Debug, Default)]
 pub enum Value {
@@ -29,7 +29,14 @@ pub enum Value {
 /// Attributes in the order in which they came; each name once.
 #[derive(Clone, Debug, Default)]
 pub struct Object {
-    members: Vec<(Arc<str>, Value)>,
+    members: OnceLock<Members>,
+    /// Of a document: its JSON, which is taken apart when somebody looks into it. Most that are found are only handed on.
+    text: Option<Box<[u8]>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Members {
+    list: Vec<(Arc<str>, Value)>,
     /// Places of the members in the order of their names, if there are many.
     by_name: Vec<u32>,
 }
@@ -38,24 +45,41 @@ pub struct Object {
 const MEMBERS_SEARCHED: usize = 12;
 
 impl Object {
+    /// From the JSON of an object, which is well-formed.
+    pub fn of_text(text: Vec<u8>) -> Object {
+        debug_assert!(text.first() == Some(&b'{') && text.last() == Some(&b'}'), "the text of an object");
+        Object { members: OnceLock::new(), text: Some(text.into()) }
+    }
+
+    fn members(&self) -> &Members {
+        self.members.get_or_init(|| match &self.text {
+            None => Members::default(),
+            Some(text) => {
+                let Ok(Value::Object(object)) = serde_json::from_slice(text) else { return Members::default() };
+                Arc::unwrap_or_clone(object).members.into_inner().unwrap_or_default()
+            }
+        })
+    }
+
     pub fn get(&self, name: &str) -> Option<&Value> {
-        if self.by_name.is_empty() {
-            return self.members.iter().find(|(member, _)| **member == *name).map(|(_, value)| value);
+        let Members { list, by_name } = self.members();
+        if by_name.is_empty() {
+            return list.iter().find(|(member, _)| **member == *name).map(|(_, value)| value);
         }
-        let found = self.by_name.binary_search_by(|&place| self.members[place as usize].0.as_ref().cmp(name)).ok()?;
-        Some(&self.members[self.by_name[found] as usize].1)
+        let found = by_name.binary_search_by(|&place| list[place as usize].0.as_ref().cmp(name)).ok()?;
+        Some(&list[by_name[found] as usize].1)
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Value)> {
-        self.members.iter().map(|(name, value)| (name, value))
+        self.members().list.iter().map(|(name, value)| (name, value))
     }
 
     pub fn len(&self) -> usize {
-        self.members.len()
+        self.members().list.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.members().list.is_empty()
     }
 
     /// The members in the byte order of their names.
@@ -72,7 +96,7 @@ impl FromIterator<(Arc<str>, Value)> for Object {
         let mut members: Vec<(Arc<str>, Value)> = iter.into_iter().collect();
         let again = |(at, (name, _)): (usize, &(Arc<str>, Value))| members[..at].iter().any(|(other, _)| other == name);
         if members.len() <= MEMBERS_SEARCHED && !members.iter().enumerate().any(again) {
-            return Object { members, by_name: Vec::new() };
+            return Members { list: members, by_name: Vec::new() }.into();
         }
         let mut by_name: Vec<u32> = (0..members.len() as u32).collect();
         by_name.sort_by(|&a, &b| members[a as usize].0.cmp(&members[b as usize].0));
@@ -101,7 +125,13 @@ impl FromIterator<(Arc<str>, Value)> for Object {
         if members.len() <= MEMBERS_SEARCHED {
             by_name = Vec::new();
         }
-        Object { members, by_name }
+        Members { list: members, by_name }.into()
+    }
+}
+
+impl From<Members> for Object {
+    fn from(members: Members) -> Object {
+        Object { members: members.into(), text: None }
     }
 }
 
@@ -180,7 +210,17 @@ impl Value {
         serde_json::from_str(text).unwrap_or_default()
     }
 
+    /// Equal values are written equally.
     pub fn write_json(&self, out: &mut Vec<u8>) {
+        self.write(out, false);
+    }
+
+    /// As the row of a result: documents as they were stored, so that their numbers stay what they were.
+    pub fn write_row(&self, out: &mut Vec<u8>) {
+        self.write(out, true);
+    }
+
+    fn write(&self, out: &mut Vec<u8>, as_stored: bool) {
         match self {
             Value::Null => out.extend_from_slice(b"null"),
             Value::Bool(true) => out.extend_from_slice(b"true"),
@@ -194,11 +234,15 @@ impl Value {
                     if i > 0 {
                         out.push(b',');
                     }
-                    element.write_json(out);
+                    element.write(out, as_stored);
                 }
                 out.push(b']');
             }
             Value::Object(object) => {
+                if let Some(text) = object.text.as_deref().filter(|_| as_stored) {
+                    out.extend_from_slice(text);
+                    return;
+                }
                 out.push(b'{');
                 for (i, (name, value)) in object.iter().enumerate() {
                     if i > 0 {
@@ -206,7 +250,7 @@ impl Value {
                     }
                     write_string(name, out);
                     out.push(b':');
-                    value.write_json(out);
+                    value.write(out, as_stored);
                 }
                 out.push(b'}');
             }

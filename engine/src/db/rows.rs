@@ -199,6 +199,23 @@ impl StoredDocument<'_> {
     pub fn to_document(self) -> Document {
         Document { key: self.key.to_owned(), revision: self.revision, body: Bytes::copy_from_slice(self.body) }
     }
+
+    /// The document as clients see it: `{"_key":…,"_id":…,"_rev":…,<rest>}`, spliced without parsing.
+    pub fn write_json(&self, collection: &str, out: &mut Vec<u8>) {
+        // A key holds no character that JSON escapes; the name of a collection may.
+        out.extend_from_slice(b"{\"_key\":\"");
+        out.extend_from_slice(self.key.as_bytes());
+        out.extend_from_slice(b"\",\"_id\":");
+        serde_json::to_writer(&mut *out, &format!("{collection}/{}", self.key)).expect("a string can be written");
+        out.extend_from_slice(b",\"_rev\":\"");
+        out.extend_from_slice(self.revision.encode().as_bytes());
+        out.push(b'"');
+        let rest = self.body[1..].trim_ascii_start();
+        if rest != b"}" {
+            out.push(b',');
+        }
+        out.extend_from_slice(rest);
+    }
 }
 
 /// A document without its system attributes.
@@ -222,21 +239,8 @@ impl Document {
         out
     }
 
-    /// The document as clients see it: `{"_key":…,"_id":…,"_rev":…,<rest>}`, spliced without parsing.
     pub fn write_json(&self, collection: &str, out: &mut Vec<u8>) {
-        // A key holds no character that JSON escapes; the name of a collection may.
-        out.extend_from_slice(b"{\"_key\":\"");
-        out.extend_from_slice(self.key.as_bytes());
-        out.extend_from_slice(b"\",\"_id\":");
-        serde_json::to_writer(&mut *out, &format!("{collection}/{}", self.key)).expect("a string can be written");
-        out.extend_from_slice(b",\"_rev\":\"");
-        out.extend_from_slice(self.revision.encode().as_bytes());
-        out.push(b'"');
-        let rest = self.body[1..].trim_ascii_start();
-        if rest != b"}" {
-            out.push(b',');
-        }
-        out.extend_from_slice(rest);
+        self.stored().write_json(collection, out);
     }
 }
 

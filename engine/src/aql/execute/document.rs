@@ -10,83 +10,34 @@ use std::sync::Arc;
 
 /// What a document is, or what the projection leaves of it.
 pub fn document_value(document: &StoredDocument<'_>, collection: &str, projection: &Projection) -> Value {
-    Documents::of(collection, projection).value(document)
-}
-
-/// Makes values of one collection's documents, which mostly have the same names in the same order: they share them.
-pub struct Documents<'a> {
-    collection: &'a str,
-    projection: &'a Projection,
-    names: Names,
-}
-
-impl<'a> Documents<'a> {
-    pub fn of(collection: &'a str, projection: &'a Projection) -> Documents<'a> {
-        Documents { collection, projection, names: Names::default() }
-    }
-
-    /// What a document is, or what the projection leaves of it.
-    pub fn value(&mut self, document: &StoredDocument<'_>) -> Value {
-        self.names.next = 0;
-        value(document, self.collection, self.projection, &mut self.names)
-    }
-}
-
-/// Names that were met, each at the place where it was met first. There is a bound to how many are remembered.
-#[derive(Default)]
-struct Names {
-    met: Vec<Arc<str>>,
-    /// Where the next one is likely to be.
-    next: usize,
-}
-
-const NAMES_MAX: usize = 64;
-
-impl Names {
-    fn shared(&mut self, name: &str) -> Arc<str> {
-        let expected = self.next;
-        if self.met.get(expected).is_none_or(|met| **met != *name) {
-            match self.met.iter().position(|met| **met == *name) {
-                Some(place) => self.next = place,
-                None if self.met.len() < NAMES_MAX => {
-                    self.next = self.met.len();
-                    self.met.push(name.into());
-                }
-                None => return name.into(),
-            }
-        }
-        self.next += 1;
-        self.met[self.next - 1].clone()
-    }
-}
-
-fn value(document: &StoredDocument<'_>, collection: &str, projection: &Projection, names: &mut Names) -> Value {
     let wanted = match projection {
-        Projection::Whole => None,
+        Projection::Whole => {
+            let mut text = Vec::with_capacity(document.body.len() + collection.len() + 96);
+            document.write_json(collection, &mut text);
+            return Object::of_text(text).into();
+        }
         Projection::Attributes(names) if names.is_empty() => return Value::Null,
-        Projection::Attributes(names) => Some(names),
+        Projection::Attributes(names) => names,
     };
-    let mut members = Vec::with_capacity(wanted.map_or(12, BTreeSet::len));
-    let is_wanted = |name: &str| wanted.is_none_or(|names| names.contains(name));
-    if is_wanted("_key") {
-        members.push((names.shared("_key"), document.key.into()));
+    let mut members = Vec::with_capacity(wanted.len());
+    if wanted.contains("_key") {
+        members.push(("_key".into(), document.key.into()));
     }
-    if is_wanted("_id") {
-        members.push((names.shared("_id"), [collection, "/", document.key].concat().into()));
+    if wanted.contains("_id") {
+        members.push(("_id".into(), [collection, "/", document.key].concat().into()));
     }
-    if is_wanted("_rev") {
-        members.push((names.shared("_rev"), document.revision.encode().into()));
+    if wanted.contains("_rev") {
+        members.push(("_rev".into(), document.revision.encode().into()));
     }
     // What was stored is well-formed.
     let mut parser = serde_json::Deserializer::from_slice(document.body);
-    let _ = Members { wanted, names, members: &mut members }.deserialize(&mut parser);
+    let _ = Members { wanted, members: &mut members }.deserialize(&mut parser);
     members.into_iter().collect::<Object>().into()
 }
 
 /// Takes the members of an object out of its text.
 struct Members<'a> {
-    wanted: Option<&'a BTreeSet<Arc<str>>>,
-    names: &'a mut Names,
+    wanted: &'a BTreeSet<Arc<str>>,
     members: &'a mut Vec<(Arc<str>, Value)>,
 }
 
@@ -106,7 +57,7 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
-        while let Some(name) = access.next_key_seed(Name(self.wanted, self.names))? {
+        while let Some(name) = access.next_key_seed(Name(self.wanted))? {
             match name {
                 Some(name) => self.members.push((name, access.next_value()?)),
                 None => drop(access.next_value::<IgnoredAny>()?),
@@ -117,7 +68,7 @@ impl<'de> Visitor<'de> for Members<'_> {
 }
 
 /// A name, if it is wanted.
-struct Name<'a>(Option<&'a BTreeSet<Arc<str>>>, &'a mut Names);
+struct Name<'a>(&'a BTreeSet<Arc<str>>);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
     type Value = Option<Arc<str>>;
@@ -135,10 +86,7 @@ impl Visitor<'_> for Name<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Option<Arc<str>>, E> {
-        Ok(match self.0 {
-            None => Some(self.1.shared(name)),
-            Some(wanted) => wanted.get(name).cloned(),
-        })
+        Ok(self.0.get(name).cloned())
     }
 }
 
@@ -155,6 +103,9 @@ mod tests {
         let some = |names: &[&str]| read(Projection::Attributes(names.iter().map(|&name| name.into()).collect()));
         let whole = r#"{"_key":"k","_id":"c/k","_rev":"_-","a":1,"b":{"c":[1,2,{"d":"x\"}"}]},"ab":"ä","e":1.5}"#;
         assert_eq!(read(Projection::Whole), whole);
+        let mut row = Vec::new();
+        document_value(&document, "c", &Projection::Whole).write_row(&mut row);
+        assert_eq!(row, document.to_document().json("c"), "a row is the document as it was stored");
         assert_eq!(some(&["ab", "_id", "nothing"]), r#"{"_id":"c/k","ab":"ä"}"#);
         assert_eq!(some(&["e", "b"]), r#"{"b":{"c":[1,2,{"d":"x\"}"}]},"e":1.5}"#);
         assert_eq!(some(&[]), "null");

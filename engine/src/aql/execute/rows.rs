@@ -223,7 +223,7 @@ impl<'q> Executor<'q, '_> {
     fn give(&mut self, value: Value, output: &mut Output) -> Result<()> {
         match output {
             Output::Result(rows) => {
-                rows.push(|out| value.write_json(out));
+                rows.push(|out| value.write_row(out));
                 // Counted for good at the end; until then it must not grow without bound either.
                 if rows.bytes().saturating_add(self.held_bytes) > self.settings.memory_bytes {
                     return self.hold(rows.bytes());

@@ -6,7 +6,7 @@
 use super::super::ast::{Expression, Slot};
 use super::super::plan::access::{By, ByIndex, Keys, Limit, Lookup};
 use super::super::plan::projection::Projection;
-use super::document::Documents;
+use super::document::document_value;
 use super::rows::Flow;
 use super::*;
 use crate::db::index::cursor::IndexCursor;
@@ -54,23 +54,23 @@ impl Page {
 }
 
 /// What is to be read of the documents of a collection.
-struct Wanted<'a, 'd> {
+struct Wanted<'a> {
     reader: Reader<'a>,
     collection: &'a CollectionRow,
-    documents: &'a mut Documents<'d>,
+    projection: &'a Projection,
 }
 
-impl Wanted<'_, '_> {
-    fn add(&mut self, document: &crate::db::rows::StoredDocument<'_>, page: &mut Page) {
+impl Wanted<'_> {
+    fn add(&self, document: &crate::db::rows::StoredDocument<'_>, page: &mut Page) {
         page.bytes += document.body.len() + 64;
-        page.documents.push(self.documents.value(document));
+        page.documents.push(document_value(document, &self.collection.name, self.projection));
     }
 }
 
 impl Source {
     /// Adds to the page until it is full or nothing is left.
-    fn read(&mut self, wanted: &mut Wanted<'_, '_>, page: &mut Page) -> StoreResult<()> {
-        let (reader, collection) = (wanted.reader, wanted.collection);
+    fn read(&mut self, wanted: &Wanted<'_>, page: &mut Page) -> StoreResult<()> {
+        let (reader, collection) = (&wanted.reader, wanted.collection);
         match self {
             Source::All(after) => {
                 for document in reader.stored_documents(collection, *after) {
@@ -95,7 +95,7 @@ impl Source {
             Source::Index { cursor, waiting, seen } => {
                 while !page.is_full() {
                     if waiting.is_empty() {
-                        let found = cursor.next(&reader, page.documents_max - page.documents.len())?;
+                        let found = cursor.next(reader, page.documents_max - page.documents.len())?;
                         if found.is_empty() {
                             break;
                         }
@@ -182,11 +182,10 @@ impl<'q> Executor<'q, '_> {
         let (mut documents_max, bytes_max) = if at_once { (usize::MAX, usize::MAX) } else { (PAGE_FIRST, PAGE_BYTES) };
         let in_index = !matches!(source, Source::All(_));
         let mut seen_bytes = 0;
-        let mut documents = Documents::of(&collection.name, projection);
         let flow = loop {
             let mut page = Page { documents_max, bytes_max, ..Page::default() };
-            let mut wanted = Wanted { reader: self.data.reader(), collection, documents: &mut documents };
-            source.read(&mut wanted, &mut page)?;
+            let wanted = Wanted { reader: self.data.reader(), collection, projection };
+            source.read(&wanted, &mut page)?;
             if page.documents.is_empty() {
                 break Flow::More;
             }
