@@ -214,6 +214,25 @@ fn is_in_polygon(context: &mut Context<'_>, args: &[Value]) -> Called {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    /// A house, a paving stone, and a triangle that is all on one meridian: its middle was on the Earth's other side.
+    #[test]
+    fn what_is_small_or_thin_has_its_middle_where_it_is() {
+        let of = |ring: &str| {
+            let text = format!(r#"{{"type":"Polygon","coordinates":[{ring}]}}"#);
+            Shape::parse(&Value::parse_stored(&text)).expect("a polygon")
+        };
+        let away = |shape: &Shape, place| RADIUS_METERS * angle(&shape.centroid(), &from_degrees(place));
+        let house = of("[[13.4,52.5],[13.4001,52.5],[13.4001,52.5001],[13.4,52.5001]]");
+        assert!(away(&house, [13.40005, 52.50005]) < 0.01);
+        let stone = of("[[0,0],[0.00001,0],[0.00001,0.00001],[0,0.00001]]");
+        let square_meters = stone.area() * RADIUS_METERS * RADIUS_METERS;
+        assert!((square_meters - 1.2364).abs() < 0.001, "{square_meters}");
+        let thin = of("[[180,89],[157,90],[180,89.3]]");
+        assert!(away(&thin, [180.0, 89.5]) < 60e3);
+    }
+
     crate::aql::testing::table! {
         "DISTANCE(52.5163, 13.3777, 50.9322, 6.94)" => "476918.89688380965",
         "DISTANCE(52, 13, 50, 361)" => "null" 1505,

@@ -11,6 +11,8 @@ use std::f64::consts::PI;
 const PAIRS_MAX: usize = 16 << 20;
 /// Below this angle (in radians; some micrometres on Earth) points are one.
 const SAME: f64 = 1e-12;
+/// A polygon with less area for each radian of its edges (some centimetres on Earth) is as good as a line.
+const THIN: f64 = 1e-8;
 
 pub type Point = [f64; 3];
 
@@ -35,6 +37,10 @@ fn cross(a: &Point, b: &Point) -> Point {
 
 fn add(a: &Point, b: &Point) -> Point {
     [a[0] + b[0], a[1] + b[1], a[2] + b[2]]
+}
+
+fn minus(a: &Point, b: &Point) -> Point {
+    [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
 }
 
 fn scale(a: &Point, factor: f64) -> Point {
@@ -113,15 +119,19 @@ impl Shape {
     /// The one of polygons, of lines or of points, whichever there is.
     pub fn centroid(&self) -> Point {
         let mut sum = [0.0; 3];
+        let mut outline = 0.0;
         for polygon in &self.polygons {
             for (place, ring) in polygon.iter().enumerate() {
-                let moment = edges(ring, true).map(|(a, b)| moment(a, b)).fold([0.0; 3], |sum, part| add(&sum, &part));
-                sum = add(&sum, &scale(&moment, if place == 0 { 0.5 } else { -0.5 }));
+                sum = add(&sum, &scale(&moment(ring), if place == 0 { 0.5 } else { -0.5 }));
+                outline += length(ring, true);
             }
         }
-        for (a, b) in self.lines.iter().flat_map(|line| edges(line, false)) {
-            sum = add(&sum, &scale(&add(a, b), angle(a, b)));
+        if norm(&sum) <= THIN * outline {
+            // No area to speak of: nothing but rounding would say where its middle is, so its edges do.
+            sum =
+                self.polygons.iter().flatten().map(|ring| weight(ring, true)).fold([0.0; 3], |sum, of| add(&sum, &of));
         }
+        sum = self.lines.iter().fold(sum, |sum, line| add(&sum, &weight(line, false)));
         sum = self.points.iter().fold(sum, |sum, point| add(&sum, point));
         let length = norm(&sum);
         if length > 0.0 {
@@ -219,11 +229,35 @@ fn edges(points: &[Point], closed: bool) -> impl Iterator<Item = (&Point, &Point
     points.iter().zip(next).take(if closed { points.len() } else { points.len().saturating_sub(1) })
 }
 
-/// An edge's part in twice the integral of the position over the area that its ring encloses (Stokes).
-fn moment(a: &Point, b: &Point) -> Point {
-    let normal = cross(a, b);
-    let length = norm(&normal);
-    if length > 0.0 { scale(&normal, angle(a, b) / length) } else { [0.0; 3] }
+/// Of all edges together, in radians.
+fn length(points: &[Point], closed: bool) -> f64 {
+    edges(points, closed).map(|(a, b)| angle(a, b)).sum()
+}
+
+/// The middles of the edges, each as heavy as its edge is long.
+fn weight(points: &[Point], closed: bool) -> Point {
+    edges(points, closed).fold([0.0; 3], |sum, (a, b)| add(&sum, &scale(&add(a, b), angle(a, b))))
+}
+
+/// Twice the integral of the position over the area that a ring encloses: by Stokes, for each edge its normal, as long
+/// as the edge. Told from the first vertex, so that what is small keeps its digits: the edges of a house add up to
+/// nothing in all but the last of them.
+fn moment(ring: &[Point]) -> Point {
+    let Some(first) = ring.first() else { return [0.0; 3] };
+    let (mut near, mut bent) = ([0.0; 3], [0.0; 3]);
+    for (a, b) in edges(ring, true) {
+        let (step, angle) = (minus(b, a), angle(a, b));
+        let sine = norm(&cross(a, b));
+        // By how much an edge is longer than the sine of its angle.
+        let longer = match angle {
+            angle if angle < 1e-3 => angle * angle / 6.0,
+            _ if sine > 0.0 => angle / sine - 1.0,
+            _ => 0.0,
+        };
+        near = add(&near, &scale(&cross(&minus(a, first), &step), 1.0 + longer));
+        bent = add(&bent, &scale(&step, longer));
+    }
+    add(&near, &cross(first, &bent))
 }
 
 /// Of the smaller side; positive if the ring runs counterclockwise around it.
@@ -231,7 +265,8 @@ fn signed_area(ring: &[Point]) -> f64 {
     let Some((first, rest)) = ring.split_first() else { return 0.0 };
     let triangle = |pair: &[Point]| {
         let (b, c) = (&pair[0], &pair[1]);
-        2.0 * dot(first, &cross(b, c)).atan2(1.0 + dot(first, b) + dot(b, c) + dot(c, first))
+        2.0 * dot(first, &cross(&minus(b, first), &minus(c, first)))
+            .atan2(1.0 + dot(first, b) + dot(b, c) + dot(c, first))
     };
     let area = rest.windows(2).map(triangle).sum::<f64>() % (4.0 * PI);
     if area > 2.0 * PI {
