@@ -30,7 +30,7 @@ pub enum Value {
 #[derive(Clone, Debug, Default)]
 pub struct Object {
     members: OnceLock<Members>,
-    /// Of a document: its JSON, which is taken apart when somebody looks into it. Most that are found are only handed on.
+    /// Of a document: its JSON, taken apart when somebody looks into it. Most that are found are only handed on.
     text: Option<Box<[u8]>>,
 }
 
