@@ -1,10 +1,12 @@
 //! `/_api/simple`: the queries from before AQL, by an index where an example has one, otherwise by scanning.
 //!
-//! Each answer is one batch. What would be too big for one is refused with a hint, never cut off silently.
+//! What finds several documents answers like a query, with a cursor. What would be too big to be kept is refused with a
+//! hint, never cut off silently.
 
 use super::document::{Options, modify_one, remove_one};
 use super::*;
 use crate::aql::value as aql;
+use crate::cursor::{QueryResult, RowsWriter};
 use crate::db::Overwrite;
 use crate::db::index::geo::Area;
 use crate::db::index::lookup::{self, Lookup};
@@ -47,14 +49,20 @@ fn query(call: &Call<'_, '_>, level: Level) -> Result<Query, Failure> {
     Ok(Query { collection, body, skip, limit })
 }
 
-/// An answer like a cursor's first and only batch.
-fn batch(elements: Vec<Vec<u8>>) -> Answer {
-    let mut body = Vec::with_capacity(elements.iter().map(|e| e.len() + 1).sum::<usize>() + 128);
-    body.extend_from_slice(br#"{"error":false,"code":201,"result":["#);
-    let count = elements.len();
-    body.extend_from_slice(&elements.join(&b","[..]));
-    body.extend_from_slice(format!(r#"],"hasMore":false,"count":{count},"cached":false,"extra":{{}}}}"#).as_bytes());
-    Ok(Response::raw(201, body).into())
+/// A cursor over the elements: with `batchSize` it may have several batches.
+fn batch(call: &Call<'_, '_>, query: &Query, elements: &[Vec<u8>]) -> Answer {
+    let mut rows = RowsWriter::default();
+    elements.iter().for_each(|element| rows.push(|out| out.extend_from_slice(element)));
+    let size = query.body.get("batchSize").and_then(Value::as_u64).filter(|size| *size > 0);
+    cursor::first_batch(QueryResult {
+        rows: rows.finish(),
+        batch_rows: usize::try_from(size.unwrap_or(cursor::BATCH_ROWS)).unwrap_or(usize::MAX),
+        count: true,
+        extra: "{}".to_owned(),
+        ttl: cursor::ttl(&query.body),
+        retry: false,
+        owner: cursor::owner(call),
+    })
 }
 
 /// Collects what `each` makes of the documents, after `skip` and up to `limit`, within the bound.
@@ -92,7 +100,8 @@ fn whole(query: &Query, document: &Document) -> Vec<u8> {
 
 pub(super) fn all(call: &mut Call<'_, '_>) -> Answer {
     let query = query(call, Level::Ro)?;
-    batch(collect(call, &query, None, |document| Ok(Some(whole(&query, document))))?)
+    let found = collect(call, &query, None, |document| Ok(Some(whole(&query, document))))?;
+    batch(call, &query, &found)
 }
 
 pub(super) fn all_keys(call: &mut Call<'_, '_>) -> Answer {
@@ -104,7 +113,8 @@ pub(super) fn all_keys(call: &mut Call<'_, '_>) -> Answer {
         "id" => format!("{collection}/{}", document.key),
         _ => format!("/_db/{database}/_api/document/{collection}/{}", document.key),
     };
-    batch(collect(call, &query, None, |document| Ok(Some(json::quote(&show(document)).into_bytes())))?)
+    let found = collect(call, &query, None, |document| Ok(Some(json::quote(&show(document)).into_bytes())))?;
+    batch(call, &query, &found)
 }
 
 // ---- examples -------------------------------------------------------------------------------------------------------
@@ -180,13 +190,38 @@ fn same(left: &Value, right: &Value) -> bool {
     }
 }
 
+/// The documents that an example fits.
+fn fitting_documents(call: &Call<'_, '_>, query: &Query) -> Result<Vec<Vec<u8>>, Failure> {
+    let example = Example::of(query)?;
+    collect(call, query, Some(&example), |document| {
+        let whole = whole(query, document);
+        Ok(example.fits(&whole)?.then_some(whole))
+    })
+}
+
 pub(super) fn by_example(call: &mut Call<'_, '_>) -> Answer {
     let query = query(call, Level::Ro)?;
-    let example = Example::of(&query)?;
-    batch(collect(call, &query, Some(&example), |document| {
+    let found = fitting_documents(call, &query)?;
+    batch(call, &query, &found)
+}
+
+/// Documents whose attribute is within bounds, in AQL's order of values; the right one counts if it is `closed`.
+pub(super) fn range(call: &mut Call<'_, '_>) -> Answer {
+    let query = query(call, Level::Ro)?;
+    let Some(attribute) = query.body.get("attribute").and_then(Value::as_str) else {
+        return Err(errors::HTTP_BAD_PARAMETER.because("expecting string for <attribute>").into());
+    };
+    let bound = |name: &str| aql::Value::parse_stored(&query.body.get(name).unwrap_or(&Value::Null).to_string());
+    let (left, right) = (bound("left"), bound("right"));
+    let closed = query.body.get("closed").and_then(Value::as_bool).unwrap_or(false);
+    let found = collect(call, &query, None, |document| {
         let whole = whole(&query, document);
-        Ok(example.fits(&whole)?.then_some(whole))
-    })?)
+        let value = aql::Value::from(aql::Object::of_text(whole.clone()));
+        let value = attribute.split('.').fold(value, |value, name| value.attribute(name));
+        let within = left <= value && if closed { value <= right } else { value < right };
+        Ok(within.then_some(whole))
+    })?;
+    batch(call, &query, &found)
 }
 
 fn one(document: Option<Vec<u8>>) -> Answer {
@@ -197,11 +232,7 @@ fn one(document: Option<Vec<u8>>) -> Answer {
 
 pub(super) fn first_example(call: &mut Call<'_, '_>) -> Answer {
     let query = Query { limit: 1, skip: 0, ..query(call, Level::Ro)? };
-    let example = Example::of(&query)?;
-    let found = collect(call, &query, Some(&example), |document| {
-        let whole = whole(&query, document);
-        Ok(example.fits(&whole)?.then_some(whole))
-    })?;
+    let found = fitting_documents(call, &query)?;
     one(found.into_iter().next())
 }
 
@@ -307,7 +338,7 @@ fn look_up(call: &Call<'_, '_>, query: &Query, lookup: &Lookup, index: &str) -> 
         }
         text
     });
-    batch(shown.collect())
+    batch(call, query, &shown.collect::<Vec<_>>())
 }
 
 pub(super) fn near(call: &mut Call<'_, '_>) -> Answer {
