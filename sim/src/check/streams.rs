@@ -62,6 +62,15 @@ impl Stream {
         self.ended.is_none_or(|ended| ended >= since) && (exclusively || touched)
     }
 
+    /// An operation may have been done within it.
+    fn may_have(&mut self, op: u64, inner: &Action) {
+        if !inner.is_read() {
+            let parts = self.view.expect(op, inner).parts.into_iter();
+            let effects = parts.filter_map(|part| part.result.ok());
+            self.unsure.extend(effects.map(|effect| (self.writes.len(), effect)));
+        }
+    }
+
     /// All that its commit may write: what is unsure may be among it or not.
     fn may_become(&self) -> Vec<Vec<Effect>> {
         let count = self.unsure.len().min(UNSURE_MAX);
@@ -240,6 +249,11 @@ impl Streams {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         let node = ctx.node;
         let lives_here = stream.reign == (node, ctx.incarnation, answer.epoch) && answer.holds == Some(answer.epoch);
+        // Told when the lease was over for a moment: the transaction may live on.
+        if let (Action::Within(_, inner), true) = (action, error == OUTCOME_UNKNOWN) {
+            stream.may_have(answer.op, inner);
+            return Ok(());
+        }
         let told = body.pointer("/result/status").and_then(|status| status.as_str()).unwrap_or_default();
         let aborted = error == 1654 || told == "aborted" || (error == 1653 && !matches!(action, Action::Within(..)));
         if !lives_here {
@@ -275,7 +289,10 @@ impl Streams {
         // To ask how it is does not keep it alive.
         match action {
             Action::Within(_, inner) => {
-                stream.used = stream.used.max(waiting.local);
+                // What was refused at the gate has not come to it.
+                if status < 500 {
+                    stream.used = stream.used.max(waiting.local);
+                }
                 self.within(ctx, id, inner, answer, replication)
             }
             _ => Ok(()),
@@ -291,13 +308,9 @@ impl Streams {
         let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let shadow = &replication.stores[node].shadow;
         let held = self.may_hold(reign, slot, arrived, Some(id));
-        let unsure = error == OUTCOME_UNKNOWN || !self.streams[&id].unsure.is_empty();
-        if unsure {
-            let stream = self.streams.get_mut(&id).expect("it was there");
-            if !inner.is_read() && (status < 300 || error == OUTCOME_UNKNOWN) {
-                let before = stream.writes.len();
-                let parts = stream.view.expect(op, inner).parts.into_iter();
-                stream.unsure.extend(parts.filter_map(|part| part.result.ok()).map(|effect| (before, effect)));
+        if !self.streams[&id].unsure.is_empty() {
+            if status < 300 {
+                self.streams.get_mut(&id).expect("it was there").may_have(op, inner);
             }
             return Ok(());
         }
