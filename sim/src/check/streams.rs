@@ -47,7 +47,7 @@ struct Stream {
     touched: BTreeMap<Slot, At>,
     /// When the latest of the requests that were answered had come, by the server's clock.
     used: Time,
-    /// Somebody has asked for its end.
+    /// Somebody has asked for its end, or may have met it.
     ending: bool,
     ended: Option<At>,
     committed: Option<Position>,
@@ -249,6 +249,8 @@ impl Streams {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         let node = ctx.node;
         let lives_here = stream.reign == (node, ctx.incarnation, answer.epoch) && answer.holds == Some(answer.epoch);
+        // It may have been too old, and nobody was told so.
+        stream.ending |= status >= 500 && matches!(action, Action::Within(..));
         // Told when the lease was over for a moment: the transaction may live on.
         if let (Action::Within(_, inner), true) = (action, error == OUTCOME_UNKNOWN) {
             stream.may_have(answer.op, inner);
