@@ -80,6 +80,18 @@ pub struct ServerOptions {
     #[arg(long = "http.max-connections", value_name = "NUMBER", default_value_t = 4096,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
+    /// Seconds after which a stream transaction is aborted that nobody uses; 120 at most.
+    #[arg(long = "transaction.streaming-idle-timeout", value_name = "SECONDS", value_parser = parse_seconds,
+        default_value = "60")]
+    pub transaction_idle_timeout: Duration,
+    /// Seconds that a request waits for another one in the same stream transaction.
+    #[arg(long = "transaction.streaming-lock-timeout", value_name = "SECONDS", value_parser = parse_seconds,
+        default_value = "8")]
+    pub transaction_lock_timeout: Duration,
+    /// What a stream transaction may write, with the documents as they were before; 128m at most.
+    #[arg(long = "transaction.streaming-max-transaction-size", value_name = "BYTES", value_parser = parse_bytes,
+        default_value = "128m")]
+    pub transaction_bytes: u64,
 }
 
 #[derive(Args, Debug)]
@@ -754,7 +766,24 @@ fn server_config(
     }
     config.limits.extended_names = options.server.extended_names;
     config.limits.body_bytes = usize::try_from(options.server.max_body_bytes).unwrap_or(usize::MAX);
+    limit_transactions(&mut config.transactions, &options.server)?;
     Ok(config)
+}
+
+/// The engine's own limits are as far as the options may go: memory is reckoned with them.
+fn limit_transactions(limits: &mut TransactionLimits, options: &ServerOptions) -> Result<(), Exit> {
+    const IDLE_MAX: Duration = Duration::from_secs(120);
+    if options.transaction_idle_timeout.is_zero() || options.transaction_idle_timeout > IDLE_MAX {
+        return Err(Exit::options("--transaction.streaming-idle-timeout is above 0 and at most 120 seconds"));
+    }
+    let bytes = usize::try_from(options.transaction_bytes).ok().filter(|bytes| (1..=limits.bytes).contains(bytes));
+    let Some(bytes) = bytes else {
+        return Err(Exit::options("--transaction.streaming-max-transaction-size is from 1 byte to 128m"));
+    };
+    limits.idle = options.transaction_idle_timeout;
+    limits.wait = options.transaction_lock_timeout;
+    limits.bytes = bytes;
+    Ok(())
 }
 
 /// The machine's name in health records, found as ArangoDB finds it.

@@ -191,3 +191,21 @@ fn sizes_and_seconds_are_read() {
 fn names_in_the_environment_follow_the_options() {
     assert_eq!(environment_name("server.jwt-secret-keyfile"), "TANIST_SERVER_JWT_SECRET_KEYFILE");
 }
+
+#[test]
+fn stream_transactions_are_limited_by_options() {
+    let limits = |text: &str| server(text).map(|node| server_config_of(&node).transactions);
+    let defaults = limits("/d").unwrap();
+    let own = TransactionLimits::default();
+    assert_eq!((defaults.idle, defaults.wait, defaults.bytes), (own.idle, own.wait, own.bytes));
+    let given = limits(
+        "/d --transaction.streaming-idle-timeout 0.5 --transaction.streaming-lock-timeout 2 \
+         --transaction.streaming-max-transaction-size 1m",
+    );
+    let given = given.unwrap();
+    assert_eq!((given.idle, given.wait), (Duration::from_millis(500), Duration::from_secs(2)));
+    assert_eq!(given.bytes, 1 << 20);
+    for wrong in ["idle-timeout 0", "idle-timeout 121", "max-transaction-size 0", "max-transaction-size 129m"] {
+        assert!(limits(&format!("/d --transaction.streaming-{wrong}")).is_err(), "{wrong}");
+    }
+}
