@@ -62,6 +62,14 @@ impl RowsWriter {
         self.ends.push(self.text.len());
     }
 
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     pub fn bytes(&self) -> usize {
         self.text.len() + self.ends.len() * size_of::<usize>()
     }
@@ -306,18 +314,6 @@ mod tests {
         QueryResult { rows: writer.finish(), batch_rows: 2, count: true, extra, ttl, retry, owner: owner("u") }
     }
 
-    fn ticket(epoch: u64) -> Ticket {
-        Ticket {
-            epoch: Epoch(epoch),
-            writes: false,
-            within: false,
-            dirty: false,
-            open: false,
-            fresh: None,
-            sync_followers: 0,
-        }
-    }
-
     fn open(cursors: &mut Cursors, id: u64, result: QueryResult, ticket: Ticket) -> Response {
         let first = Response::empty(201).with_header("x-tanist-tick", "t");
         cursors.open(id, result, first, (ticket, Tick(9)), &limits(), Time(0))
@@ -332,7 +328,7 @@ mod tests {
 
     fn ask(cursors: &mut Cursors, what: CursorWish) -> String {
         let call = CursorCall { id: "7".into(), owner: owner("u"), what };
-        text(cursors.call(&call, ticket(3), None, Time(1)))
+        text(cursors.call(&call, Ticket::reading(3), None, Time(1)))
     }
 
     const GONE: &str = r#"404 {"error":true,"errorNum":1600,"errorMessage":"cursor not found"#;
@@ -340,7 +336,7 @@ mod tests {
     #[test]
     fn batches_come_one_after_the_other_and_then_the_cursor_is_gone() {
         let mut cursors = Cursors::default();
-        let first = text(open(&mut cursors, 7, result(5, false), ticket(3)));
+        let first = text(open(&mut cursors, 7, result(5, false), Ticket::reading(3)));
         assert_eq!(first, r#"201 {"result":[1,2],"hasMore":true,"id":"7","nextBatchId":"2","count":5"#);
         assert!(ask(&mut cursors, CursorWish::Batch(1)).starts_with("400"), "no batch comes twice");
         assert!(ask(&mut cursors, CursorWish::Batch(3)).starts_with("404"), "nor one before the other");
@@ -354,7 +350,7 @@ mod tests {
     #[test]
     fn the_latest_batch_may_be_repeated_where_that_was_asked_for() {
         let mut cursors = Cursors::default();
-        open(&mut cursors, 7, result(3, true), ticket(3));
+        open(&mut cursors, 7, result(3, true), Ticket::reading(3));
         assert!(ask(&mut cursors, CursorWish::Batch(1)).contains("[1,2]"));
         assert!(ask(&mut cursors, CursorWish::Next).contains("[3]"));
         assert!(ask(&mut cursors, CursorWish::Batch(2)).contains("[3]"), "the last one, too");
@@ -367,32 +363,36 @@ mod tests {
     #[test]
     fn a_cursor_belongs_to_a_user_and_a_leadership() {
         let mut cursors = Cursors::default();
-        open(&mut cursors, 7, result(5, false), ticket(3));
+        open(&mut cursors, 7, result(5, false), Ticket::reading(3));
         let mut ask = |id: &str, owner: Owner, ticket, at_least| {
             let call = CursorCall { id: id.into(), owner, what: CursorWish::Next };
             cursors.call(&call, ticket, at_least, Time(1)).status
         };
-        assert_eq!(ask("7", owner("v"), ticket(3), None), 404);
-        assert_eq!(ask("7", Owner { database: 2, ..owner("u") }, ticket(3), None), 404);
-        assert_eq!(ask("7", owner("u"), ticket(4), None), 404);
-        assert_eq!(ask("7", owner("u"), Ticket { dirty: true, ..ticket(3) }, None), 404);
-        assert_eq!(ask("x", owner("u"), ticket(3), None), 404);
-        assert_eq!(ask("7", owner("u"), ticket(3), Some(Tick(10))), 412, "its data are older than that");
-        assert_eq!(ask("7", owner("u"), ticket(3), Some(Tick(9))), 200);
+        assert_eq!(ask("7", owner("v"), Ticket::reading(3), None), 404);
+        assert_eq!(ask("7", Owner { database: 2, ..owner("u") }, Ticket::reading(3), None), 404);
+        assert_eq!(ask("7", owner("u"), Ticket::reading(4), None), 404);
+        assert_eq!(ask("7", owner("u"), Ticket { dirty: true, ..Ticket::reading(3) }, None), 404);
+        assert_eq!(ask("x", owner("u"), Ticket::reading(3), None), 404);
+        assert_eq!(ask("7", owner("u"), Ticket::reading(3), Some(Tick(10))), 412, "its data are older than that");
+        assert_eq!(ask("7", owner("u"), Ticket::reading(3), Some(Tick(9))), 200);
         let call = CursorCall { id: "7".into(), owner: owner("u"), what: CursorWish::Next };
-        assert_eq!(cursors.call(&call, ticket(3), None, Time(u64::MAX / 2)).status, 404, "its time is over");
+        assert_eq!(cursors.call(&call, Ticket::reading(3), None, Time(u64::MAX / 2)).status, 404, "its time is over");
         assert_eq!(cursors.bytes, 0);
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         let mut cursors = Cursors::default();
-        assert_eq!(open(&mut cursors, 1, result(30, false), ticket(3)).error_num(), Some(32));
-        assert_eq!(open(&mut cursors, 1, result(3, false), ticket(3)).status, 201);
-        assert_eq!(open(&mut cursors, 1, result(3, false), ticket(3)).error_num(), Some(32), "an id that is taken");
-        assert_eq!(open(&mut cursors, 2, result(3, false), ticket(3)).status, 201);
-        assert_eq!(open(&mut cursors, 3, result(3, false), ticket(3)).error_num(), Some(32));
-        let written = open(&mut cursors, 3, result(3, false), Ticket { writes: true, ..ticket(3) });
+        assert_eq!(open(&mut cursors, 1, result(30, false), Ticket::reading(3)).error_num(), Some(32));
+        assert_eq!(open(&mut cursors, 1, result(3, false), Ticket::reading(3)).status, 201);
+        assert_eq!(
+            open(&mut cursors, 1, result(3, false), Ticket::reading(3)).error_num(),
+            Some(32),
+            "an id that is taken"
+        );
+        assert_eq!(open(&mut cursors, 2, result(3, false), Ticket::reading(3)).status, 201);
+        assert_eq!(open(&mut cursors, 3, result(3, false), Ticket::reading(3)).error_num(), Some(32));
+        let written = open(&mut cursors, 3, result(3, false), Ticket { writes: true, ..Ticket::reading(3) });
         assert_eq!(text(written), r#"201 {"result":[1,2,3],"hasMore":false,"count":3"#, "it took effect");
     }
 }

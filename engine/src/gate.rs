@@ -338,16 +338,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_confirmed_only_under_the_same_leadership() {
-        let ticket = Ticket {
-            epoch: Epoch(3),
-            writes: true,
-            within: false,
-            dirty: false,
-            open: false,
-            fresh: None,
-            sync_followers: 0,
-        };
-        let read = Ticket { writes: false, ..ticket };
+        let read = Ticket::reading(3);
+        let ticket = Ticket { writes: true, ..read };
         let within = Ticket { within: true, ..read };
         let status = |ticket, view: &View, time| {
             let r = confirm(ticket, Response::empty(200), view, at(time));

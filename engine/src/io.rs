@@ -303,6 +303,22 @@ pub struct Ticket {
     pub sync_followers: u8,
 }
 
+#[cfg(test)]
+impl Ticket {
+    /// Of a request that only reads, for tests.
+    pub fn reading(epoch: u64) -> Ticket {
+        Ticket {
+            epoch: Epoch(epoch),
+            writes: false,
+            within: false,
+            dirty: false,
+            open: false,
+            fresh: None,
+            sync_followers: 0,
+        }
+    }
+}
+
 impl Run {
     /// The number of the query that it is, if it is one.
     pub fn query(&self) -> u64 {

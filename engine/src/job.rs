@@ -217,24 +217,12 @@ mod tests {
         Limits { jobs: 3, job_bytes: 2000, ..Limits::default() }
     }
 
-    fn ticket(epoch: u64) -> Ticket {
-        Ticket {
-            epoch: Epoch(epoch),
-            writes: false,
-            within: false,
-            dirty: false,
-            open: false,
-            fresh: None,
-            sync_followers: 0,
-        }
-    }
-
     fn at(seconds: u64) -> Now {
         Now { time: Time::ZERO.plus(Duration::from_secs(seconds)), wall_ms: seconds * 1000 }
     }
 
     fn begin(jobs: &mut Jobs, id: u64, user: &str) -> u16 {
-        let begun = jobs.begin(id, Some(user.into()), ticket(3), &limits(), at(id));
+        let begun = jobs.begin(id, Some(user.into()), Ticket::reading(3), &limits(), at(id));
         begun.unwrap_or_else(|error| error.response()).status
     }
 
@@ -247,7 +235,7 @@ mod tests {
 
     fn ask(jobs: &mut Jobs, user: Option<&str>, epoch: u64, what: JobWish) -> String {
         let call = JobCall { user: user.map(str::to_owned), what };
-        let response = jobs.call(&call, ticket(epoch), at(200));
+        let response = jobs.call(&call, Ticket::reading(epoch), at(200));
         let id = response.header(header::ASYNC_ID).map(|id| format!("#{id} ")).unwrap_or_default();
         format!("{} {id}{}", response.status, String::from_utf8_lossy(&response.body))
     }

@@ -31,7 +31,7 @@ pub enum Value {
 pub struct Object {
     members: OnceLock<Members>,
     /// Of a document: its JSON, taken apart when somebody looks into it. Most that are found are only handed on.
-    text: Option<Box<[u8]>>,
+    text: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -48,7 +48,7 @@ impl Object {
     /// From the JSON of an object, which is well-formed.
     pub fn of_text(text: Vec<u8>) -> Object {
         debug_assert!(text.first() == Some(&b'{') && text.last() == Some(&b'}'), "the text of an object");
-        Object { members: OnceLock::new(), text: Some(text.into()) }
+        Object { members: OnceLock::new(), text: Some(text) }
     }
 
     fn members(&self) -> &Members {

@@ -200,6 +200,13 @@ impl StoredDocument<'_> {
         Document { key: self.key.to_owned(), revision: self.revision, body: Bytes::copy_from_slice(self.body) }
     }
 
+    /// As clients see it, by itself.
+    pub fn json(&self, collection: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.body.len() + 96);
+        self.write_json(collection, &mut out);
+        out
+    }
+
     /// The document as clients see it: `{"_key":…,"_id":…,"_rev":…,<rest>}`, spliced without parsing.
     pub fn write_json(&self, collection: &str, out: &mut Vec<u8>) {
         // A key holds no character that JSON escapes; the name of a collection may.
@@ -234,9 +241,7 @@ impl Document {
 
     /// As clients see it, by itself.
     pub fn json(&self, collection: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.body.len() + 96);
-        self.write_json(collection, &mut out);
-        out
+        self.stored().json(collection)
     }
 
     pub fn write_json(&self, collection: &str, out: &mut Vec<u8>) {

@@ -276,15 +276,7 @@ mod tests {
     }
 
     fn call(link: &mut Link, t: u64, id: u64) -> bool {
-        let ticket = Ticket {
-            epoch: Epoch(1),
-            writes: false,
-            within: false,
-            dirty: false,
-            open: true,
-            fresh: None,
-            sync_followers: 0,
-        };
+        let ticket = Ticket { open: true, ..Ticket::reading(1) };
         let request = || Request::new(Method::Get, "/");
         at(t, |cx| link.call(cx, RequestId(id), ticket, request(), request(), AgencyAnswer::Verbatim)).0
     }

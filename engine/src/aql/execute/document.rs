@@ -11,11 +11,7 @@ use std::sync::Arc;
 /// What a document is, or what the projection leaves of it.
 pub fn document_value(document: &StoredDocument<'_>, collection: &str, projection: &Projection) -> Value {
     let wanted = match projection {
-        Projection::Whole => {
-            let mut text = Vec::with_capacity(document.body.len() + collection.len() + 96);
-            document.write_json(collection, &mut text);
-            return Object::of_text(text).into();
-        }
+        Projection::Whole => return Object::of_text(document.json(collection)).into(),
         Projection::Attributes(names) if names.is_empty() => return Value::Null,
         Projection::Attributes(names) => names,
     };

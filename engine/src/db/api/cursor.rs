@@ -379,3 +379,28 @@ impl Data for Call<'_, '_> {
         written(document::remove_one(db, collection, key, expected.map(Expected)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_that_writes_is_known_however_it_is_written() {
+        let query = |text: &str| {
+            let body = json!({"query": text}).to_string();
+            writes(&Request::new(crate::http::Method::Post, "/_api/cursor").with_body(body))
+        };
+        for text in [
+            "INSERT {} INTO c",
+            "FOR d IN c UPDATE d WITH {} IN c",
+            "for d in c replace d with {} in c",
+            "FOR d IN c\n\tReMove d IN c",
+            "UPSERT {a: 1} INSERT {} UPDATE {} IN c",
+        ] {
+            assert!(query(text), "{text}");
+        }
+        assert!(!query("FOR d IN c FILTER d.insert == 'remove' RETURN d"));
+        let escaped = r#"{"query": "\u0049NSERT {} INTO c"}"#;
+        assert!(writes(&Request::new(crate::http::Method::Post, "/_api/cursor").with_body(escaped.to_owned())));
+    }
+}

@@ -12,6 +12,7 @@ use crate::db::index::geo::Area;
 use crate::db::index::lookup::{self, Lookup};
 use crate::db::index::{self, scan::IndexRange};
 use crate::db::store::Direction;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 /// Bound on the documents of one answer.
@@ -49,10 +50,8 @@ fn query(call: &Call<'_, '_>, level: Level) -> Result<Query, Failure> {
     Ok(Query { collection, body, skip, limit })
 }
 
-/// A cursor over the elements: with `batchSize` it may have several batches.
-fn batch(call: &Call<'_, '_>, query: &Query, elements: &[Vec<u8>]) -> Answer {
-    let mut rows = RowsWriter::default();
-    elements.iter().for_each(|element| rows.push(|out| out.extend_from_slice(element)));
+/// A cursor over the rows: with `batchSize` it may have several batches.
+fn batch(call: &Call<'_, '_>, query: &Query, rows: RowsWriter) -> Answer {
     let size = query.body.get("batchSize").and_then(Value::as_u64).filter(|size| *size > 0);
     cursor::first_batch(QueryResult {
         rows: rows.finish(),
@@ -71,8 +70,8 @@ fn collect(
     query: &Query,
     example: Option<&Example>,
     mut each: impl FnMut(&Document) -> Result<Option<Vec<u8>>, Failure>,
-) -> Result<Vec<Vec<u8>>, Failure> {
-    let (mut found, mut skipped, mut bytes) = (Vec::new(), 0, 0);
+) -> Result<RowsWriter, Failure> {
+    let (mut found, mut skipped, mut bytes) = (RowsWriter::default(), 0, 0);
     if query.limit == 0 {
         return Ok(found);
     }
@@ -88,10 +87,14 @@ fn collect(
                 .because("the result is too big for one answer: use skip and limit")
                 .into());
         }
-        found.push(element);
+        found.push(|out| out.extend_from_slice(&element));
         Ok(found.len() < query.limit)
     })?;
     Ok(found)
+}
+
+fn parsed<T: DeserializeOwned>(whole: &[u8]) -> Result<T, Failure> {
+    Ok(serde_json::from_slice(whole).map_err(|e| StoreError::Corrupt(format!("a document: {e}")))?)
 }
 
 fn whole(query: &Query, document: &Document) -> Vec<u8> {
@@ -101,7 +104,7 @@ fn whole(query: &Query, document: &Document) -> Vec<u8> {
 pub(super) fn all(call: &mut Call<'_, '_>) -> Answer {
     let query = query(call, Level::Ro)?;
     let found = collect(call, &query, None, |document| Ok(Some(whole(&query, document))))?;
-    batch(call, &query, &found)
+    batch(call, &query, found)
 }
 
 pub(super) fn all_keys(call: &mut Call<'_, '_>) -> Answer {
@@ -114,7 +117,7 @@ pub(super) fn all_keys(call: &mut Call<'_, '_>) -> Answer {
         _ => format!("/_db/{database}/_api/document/{collection}/{}", document.key),
     };
     let found = collect(call, &query, None, |document| Ok(Some(json::quote(&show(document)).into_bytes())))?;
-    batch(call, &query, &found)
+    batch(call, &query, found)
 }
 
 // ---- examples -------------------------------------------------------------------------------------------------------
@@ -151,8 +154,7 @@ impl Example {
     }
 
     fn fits(&self, whole: &[u8]) -> Result<bool, Failure> {
-        let document: Value =
-            serde_json::from_slice(whole).map_err(|e| StoreError::Corrupt(format!("a document: {e}")))?;
+        let document: Value = parsed(whole)?;
         Ok(self.0.iter().all(|(path, expected)| {
             let found = path.iter().try_fold(&document, |value, name| value.get(name));
             same(found.unwrap_or(&Value::Null), expected)
@@ -191,7 +193,7 @@ fn same(left: &Value, right: &Value) -> bool {
 }
 
 /// The documents that an example fits.
-fn fitting_documents(call: &Call<'_, '_>, query: &Query) -> Result<Vec<Vec<u8>>, Failure> {
+fn fitting_documents(call: &Call<'_, '_>, query: &Query) -> Result<RowsWriter, Failure> {
     let example = Example::of(query)?;
     collect(call, query, Some(&example), |document| {
         let whole = whole(query, document);
@@ -202,7 +204,7 @@ fn fitting_documents(call: &Call<'_, '_>, query: &Query) -> Result<Vec<Vec<u8>>,
 pub(super) fn by_example(call: &mut Call<'_, '_>) -> Answer {
     let query = query(call, Level::Ro)?;
     let found = fitting_documents(call, &query)?;
-    batch(call, &query, &found)
+    batch(call, &query, found)
 }
 
 /// Documents whose attribute is within bounds, in AQL's order of values; the right one counts if it is `closed`.
@@ -216,24 +218,27 @@ pub(super) fn range(call: &mut Call<'_, '_>) -> Answer {
     let closed = query.body.get("closed").and_then(Value::as_bool).unwrap_or(false);
     let found = collect(call, &query, None, |document| {
         let whole = whole(&query, document);
-        let value = aql::Value::from(aql::Object::of_text(whole.clone()));
-        let value = attribute.split('.').fold(value, |value, name| value.attribute(name));
+        let value = attribute.split('.').fold(parsed(&whole)?, |value: aql::Value, name| value.attribute(name));
         let within = left <= value && if closed { value <= right } else { value < right };
         Ok(within.then_some(whole))
     })?;
-    batch(call, &query, &found)
+    batch(call, &query, found)
 }
 
-fn one(document: Option<Vec<u8>>) -> Answer {
-    let document = document.ok_or_else(|| errors::HTTP_NOT_FOUND.says("no match"))?;
-    let body = [&br#"{"error":false,"code":200,"document":"#[..], &document, b"}"].concat();
+/// The only document that was found, if any was.
+fn one(found: RowsWriter) -> Answer {
+    let found = found.finish();
+    if found.is_empty() {
+        return Err(errors::HTTP_NOT_FOUND.says("no match").into());
+    }
+    let body = [&br#"{"error":false,"code":200,"document":"#[..], found.text(), b"}"].concat();
     Ok(Response::raw(200, body).into())
 }
 
 pub(super) fn first_example(call: &mut Call<'_, '_>) -> Answer {
     let query = Query { limit: 1, skip: 0, ..query(call, Level::Ro)? };
     let found = fitting_documents(call, &query)?;
-    one(found.into_iter().next())
+    one(found)
 }
 
 pub(super) fn any(call: &mut Call<'_, '_>) -> Answer {
@@ -244,7 +249,7 @@ pub(super) fn any(call: &mut Call<'_, '_>) -> Answer {
     }
     let skip = usize::try_from(call.rng.below(count)).unwrap_or(0);
     let query = Query { skip, limit: 1, ..query };
-    one(collect(call, &query, None, |document| Ok(Some(whole(&query, document))))?.into_iter().next())
+    one(collect(call, &query, None, |document| Ok(Some(whole(&query, document))))?)
 }
 
 /// The documents that an example fits, up to the limit: collected before any is changed.
@@ -330,15 +335,16 @@ fn look_up(call: &Call<'_, '_>, query: &Query, lookup: &Lookup, index: &str) -> 
     let id = handle.map(|handle| handle.rsplit('/').next().unwrap_or_default().parse().unwrap_or(u64::MAX));
     let name = query.body.get("distance").and_then(Value::as_str);
     let found = lookup::find(&call.reader(), &query.collection, lookup, id)?;
-    let shown = found.iter().skip(query.skip).take(query.limit).map(|(document, meters)| {
+    let mut rows = RowsWriter::default();
+    for (document, meters) in found.iter().skip(query.skip).take(query.limit) {
         let mut text = whole(query, document);
         if let Some(name) = name {
             text.pop();
             text.extend_from_slice(format!(",{}:{}}}", json::quote(name), json!(meters)).as_bytes());
         }
-        text
-    });
-    batch(call, query, &shown.collect::<Vec<_>>())
+        rows.push(|out| out.extend_from_slice(&text));
+    }
+    batch(call, query, rows)
 }
 
 pub(super) fn near(call: &mut Call<'_, '_>) -> Answer {
