@@ -502,9 +502,7 @@ impl Workload {
                 let steps = 1 + state.rng.below(6);
                 state.stream = id.map(|id| Stream { id, steps, asks: 0, spoiled: false });
             }
-            Action::Commit(id) | Action::Abort(id) | Action::Within(id, _) | Action::Status(id)
-                if state.stream.is_some_and(|stream| stream.id == *id) =>
-            {
+            _ if state.stream.is_some_and(|stream| action.transaction() == Some(stream.id)) => {
                 let ended = matches!(action, Action::Commit(_) | Action::Abort(_)) && response.status < 500;
                 let over = matches!(response.error_num(), Some(1653..=1655))
                     || body.pointer("/result/status").is_some_and(|status| status != "running");

@@ -62,6 +62,11 @@ impl Stream {
         self.ended.is_none_or(|ended| ended >= since) && (exclusively || touched)
     }
 
+    /// Whether it has been used so lately that it can't have expired.
+    fn is_in_use(&self, now: Time, idle: Duration) -> bool {
+        u128::from(now.0.saturating_sub(self.used.0)) < idle.as_nanos()
+    }
+
     /// An operation may have been done within it.
     fn may_have(&mut self, op: u64, inner: &Action) {
         if !inner.is_read() {
@@ -278,11 +283,9 @@ impl Streams {
             broken!("transaction", "s{node} says that transaction {id} is aborted, and it was committed");
         }
         let too_old = body.get("errorMessage").is_some_and(|text| text.to_string().contains("does not reach back"));
-        if aborted && !stream.ending && stream.ended.is_none() && !too_old {
-            let idle = ctx.local.0.saturating_sub(stream.used.0);
-            if u128::from(idle) < self.idle.as_nanos() {
-                broken!("transaction", "s{node} has aborted transaction {id}, which was in use: '{action}' {status}");
-            }
+        let expired = !stream.is_in_use(ctx.local, self.idle);
+        if aborted && !stream.ending && stream.ended.is_none() && !too_old && !expired {
+            broken!("transaction", "s{node} has aborted transaction {id}, which was in use: '{action}' {status}");
         }
         if aborted {
             stream.ended.get_or_insert(ctx.at);
@@ -353,8 +356,8 @@ impl Streams {
         }
         let surely = |(other, stream): (&u64, &Stream)| {
             let here = *other != id && stream.reign == reign && !stream.ending && stream.ended.is_none();
-            let idle = ctx.local.0.saturating_sub(stream.used.0);
-            here && u128::from(idle) < self.idle.as_nanos() && stream.touched.get(&slot).is_some_and(|at| *at < arrived)
+            let lives = here && stream.is_in_use(ctx.local, self.idle);
+            lives && stream.touched.get(&slot).is_some_and(|at| *at < arrived)
         };
         if let Some((other, _)) = self.streams.iter().find(|other| surely(*other)) {
             broken!("transaction", "s{node}: '{inner}' within {id} writes what transaction {other} has");

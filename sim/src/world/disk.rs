@@ -59,9 +59,9 @@ impl World {
                 if let (Op::Run(run), OpResult::Ran(ran)) = (&op, &result)
                     && let Some(number) = action::op_of(&run.request)
                 {
-                    let record = self.workload.history[&number].clone();
+                    let record = &self.workload.history[&number];
                     let before = &self.replication.stores[node - self.agents].shadow.docs;
-                    match self.history.ran(&ctx, run, ran, &record, before) {
+                    match self.history.ran(&ctx, run, ran, record, before) {
                         Ok(what) => effect = what.map(|what| self.with_revisions(node, what)),
                         Err(broken) => self.hold(Err(broken)),
                     }
