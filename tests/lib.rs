@@ -13,6 +13,8 @@ pub mod http;
 pub mod net;
 #[path = "harness/packages.rs"]
 pub mod packages;
+#[path = "harness/postgresql.rs"]
+pub mod postgresql;
 #[path = "harness/process.rs"]
 pub mod process;
 #[path = "harness/starter.rs"]

@@ -9,6 +9,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tanist_tests::postgresql;
 use tanist_tests::process::free_ports;
 use tanist_tests::wait::{wait_until, wait_within};
 
@@ -56,9 +57,9 @@ struct Place {
 
 impl Place {
     fn new(directory: &Path, name: &str) -> Place {
-        let home = postgres::folder(&directory.join(name));
+        let home = postgresql::folder(&directory.join(name));
         let folder = |name: &str| home.join(name).display().to_string();
-        let programs = postgres::programs().expect("it was looked for").display().to_string();
+        let programs = postgresql::programs().expect("it was looked for").display().to_string();
         let environment = [
             ("HOME", home.display().to_string()),
             ("XDG_RUNTIME_DIR", home.display().to_string()),
@@ -76,7 +77,7 @@ impl Place {
         let mut arguments: Vec<String> = words.iter().map(|word| word.to_string()).collect();
         arguments.push(format!("--pgdata={}", self.data.display()));
         arguments.extend_from_slice(more);
-        postgres::command(PROGRAM, &arguments, &self.environment);
+        postgresql::command(PROGRAM, &arguments, &self.environment);
     }
 
     fn append(&self, file: &str, text: &str) {
@@ -92,12 +93,12 @@ impl Place {
 }
 
 pub fn start(settings: &Settings) -> Option<Box<dyn Cluster>> {
-    if !is_installed(PROGRAM) || !postgres::can_run() {
+    if !is_installed(PROGRAM) || !postgresql::can_run() {
         return None;
     }
     // Where Debian's PostgreSQL has its sockets; it wants one there.
-    postgres::folder(Path::new("/var/run/postgresql"));
-    let directory = postgres::directory();
+    postgresql::folder(Path::new("/var/run/postgresql"));
+    let directory = postgresql::directory("tanist-peers-");
     let base = free_ports(3);
     let ports = vec![base + 1, base + 2];
     let trust = |port: u16| {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tanist_tests::http;
+use tanist_tests::postgresql;
 use tanist_tests::process::{Process, free_ports};
 use tanist_tests::wait::{wait_until, wait_within};
 
@@ -39,17 +40,17 @@ struct Patroni {
 }
 
 pub fn start(settings: &Settings) -> Option<Box<dyn Cluster>> {
-    if !is_installed("patroni") || !is_installed("etcd") || !postgres::can_run() {
+    if !is_installed("patroni") || !is_installed("etcd") || !postgresql::can_run() {
         return None;
     }
-    let directory = postgres::directory();
+    let directory = postgresql::directory("tanist-peers-");
     let base = free_ports(2 * NODES + 2);
     let ports: Vec<u16> = (base..).take(NODES.into()).collect();
     let rest: Vec<u16> = (base + NODES..).take(NODES.into()).collect();
     let etcd = start_etcd(base + 2 * NODES, directory.path());
     let mut nodes: Vec<Node> = (0..NODES.into())
         .map(|node| {
-            let folder = postgres::folder(&directory.path().join(format!("node{node}")));
+            let folder = postgresql::folder(&directory.path().join(format!("node{node}")));
             let file = folder.join("patroni.json");
             let configuration =
                 configuration(settings, node, ports[node], rest[node], base + 2 * NODES, &folder).to_string();
@@ -116,7 +117,7 @@ fn configuration(
             "listen": at(port),
             "connect_address": at(port),
             "data_dir": folder.join("data"),
-            "bin_dir": postgres::programs(),
+            "bin_dir": postgresql::programs(),
             "pgpass": folder.join("pgpass"),
             "authentication": {"superuser": {"username": "postgres"}, "replication": {"username": "replicator"}},
             "pg_hba": [

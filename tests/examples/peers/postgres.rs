@@ -1,80 +1,17 @@
-//! PostgreSQL as whoever makes it fail over runs it: where its programs are, as whom they run (never as root), which
-//! processes a node consists of, and what a client says to it.
+//! PostgreSQL as whoever makes it fail over runs it: which processes a node consists of, and what a client says to it.
 
 use crate::cluster::{ATTEMPT, Writer, value};
-use rustix::process::{Pid, Signal, getuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tanist_tests::process::{Process, run};
+use tanist_tests::postgresql::{OWNER, as_owner};
+use tanist_tests::process::Process;
 
 /// Where clients store: a key and a value.
 pub const CREATE_TABLE: &str = "CREATE TABLE peers(k bigint PRIMARY KEY, v text)";
-/// The user of Debian's package.
-const OWNER: &str = "postgres";
-
-/// The folder with the programs of the newest PostgreSQL that is installed.
-pub fn programs() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
-    versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("postgres").is_file()).max()
-}
-
-/// The numbers of the user and the group that PostgreSQL runs as; none if this process is an ordinary user's.
-fn owner() -> Option<(u32, u32)> {
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let line = users.lines().find(|line| line.split(':').next() == Some(OWNER)).map(str::to_owned)?;
-    let number = |at: usize| line.split(':').nth(at)?.parse().ok();
-    number(2).zip(number(3)).filter(|_| getuid().is_root())
-}
-
-/// Whether PostgreSQL can be run here: root can, as another user.
-pub fn can_run() -> bool {
-    programs().is_some() && (!getuid().is_root() || owner().is_some())
-}
-
-/// A folder for one node's processes, which may be another user's.
-pub fn folder(path: &Path) -> PathBuf {
-    std::fs::create_dir_all(path).expect("a directory can be made");
-    if let Some((user, group)) = owner() {
-        chown(path, Some(user), Some(group)).expect("root may give a directory away");
-    }
-    path.to_owned()
-}
-
-/// A directory that other users may pass through.
-pub fn directory() -> tempfile::TempDir {
-    let directory = tempfile::Builder::new().prefix("tanist-peers-").tempdir().expect("a directory can be made");
-    let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(directory.path(), open).expect("its permissions can be set");
-    directory
-}
-
-/// The command line that runs a program as the user that PostgreSQL may run as.
-fn as_owner(program: &str, arguments: &[String]) -> Vec<String> {
-    let mut words = Vec::new();
-    if owner().is_some() {
-        let ids = [format!("--reuid={OWNER}"), format!("--regid={OWNER}")];
-        words.push("setpriv".to_owned());
-        words.extend(ids);
-        words.extend(["--clear-groups", "--pdeathsig=KILL", "--"].map(str::to_owned));
-    }
-    words.push(program.to_owned());
-    words.extend_from_slice(arguments);
-    words
-}
-
-/// Runs a command to its end, as the owner; it must succeed.
-#[track_caller]
-pub fn command(program: &str, arguments: &[String], environment: &BTreeMap<String, String>) {
-    let words = as_owner(program, arguments);
-    let (code, text) = run(Command::new(&words[0]).args(&words[1..]).envs(environment).current_dir("/"));
-    assert_eq!(code, 0, "{words:?}\n{text}");
-}
-
 /// A process that keeps a PostgreSQL, and that PostgreSQL, which need not be its child.
 pub struct Node {
     keeper: Process,

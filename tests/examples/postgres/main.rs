@@ -29,7 +29,7 @@ fn main() {
     let part = std::env::args().nth(3).unwrap_or_default();
     let works: Vec<Work> = Work::ALL.into_iter().filter(|work| work.name().contains(&part)).collect();
     assert!(!works.is_empty(), "no work has \"{part}\" in its name");
-    let directory = tempfile::Builder::new().prefix("tanist-postgres-").tempdir().expect("a directory can be made");
+    let directory = tanist_tests::postgresql::directory("tanist-postgres-");
     let Some(postgres) = postgres::start(directory.path()) else {
         println!("PostgreSQL (initdb, postgres) is not installed: nothing to compare with");
         return;

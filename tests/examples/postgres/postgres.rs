@@ -5,12 +5,9 @@ use ::postgres::types::ToSql;
 use ::postgres::{Client, NoTls, Row, Statement};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use tanist_tests::process::{Process, free_ports, run};
+use tanist_tests::postgresql;
+use tanist_tests::process::{Process, free_ports};
 use tanist_tests::wait::wait_until;
-
-/// It refuses to run as root; then it runs as this user, whom Debian's package makes.
-const USER: &str = "postgres";
 
 pub struct Postgres {
     _server: Process,
@@ -23,32 +20,14 @@ struct Connected {
     prepared: BTreeMap<&'static str, Statement>,
 }
 
-/// `None` where it is not installed.
+/// `None` where it can't be run.
 pub fn start(directory: &Path) -> Option<Postgres> {
-    let programs = programs()?;
-    let data = directory.join("postgres");
-    std::fs::create_dir(&data).expect("a directory can be made");
-    let root = rustix::process::geteuid().is_root();
-    if root {
-        // Its user has to pass through, and to own what is its own.
-        use std::os::unix::fs::PermissionsExt;
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(directory, open).expect("a directory can be opened");
-        assert_eq!(run(Command::new("chown").args([USER, &data.display().to_string()])).0, 0);
-    }
-    let command = |program: &str, arguments: Vec<String>| {
-        let program = programs.join(program).display().to_string();
-        let as_user = ["--reuid", USER, "--regid", USER, "--init-groups", &program].map(str::to_owned);
-        match root {
-            true => (PathBuf::from("setpriv"), as_user.into_iter().chain(arguments).collect()),
-            false => (PathBuf::from(program), arguments),
-        }
-    };
+    let programs = postgresql::programs().filter(|_| postgresql::can_run())?;
+    let program = |name: &str| programs.join(name).display().to_string();
+    let data = postgresql::folder(&directory.join("postgres"));
     let at = format!("--pgdata={}", data.display());
-    let (program, arguments): (_, Vec<String>) =
-        command("initdb", vec![at, "--auth=trust".into(), "--username=tanist".into(), "--encoding=UTF8".into()]);
-    let (code, text) = run(Command::new(program).args(arguments));
-    assert_eq!(code, 0, "{text}");
+    let arguments = [&at, "--auth=trust", "--username=tanist", "--encoding=UTF8"].map(str::to_owned);
+    postgresql::command(&program("initdb"), &arguments, &BTreeMap::new());
     let port = free_ports(1);
     let settings = [
         format!("port={port}"),
@@ -58,9 +37,10 @@ pub fn start(directory: &Path) -> Option<Postgres> {
         "max_wal_size=4GB".into(),
     ];
     let settings = settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]);
-    let arguments = ["-D".to_owned(), data.display().to_string()].into_iter().chain(settings).collect();
-    let (program, arguments) = command("postgres", arguments);
-    let mut server = Process::new("postgres", &program, arguments, directory.join("postgres.log"));
+    let arguments: Vec<String> = ["-D".to_owned(), data.display().to_string()].into_iter().chain(settings).collect();
+    let mut words = postgresql::as_owner(&program("postgres"), &arguments);
+    let first = PathBuf::from(words.remove(0));
+    let mut server = Process::new("postgres", &first, words, directory.join("postgres.log"));
     server.start();
     let mut made = None;
     wait_until("PostgreSQL serves", || {
@@ -74,15 +54,6 @@ pub fn start(directory: &Path) -> Option<Postgres> {
         CREATE INDEX ON links ((body->>'_to'));";
     made.expect("a connection").batch_execute(tables).expect("tables can be made");
     Some(Postgres { _server: server, port })
-}
-
-/// Where its programs are: on Debian not in the path.
-fn programs() -> Option<PathBuf> {
-    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();
-    folders.sort();
-    folders.extend(std::env::split_paths(&std::env::var_os("PATH")?));
-    folders.into_iter().rev().find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
 fn connect(port: u16) -> Result<Client, ::postgres::Error> {
