@@ -51,7 +51,7 @@ pub const ATLAS: &[Row] = &[
     row("wipe", "a process starts again on an empty disk: somebody new at the same address",
         "I12, for what only this disk held", "on all servers, or on a majority of the agents over the whole run"),
     row("restore", "a directory is put back as it was some time ago; an operator lets the server in again",
-        "I12, for what only this disk held", "on agents: one that forgets its votes and entries breaks Raft"),
+        "I12, for what only this disk held", "where it was empty and nobody else keeps data; on agents: one that forgets its votes and entries breaks Raft"),
     row("expire", "all leases that etcd has given end before their time", NOTHING, "on anything but etcd"),
     row("handover", "an operator asks for another leader", NOTHING, "on an agent"),
     row("reseat", "an operator takes an agent's seat in the agency away, and gives it back", NOTHING,

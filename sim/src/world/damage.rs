@@ -1,7 +1,8 @@
 //! What happens to disks: they fill up, refuse to sync, rot, are wiped, or are put back as they once were.
 //!
 //! No fault takes the last sound, complete copy of the data: nothing could bring it back, so such a strike is spared,
-//! and the trace tells of it. A rotten disk that has become the last one meanwhile (the others may have rolled back to
+//! and the trace tells of it. One that is about to be undone to nothing, because its leader shares no entry with it, is
+//! no such copy. A rotten disk that has become the last one meanwhile (the others may have rolled back to
 //! nothing) is repaired in the end instead of being replaced. What a lost disk alone had is gone without a trace: I12
 //! is excused for that, and no more.
 
@@ -26,10 +27,14 @@ pub(super) struct Backup {
 }
 
 impl World {
-    /// Whether a server has all the data of some time, undamaged.
+    /// Whether a server has all the data of some time, undamaged, and keeps them. If its log begins otherwise than that
+    /// of the furthest one, that one may lead and be about to have all of it undone.
     pub(super) fn is_sound(&self, node: usize) -> bool {
-        let server = node - self.agents;
-        self.machines[node].rotten_by.is_none() && !self.replication.stores[server].log.is_empty()
+        let first = |store: &Store| store.log.first_key_value().map(|(tick, row)| (*tick, *row));
+        let stores = &self.replication.stores;
+        let begins = first(&stores[node - self.agents]);
+        let furthest = stores.iter().max_by_key(|store| store.last()).and_then(first);
+        self.machines[node].rotten_by.is_none() && begins.is_some() && begins == furthest
     }
 
     /// Whether the deployment can live without what this node's disk holds.
