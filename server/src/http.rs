@@ -14,7 +14,7 @@ use crate::net::Network;
 use crate::observed::{Answered, Observed};
 use crate::peer::{self, Receiving};
 use crate::queries::Attending;
-use crate::storage::HeedStore;
+use crate::storage::DiskStore;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -78,7 +78,7 @@ pub struct Port {
     pub receiving: Receiving,
     pub views: Arc<Views>,
     pub attending: Arc<Attending>,
-    pub store: HeedStore,
+    pub store: DiskStore,
     pub auth: Arc<Auth>,
     pub limits: Limits,
     pub patience: Patience,

@@ -10,7 +10,7 @@ use crate::options::{self, Kind};
 use crate::peer::{Peers, Receiving};
 use crate::queries::Attending;
 use crate::readers::{READER_THREADS, Readers};
-use crate::storage::{self, HeedStore, OpenFailure};
+use crate::storage::{self, DiskStore, OpenFailure};
 use crate::{clock, http, log, writer};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use std::path::Path;
@@ -46,7 +46,7 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
     }
     let listeners = node.listen.iter().map(|e| http::bind(e.authority())).collect::<Result<Vec<_>, _>>()?;
     let expected = expected_id(&node.directory)?;
-    let mut store = HeedStore::open(&node.directory, node.map_bytes, node.check).map_err(open_failure)?;
+    let mut store = DiskStore::open(&node.directory, node.map_bytes, node.check).map_err(open_failure)?;
     let seed = || u64::from_le_bytes(options::entropy());
     let saved = exec::open(&mut store, &node.config, clock::now(), seed()).map_err(|e| open_error(&node, e))?;
     if let Saved::Agent(saved) = &saved

@@ -5,7 +5,7 @@
 
 use crate::driver::Event;
 use crate::queries::Attending;
-use crate::storage::HeedStore;
+use crate::storage::DiskStore;
 use crossbeam_channel::Receiver;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::Sender;
@@ -24,7 +24,7 @@ const THREADS_MAX: usize = 66;
 /// See the module's documentation.
 pub struct Readers {
     ops: Receiver<(OpId, Op)>,
-    store: HeedStore,
+    store: DiskStore,
     inbox: Mutex<Sender<Event>>,
     attending: Arc<Attending>,
     threads: AtomicUsize,
@@ -34,7 +34,7 @@ pub struct Readers {
 impl Readers {
     pub fn new(
         ops: Receiver<(OpId, Op)>,
-        store: HeedStore,
+        store: DiskStore,
         inbox: Sender<Event>,
         attending: Arc<Attending>,
     ) -> Arc<Readers> {

@@ -1,36 +1,49 @@
-//! The engine's [`Store`] over LMDB (through heed), in one data directory that belongs to one process.
+//! The engine's [`Store`] on disk, in one data directory that belongs to one process.
 //!
-//! One sparse map of a fixed size, a handful of named databases (one a [`Table`]), reader slots that are not bound to
-//! threads. A handle is cheap to clone; every clone may read, one of them (the writer thread's) writes.
-//! What it must never do: let two processes into one directory, report a commit that is not durable, or turn a full
-//! disk into a crash.
+//! A commit is one record of the [`journal`], flushed once. Its rows are then in memory ([`memory`]), over those in
+//! [`lmdb`]. When a layer of memory has grown large it is put aside, the journal turns to its other file, and a thread
+//! moves the layer's rows to LMDB by one transaction, which also says how far the journal's records are in it. After a
+//! crash what is behind that is read from the journal and moved before anything else is done.
+//!
+//! Where room is short (in LMDB's map or on the disk), nothing is promised that could not be moved: then a transaction
+//! goes straight to LMDB, behind what was put aside before, and LMDB says whether there is room.
+//!
+//! A handle is cheap to clone; every clone may read, one of them (the writer thread's) writes.
+//! What it must never do: let two processes into one directory, report a commit that is not durable, show a reader
+//! anything but the state after one commit, or turn a full disk into a crash.
 
 pub mod check;
+mod journal;
+mod lmdb;
+mod memory;
 
+use crate::options::entropy;
 use check::Extent;
-use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, EnvFlags, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
+use journal::{Journal, Record};
+use lmdb::{Lmdb, Reading};
+use memory::{Change, Layer, Room};
 use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use tanist_engine::db::store::*;
+
+pub use journal::FILES as JOURNAL_FILES;
+pub use lmdb::DATA_FILE;
 
 /// Address space set aside for the data file. The file itself grows only as it is filled.
 pub const MAP_BYTES_DEFAULT: u64 = 64 << 30;
 
-/// Readers at one moment; more get an error, not a wait.
-const READERS_MAX: u32 = 1024;
+/// A layer of memory that is as large is moved to LMDB. What it costs: up to three times as much memory, twice as much
+/// journal, and the time to read that at a start; what it brings: rows that are written again and again are moved once.
+pub const LAYER_BYTES: usize = 16 << 20;
 
-/// See [`check_length`].
-const UNWRITTEN_PAGES_MAX: u64 = 64;
+/// Room on the disk and in the map that is left to LMDB beside the rows that are to be moved.
+const ROOM_BYTES: u64 = 16 << 20;
 
-pub const DATA_FILE: &str = "data.mdb";
 const LOCK_FILE: &str = "LOCK";
-
-type Env = heed::Env<WithoutTls>;
-type Tree = Database<'static, Bytes, Bytes>;
 
 /// Why a data directory could not be opened.
 #[derive(Debug)]
@@ -43,58 +56,107 @@ pub enum OpenFailure {
 
 /// See the module's documentation.
 #[derive(Clone)]
-pub struct HeedStore {
-    env: Env,
-    tables: [Tree; Table::ALL.len()],
-    directory: Arc<Path>,
-    /// Holds the directory until the last clone is gone.
-    _lock: Arc<File>,
+pub struct DiskStore {
+    inner: Arc<Inner>,
 }
 
-impl HeedStore {
+struct Inner {
+    rows: Arc<AllRows>,
+    writer: Mutex<Writer>,
+    /// Holds the directory until the last clone is gone.
+    _lock: File,
+}
+
+/// What readers see, and the thread that moves.
+struct AllRows {
+    lmdb: Lmdb,
+    layers: Mutex<Layers>,
+}
+
+/// The layers over LMDB's rows. Taken together with the begin of a reading in LMDB, they are the state after one
+/// commit: LMDB may hold rows of `aside` already, which changes nothing, and never any that are newer.
+#[derive(Clone, Default)]
+struct Layers {
+    newest: Arc<Layer>,
+    /// What is being moved to LMDB, or could not be.
+    aside: Option<Arc<Layer>>,
+}
+
+struct Writer {
+    journal: Journal,
+    layer_bytes: usize,
+    /// Number of the last transaction.
+    last: u64,
+    /// Of LMDB, when rows were last moved.
+    bytes_in_use: u64,
+    mover: Option<JoinHandle<StoreResult<()>>>,
+    /// The disk failed; nobody knows what it holds, so nothing more is written.
+    failed: Option<StoreError>,
+}
+
+impl DiskStore {
     /// Opens the store in `directory`, making both if they are not there.
-    pub fn open(directory: &Path, map_bytes: u64, look: Extent) -> Result<HeedStore, OpenFailure> {
-        let io =
-            |what: &str, e: &dyn std::fmt::Display| OpenFailure::Io(format!("{}: {what}: {e}", directory.display()));
-        std::fs::create_dir_all(directory).map_err(|e| io("can't be created", &e))?;
+    pub fn open(directory: &Path, map_bytes: u64, look: Extent) -> Result<DiskStore, OpenFailure> {
+        DiskStore::open_with(directory, map_bytes, look, LAYER_BYTES)
+    }
+
+    /// The same, with another bound of what is held in memory; with 0 each transaction goes straight to LMDB.
+    pub fn open_with(
+        directory: &Path,
+        map_bytes: u64,
+        look: Extent,
+        layer_bytes: usize,
+    ) -> Result<DiskStore, OpenFailure> {
+        std::fs::create_dir_all(directory)
+            .map_err(|e| OpenFailure::Io(format!("{}: can't be created: {e}", directory.display())))?;
         let lock = lock(directory)?;
-        let corrupt = |e: &heed::Error| OpenFailure::Corrupt(format!("{}: {e}", directory.join(DATA_FILE).display()));
-        let classify = |e: heed::Error| match store_error(directory, &e) {
-            StoreError::Corrupt(_) => corrupt(&e),
-            _ => io("can't be opened", &e),
-        };
-        check_pages(&directory.join(DATA_FILE), look)?;
-        let map_bytes = usize::try_from(map_bytes).map_err(|e| io("map size", &e))?;
-        let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(map_bytes).max_dbs(Table::ALL.len() as u32).max_readers(READERS_MAX);
-        // SAFETY: the file is mapped; nobody else changes it while the lock on the directory is held. Read-ahead is
-        // off because keys are read at random once the data is larger than memory.
-        let env = unsafe {
-            options.flags(EnvFlags::NO_READ_AHEAD);
-            options.open(directory).map_err(classify)?
-        };
-        check_length(&env, directory)?;
-        let _ = env.clear_stale_readers();
+        let lmdb = Lmdb::open(directory, map_bytes, look)?;
+        let failure = |e: StoreError| lmdb::open_failure(directory, e);
 
-        let tree = |table: Table| -> heed::Result<Tree> {
-            let txn = env.write_txn()?;
-            let created = env.create_databases_and_commit(txn, |opener, txn| {
-                opener.create_database(txn, Some(table.name())).map(CommitOrAbort::<_, ()>::Commit)
-            })?;
-            Ok(created.unwrap_commit())
+        let (id, moved) = lmdb.journal().map_err(failure)?;
+        let id = match id {
+            Some(id) => id,
+            None => {
+                let id = entropy();
+                lmdb.set_journal_id(&id).map_err(failure)?;
+                id
+            }
         };
-        let tables: Vec<Tree> = Table::ALL.into_iter().map(tree).collect::<Result<_, _>>().map_err(classify)?;
-        let tables = tables.try_into().unwrap_or_else(|_| unreachable!("as many as there are tables"));
-        Ok(HeedStore { env, tables, directory: directory.into(), _lock: Arc::new(lock) })
+        if moved.is_none() {
+            Journal::create(directory, &id)?;
+            lmdb.write(std::iter::empty(), 0).map_err(failure)?;
+        }
+        let mut found = Layer::default();
+        let replay = |changes: journal::Changes| changes.for_each(|change| found.set(change));
+        let (journal, last) = Journal::open(directory, &id, moved.unwrap_or(0), replay)?;
+        let mut layers = Layers::default();
+        if !found.is_empty() {
+            match lmdb.write(found.changes(), last) {
+                Ok(()) => {}
+                // It can be read as it is; what is written next has to find room for this first.
+                Err(StoreError::Full) => layers.aside = Some(Arc::new(found)),
+                Err(e) => return Err(failure(e)),
+            }
+        }
+        let bytes_in_use = lmdb.bytes_in_use().map_err(failure)?;
+        let rows = Arc::new(AllRows { lmdb, layers: Mutex::new(layers) });
+        let writer = Writer { journal, layer_bytes, last, bytes_in_use, mover: None, failed: None };
+        Ok(DiskStore { inner: Arc::new(Inner { rows, writer: Mutex::new(writer), _lock: lock }) })
     }
 
-    /// Bytes of the data file in use, and bytes it may grow to.
+    /// Bytes of the data file, and bytes it may grow to.
     pub fn size(&self) -> (u64, u64) {
-        (self.env.real_disk_size().unwrap_or(0), self.env.info().map_size as u64)
+        let lmdb = &self.inner.rows.lmdb;
+        (lmdb.file_bytes(), lmdb.map_bytes())
     }
+}
 
-    fn fail(&self, error: &heed::Error) -> StoreError {
-        store_error(&self.directory, error)
+impl Drop for Inner {
+    /// The directory is given up only when nobody writes to it any more.
+    fn drop(&mut self) {
+        if let Some(mover) = self.writer.get_mut().ok().and_then(|writer| writer.mover.take()) {
+            let _ = mover.join();
+        }
     }
 }
 
@@ -114,180 +176,257 @@ pub fn lock(directory: &Path) -> Result<File, OpenFailure> {
     }
 }
 
-fn check_pages(path: &Path, look: Extent) -> Result<(), OpenFailure> {
-    let began = std::time::Instant::now();
-    let checked = check::check(path, look).map_err(|failure| match failure {
-        check::Failure::Damaged(what) => OpenFailure::Corrupt(format!("{}: {what}", path.display())),
-        check::Failure::Io(e) => OpenFailure::Io(format!("{}: can't be read: {e}", path.display())),
-    })?;
-    let (pages, took_ms) = (checked.pages, began.elapsed().as_millis());
-    tracing::debug!("{pages} pages of {} are sound ({took_ms} ms)", path.display());
-    if !checked.whole {
-        tracing::info!("of {} only {pages} pages were checked (--database.check-at-start true: all)", path.display());
-    }
-    Ok(())
+enum Failure {
+    Full,
+    Other,
 }
 
-/// A page beyond the end of the file would end the process by SIGBUS. LMDB leaves a few pages unwritten at the very end
-/// now and then, because they are free; more than a few are missing only if the file was cut short.
-fn check_length(env: &Env, directory: &Path) -> Result<(), OpenFailure> {
-    let page_bytes = env.unnamed_database_stat().page_size as u64;
-    let wanted = (env.info().last_page_number as u64 + 1) * page_bytes;
-    let path = directory.join(DATA_FILE);
-    let io = |e: std::io::Error| OpenFailure::Io(format!("{}: {e}", path.display()));
-    let length = std::fs::metadata(&path).map_err(io)?.len();
-    if length + UNWRITTEN_PAGES_MAX * page_bytes < wanted {
-        let what = format!("{}: cut short: {length} bytes, {wanted} are needed", path.display());
-        return Err(OpenFailure::Corrupt(what));
-    }
-    if length < wanted {
-        OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(wanted)).map_err(io)?;
-    }
-    Ok(())
-}
-
-/// What a failure of LMDB means to the engine.
-fn store_error(directory: &Path, error: &heed::Error) -> StoreError {
+/// What a failed write to this directory means.
+fn failure_of(directory: &Path, os_error: Option<i32>) -> Failure {
     const ENOSPC: i32 = 28;
     const EDQUOT: i32 = 122;
     const EFBIG: i32 = 27;
     const EIO: i32 = 5;
-    let code = match error {
-        heed::Error::Io(e) => e.raw_os_error(),
-        heed::Error::Mdb(MdbError::Other(code)) => Some(*code),
-        _ => None,
-    };
-    match (error, code) {
-        (heed::Error::Mdb(MdbError::MapFull), _) | (_, Some(ENOSPC | EDQUOT | EFBIG)) => StoreError::Full,
+    match os_error {
+        Some(ENOSPC | EDQUOT | EFBIG) => Failure::Full,
         // LMDB says EIO when only a part of its pages could be written: on a full disk that is the first sign.
-        (_, Some(EIO)) if nearly_full(directory) => StoreError::Full,
-        (
-            heed::Error::Mdb(
-                MdbError::PageNotFound
-                | MdbError::Corrupted
-                | MdbError::Invalid
-                | MdbError::VersionMismatch
-                | MdbError::Incompatible
-                | MdbError::CursorFull
-                | MdbError::PageFull,
-            ),
-            _,
-        ) => StoreError::Corrupt(format!("{}: {error}", directory.join(DATA_FILE).display())),
-        _ => StoreError::Io(error.to_string()),
+        Some(EIO) if bytes_free(directory) < ROOM_BYTES => Failure::Full,
+        _ => Failure::Other,
     }
 }
 
-fn nearly_full(directory: &Path) -> bool {
-    rustix::fs::statvfs(directory).is_ok_and(|s| s.f_bavail.saturating_mul(s.f_frsize) < 16 << 20)
+fn bytes_free(directory: &Path) -> u64 {
+    rustix::fs::statvfs(directory).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
 }
 
-impl Store for HeedStore {
+impl AllRows {
+    fn layers(&self) -> MutexGuard<'_, Layers> {
+        self.layers.lock().expect("nobody panics with it")
+    }
+
+    fn view(&self) -> StoreResult<View<'_>> {
+        let layers = self.layers();
+        Ok(View { lmdb: &self.lmdb, txn: self.lmdb.read()?, layers: layers.clone() })
+    }
+
+    /// Moves what was put aside; `last` is the number of its last record.
+    fn move_aside(&self, last: u64) -> StoreResult<()> {
+        let aside = self.layers().aside.clone();
+        if let Some(aside) = aside {
+            self.lmdb.write(aside.changes(), last)?;
+            self.layers().aside = None;
+        }
+        Ok(())
+    }
+}
+
+impl Store for DiskStore {
     fn snapshot(&self) -> StoreResult<Box<dyn Snapshot + '_>> {
-        let txn = self.env.read_txn().map_err(|e| self.fail(&e))?;
-        Ok(Box::new(HeedSnapshot { store: self, txn }))
+        Ok(Box::new(self.inner.rows.view()?))
     }
 
     fn begin(&mut self) -> StoreResult<Box<dyn Txn + '_>> {
-        let txn = self.env.write_txn().map_err(|e| self.fail(&e))?;
-        Ok(Box::new(HeedTxn { store: self, txn }))
+        let writer = self.inner.writer.lock().expect("nobody panics with it");
+        let rows = &self.inner.rows;
+        Ok(Box::new(DiskTxn { view: rows.view()?, writer, rows, record: Record::new() }))
     }
 }
 
-struct HeedSnapshot<'s> {
-    store: &'s HeedStore,
-    txn: RoTxn<'s, WithoutTls>,
+/// The rows as they are after one commit; of a transaction, with its own.
+struct View<'s> {
+    lmdb: &'s Lmdb,
+    txn: Reading<'s>,
+    layers: Layers,
 }
 
-struct HeedTxn<'s> {
-    store: &'s HeedStore,
-    txn: RwTxn<'s>,
-}
-
-impl Read for HeedSnapshot<'_> {
+impl Read for View<'_> {
     fn get(&self, table: Table, key: &[u8]) -> StoreResult<Option<&[u8]>> {
-        get(self.store, &self.txn, table, key)
-    }
-
-    fn scan<'a>(&'a self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, direction: Direction) -> Rows<'a> {
-        scan(self.store, &self.txn, table, from, to, direction)
-    }
-}
-
-impl Snapshot for HeedSnapshot<'_> {}
-
-impl Read for HeedTxn<'_> {
-    fn get(&self, table: Table, key: &[u8]) -> StoreResult<Option<&[u8]>> {
-        get(self.store, &self.txn, table, key)
-    }
-
-    fn scan<'a>(&'a self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, direction: Direction) -> Rows<'a> {
-        scan(self.store, &self.txn, table, from, to, direction)
-    }
-}
-
-impl Txn for HeedTxn<'_> {
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> StoreResult<()> {
         check_key(key);
-        let rows = self.store.tables[table as usize];
-        rows.put(&mut self.txn, key, value).map_err(|e| self.store.fail(&e))
+        if let Some(value) = self.layers.newest.get(table, key) {
+            return Ok(value);
+        }
+        if let Some(value) = self.layers.aside.as_ref().and_then(|aside| aside.get(table, key)) {
+            return Ok(value);
+        }
+        self.lmdb.get(&self.txn, table, key)
+    }
+
+    fn scan<'a>(&'a self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, direction: Direction) -> Rows<'a> {
+        if is_empty_range(from, to) {
+            return Box::new(std::iter::empty());
+        }
+        // LMDB knows no empty keys and none beyond its limit; as bounds both mean something.
+        let from = match from {
+            Bound::Included([]) | Bound::Excluded([]) => Bound::Unbounded,
+            Bound::Included(key) | Bound::Excluded(key) if key.len() > KEY_BYTES_MAX => {
+                Bound::Excluded(&key[..KEY_BYTES_MAX])
+            }
+            other => other,
+        };
+        let to = match to {
+            Bound::Included([]) | Bound::Excluded([]) => return Box::new(std::iter::empty()),
+            Bound::Included(key) | Bound::Excluded(key) if key.len() > KEY_BYTES_MAX => {
+                Bound::Included(&key[..KEY_BYTES_MAX])
+            }
+            other => other,
+        };
+        let range = (from, to);
+        let mut rows = self.lmdb.scan(&self.txn, table, range, direction);
+        if let Some(aside) = &self.layers.aside {
+            rows = aside.over(table, range, direction, rows);
+        }
+        self.layers.newest.over(table, range, direction, rows)
+    }
+}
+
+impl Snapshot for View<'_> {}
+
+struct DiskTxn<'s> {
+    view: View<'s>,
+    writer: MutexGuard<'s, Writer>,
+    rows: &'s Arc<AllRows>,
+    record: Record,
+}
+
+impl DiskTxn<'_> {
+    fn change(&mut self, change: Change<'_>) {
+        check_key(change.1);
+        self.record.add(change);
+        Arc::make_mut(&mut self.view.layers.newest).set(change);
+    }
+}
+
+impl Read for DiskTxn<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> StoreResult<Option<&[u8]>> {
+        self.view.get(table, key)
+    }
+
+    fn scan<'a>(&'a self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, direction: Direction) -> Rows<'a> {
+        self.view.scan(table, from, to, direction)
+    }
+}
+
+impl Txn for DiskTxn<'_> {
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> StoreResult<()> {
+        self.change((table, key, Some(value)));
+        Ok(())
     }
 
     fn remove(&mut self, table: Table, key: &[u8]) -> StoreResult<()> {
-        check_key(key);
-        let rows = self.store.tables[table as usize];
-        rows.delete(&mut self.txn, key).map(drop).map_err(|e| self.store.fail(&e))
+        self.change((table, key, None));
+        Ok(())
     }
 
-    fn commit(self: Box<Self>) -> StoreResult<()> {
-        let store = self.store;
-        self.txn.commit().map_err(|e| store.fail(&e))
+    fn commit(mut self: Box<Self>) -> StoreResult<()> {
+        if self.record.is_empty() {
+            return Ok(());
+        }
+        let DiskTxn { view, writer, rows, record } = &mut *self;
+        writer.commit(rows, record, &view.layers.newest)
+    }
+}
+
+impl Writer {
+    /// Makes a transaction durable and shows it to readers: its record, and the newest layer with its rows.
+    fn commit(&mut self, rows: &Arc<AllRows>, record: &mut Record, newest: &Arc<Layer>) -> StoreResult<()> {
+        if self.mover.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.end_moving(rows);
+        }
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let aside = rows.layers().aside.clone();
+        let stuck = aside.is_some() && self.mover.is_none();
+        let room = aside.as_ref().map_or_else(Room::default, |aside| aside.room()) + newest.room();
+        let large = record.bytes() > self.layer_bytes;
+        if stuck || large || !self.has_room(&rows.lmdb, room) {
+            return self.commit_to_lmdb(rows, record);
+        }
+        let appended = self.journal.append(self.last + 1, record);
+        self.keep_failure(appended)?;
+        self.last += 1;
+        rows.layers().newest = newest.clone();
+        self.put_aside(rows);
+        Ok(())
+    }
+
+    /// Whether LMDB will have room for what is to be moved.
+    fn has_room(&self, lmdb: &Lmdb, room: Room) -> bool {
+        // A page that gets a new row is written anew while the old one still counts; all of them at most.
+        let wanted = room.new_bytes + room.touched_bytes.min(self.bytes_in_use) + ROOM_BYTES;
+        self.bytes_in_use + wanted <= lmdb.map_bytes() && wanted <= bytes_free(lmdb.directory())
+    }
+
+    /// Puts the newest layer aside if it is large and the one before is moved. A writer that is far ahead of the mover
+    /// waits for it.
+    fn put_aside(&mut self, rows: &Arc<AllRows>) {
+        let bytes = rows.layers().newest.bytes();
+        if bytes > 2 * self.layer_bytes {
+            self.end_moving(rows);
+        }
+        let mut layers = rows.layers();
+        if bytes <= self.layer_bytes || layers.aside.is_some() || self.mover.is_some() {
+            return;
+        }
+        layers.aside = Some(std::mem::take(&mut layers.newest));
+        drop(layers);
+        self.journal.turn();
+        let (moving, last) = (Arc::clone(rows), self.last);
+        // If there is no thread to be had, the next commit moves it.
+        self.mover = std::thread::Builder::new().name("mover".into()).spawn(move || moving.move_aside(last)).ok();
+    }
+
+    /// Waits for the mover, if there is one.
+    fn end_moving(&mut self, rows: &AllRows) {
+        let Some(mover) = self.mover.take() else { return };
+        let moved = mover.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // For want of room it is tried again by the next commit.
+        let counted = moved.and_then(|()| self.count(&rows.lmdb));
+        let _ = self.keep_failure(counted);
+    }
+
+    /// Moves what is pending, then commits a transaction in LMDB, which has room for it or says that it has none.
+    fn commit_to_lmdb(&mut self, rows: &AllRows, record: &Record) -> StoreResult<()> {
+        self.end_moving(rows);
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let committed = self.move_all(rows).and_then(|()| {
+            rows.lmdb.write(record.changes(), self.last + 1)?;
+            self.last += 1;
+            self.count(&rows.lmdb)
+        });
+        self.keep_failure(committed)
+    }
+
+    fn move_all(&mut self, rows: &AllRows) -> StoreResult<()> {
+        let Layers { newest, aside } = rows.layers().clone();
+        if aside.is_some() || !newest.is_empty() {
+            let older = aside.iter().flat_map(|aside| aside.changes());
+            rows.lmdb.write(older.chain(newest.changes()), self.last)?;
+            *rows.layers() = Layers::default();
+        }
+        self.journal.restart();
+        Ok(())
+    }
+
+    fn count(&mut self, lmdb: &Lmdb) -> StoreResult<()> {
+        self.bytes_in_use = lmdb.bytes_in_use()?;
+        Ok(())
+    }
+
+    fn keep_failure(&mut self, result: StoreResult<()>) -> StoreResult<()> {
+        if let Err(e) = &result
+            && *e != StoreError::Full
+        {
+            self.failed = Some(e.clone());
+        }
+        result
     }
 }
 
 fn check_key(key: &[u8]) {
     assert!((1..=KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
-}
-
-fn get<'a>(store: &HeedStore, txn: &'a RoTxn, table: Table, key: &[u8]) -> StoreResult<Option<&'a [u8]>> {
-    check_key(key);
-    store.tables[table as usize].get(txn, key).map_err(|e| store.fail(&e))
-}
-
-fn scan<'a>(
-    store: &'a HeedStore,
-    txn: &'a RoTxn,
-    table: Table,
-    from: Bound<&[u8]>,
-    to: Bound<&[u8]>,
-    direction: Direction,
-) -> Rows<'a> {
-    // LMDB knows no empty keys and none beyond its limit; as bounds both mean something.
-    let from = match from {
-        Bound::Included([]) | Bound::Excluded([]) => Bound::Unbounded,
-        Bound::Included(key) | Bound::Excluded(key) if key.len() > KEY_BYTES_MAX => {
-            Bound::Excluded(&key[..KEY_BYTES_MAX])
-        }
-        other => other,
-    };
-    let to = match to {
-        Bound::Included([]) | Bound::Excluded([]) => return Box::new(std::iter::empty()),
-        Bound::Included(key) | Bound::Excluded(key) if key.len() > KEY_BYTES_MAX => {
-            Bound::Included(&key[..KEY_BYTES_MAX])
-        }
-        other => other,
-    };
-    let rows = &store.tables[table as usize];
-    let range = (from, to);
-    match direction {
-        Direction::Forward => match rows.range(txn, &range) {
-            Ok(iterator) => Box::new(iterator.map(|row| row.map_err(|e| store.fail(&e)))),
-            Err(e) => Box::new(std::iter::once(Err(store.fail(&e)))),
-        },
-        Direction::Backward => match rows.rev_range(txn, &range) {
-            Ok(iterator) => Box::new(iterator.map(|row| row.map_err(|e| store.fail(&e)))),
-            Err(e) => Box::new(std::iter::once(Err(store.fail(&e)))),
-        },
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use crate::driver::Event;
 use crate::exit::Code;
 use crate::queries::Attending;
-use crate::storage::HeedStore;
+use crate::storage::DiskStore;
 use std::sync::mpsc::{Receiver, Sender};
 use tanist_engine::db::store::StoreError;
 use tanist_engine::exec;
@@ -17,7 +17,7 @@ const BATCH_OPS_MAX: usize = 512;
 const BATCH_BYTES_MAX: usize = 32 << 20;
 
 /// Performs ops that write until the loop is gone.
-pub fn write(ops: Receiver<(OpId, Op)>, mut store: HeedStore, inbox: Sender<Event>, attending: &Attending) {
+pub fn write(ops: Receiver<(OpId, Op)>, mut store: DiskStore, inbox: Sender<Event>, attending: &Attending) {
     while let Ok(first) = ops.recv() {
         for (op, result) in commit(first, &ops, &mut store, attending) {
             if inbox.send(Event::Done(op, result)).is_err() {
@@ -31,7 +31,7 @@ pub fn write(ops: Receiver<(OpId, Op)>, mut store: HeedStore, inbox: Sender<Even
 pub fn commit(
     first: (OpId, Op),
     ops: &Receiver<(OpId, Op)>,
-    store: &mut HeedStore,
+    store: &mut DiskStore,
     attending: &Attending,
 ) -> Vec<(OpId, OpResult)> {
     let mut bytes = size(&first.1);

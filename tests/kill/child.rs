@@ -19,7 +19,7 @@ use tanist_server::clock;
 use tanist_server::driver::Event;
 use tanist_server::queries::Attending;
 use tanist_server::storage::check::Extent;
-use tanist_server::storage::{HeedStore, MAP_BYTES_DEFAULT};
+use tanist_server::storage::{DiskStore, LAYER_BYTES, MAP_BYTES_DEFAULT};
 use tanist_server::writer;
 use workload::{Plan, digest, open};
 
@@ -33,7 +33,10 @@ fn main() {
     let kind = if kind == "agent" { NodeKind::Agent } else { NodeKind::Server };
     let seed: u64 = seed.parse().expect("a seed");
 
-    let mut store = HeedStore::open(Path::new(directory), MAP_BYTES_DEFAULT, Extent::All).expect("the store opens");
+    // So that rows lie in the journal, are being moved, or go straight to LMDB when the end comes.
+    let layer_bytes = [0, 2_000, 50_000, LAYER_BYTES][seed as usize % 4];
+    let opened = DiskStore::open_with(Path::new(directory), MAP_BYTES_DEFAULT, Extent::All, layer_bytes);
+    let mut store = opened.expect("the store opens");
     open(&mut store, kind);
     report(OPENED, 0);
     let mut plan = Plan::new(kind, seed, copy_of(&store));

@@ -22,7 +22,7 @@ use tanist_engine::db::store::*;
 use tanist_engine::db::{Document, Reader};
 use tanist_engine::types::{NodeKind, Rng, Tick};
 use tanist_server::storage::check::Extent;
-use tanist_server::storage::{HeedStore, MAP_BYTES_DEFAULT};
+use tanist_server::storage::{DiskStore, MAP_BYTES_DEFAULT};
 use workload::{Plan, digest, open};
 
 const CHILD: &str = env!("CARGO_BIN_EXE_tanist-store-child");
@@ -94,7 +94,7 @@ fn round(directory: &Path, kind: NodeKind, seed: u64, model: MemStore, met: &mut
     let reports = live_and_die(directory, kind, seed, &mut rng);
     met.rounds += 1;
 
-    let mut store = HeedStore::open(directory, MAP_BYTES_DEFAULT, Extent::All)
+    let mut store = DiskStore::open(directory, MAP_BYTES_DEFAULT, Extent::All)
         .unwrap_or_else(|e| panic!("{what}: the store can't be opened again: {e:?}"));
     let found = rows_of(&store);
     let Some((_opened, reports)) = reports.split_first() else {
@@ -132,7 +132,7 @@ fn round(directory: &Path, kind: NodeKind, seed: u64, model: MemStore, met: &mut
 }
 
 /// The child died before it had opened the store: that is as it was, or as opening leaves it.
-fn opening(what: &str, kind: NodeKind, model: MemStore, found: &Rows, store: &mut HeedStore, rng: Rng) -> MemStore {
+fn opening(what: &str, kind: NodeKind, model: MemStore, found: &Rows, store: &mut DiskStore, rng: Rng) -> MemStore {
     let mut opened = model.clone();
     open(&mut opened, kind);
     opened.sync();
@@ -143,7 +143,7 @@ fn opening(what: &str, kind: NodeKind, model: MemStore, found: &Rows, store: &mu
 }
 
 /// Half of the time the store is opened as by a node, so that the next child does not always do it first.
-fn settle(what: &str, kind: NodeKind, mut model: MemStore, store: &mut HeedStore, mut rng: Rng) -> MemStore {
+fn settle(what: &str, kind: NodeKind, mut model: MemStore, store: &mut DiskStore, mut rng: Rng) -> MemStore {
     if rng.chance(1, 2) {
         let (expected, saved) = (open(&mut model, kind), open(store, kind));
         model.sync();
@@ -220,7 +220,7 @@ fn difference(expected: &Rows, found: &Rows) -> String {
 }
 
 /// Each document is as the newest entry that mentions it says, each entry follows the one before it.
-fn log_and_data_agree(what: &str, kind: NodeKind, store: &HeedStore) {
+fn log_and_data_agree(what: &str, kind: NodeKind, store: &DiskStore) {
     if kind == NodeKind::Agent {
         return;
     }

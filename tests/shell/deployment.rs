@@ -21,7 +21,7 @@ use tanist_engine::db::store::Store;
 use tanist_engine::io::Mode;
 use tanist_engine::types::*;
 use tanist_server::client::{Client, endpoint_of_url};
-use tanist_server::storage::HeedStore;
+use tanist_server::storage::DiskStore;
 use tanist_server::storage::check::Extent;
 
 const NODES: [&str; 5] = ["a0", "a1", "a2", "s0", "s1"];
@@ -311,7 +311,7 @@ impl World {
         let mut undone = Vec::new();
         let mut epochs = 0;
         for machine in &machines[3..] {
-            let store = HeedStore::open(&machine.directory, 1 << 30, Extent::All).expect("the store opens");
+            let store = DiskStore::open(&machine.directory, 1 << 30, Extent::All).expect("the store opens");
             let snapshot = store.snapshot().expect("a snapshot");
             let reader = Reader::new(&*snapshot).expect("a reader");
             epochs = epochs.max(reader.last().expect("an end").epoch.0);

@@ -17,7 +17,7 @@ use tanist_server::driver::{Event, Views};
 use tanist_server::http::{Port, serve};
 use tanist_server::peer::{Peers, Receiving};
 use tanist_server::queries::Attending;
-use tanist_server::storage::HeedStore;
+use tanist_server::storage::DiskStore;
 use tanist_server::storage::check::Extent;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -150,7 +150,7 @@ async fn receiver(net: SimNet, directory: PathBuf, received: Rc<RefCell<Vec<(u64
         receiving: Receiving::new(inbox.clone()),
         inbox,
         views: Arc::new(Views::default()),
-        store: HeedStore::open(&directory, 1 << 30, Extent::Nothing).map_err(|e| format!("{e:?}"))?,
+        store: DiskStore::open(&directory, 1 << 30, Extent::Nothing).map_err(|e| format!("{e:?}"))?,
         auth: Arc::default(),
         limits: Limits::default(),
         patience: patience(),

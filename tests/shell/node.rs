@@ -19,7 +19,7 @@ use tanist_server::driver::{Driver, Event, State, Views};
 use tanist_server::http::{Patience, Port, serve};
 use tanist_server::peer::{Peers, Receiving};
 use tanist_server::queries::Attending;
-use tanist_server::storage::HeedStore;
+use tanist_server::storage::DiskStore;
 use tanist_server::storage::check::Extent;
 use tanist_server::writer;
 use tokio::runtime::Handle;
@@ -51,7 +51,7 @@ impl Machine {
         if let Config::Server(server) = &mut config {
             server.nonce = Nonce(rng.next_u128());
         }
-        let opened = HeedStore::open(&self.directory, MAP_BYTES, Extent::Nothing);
+        let opened = DiskStore::open(&self.directory, MAP_BYTES, Extent::Nothing);
         let mut store = opened.map_err(|e| format!("{}: {e:?}", self.name))?;
         let saved = exec::open(&mut store, &config, now(), rng.next_u64())?;
         let node = Node::boot(config.clone(), saved, rng.next_u64(), now());
@@ -128,7 +128,7 @@ pub fn patience() -> Patience {
 async fn disk(
     writes: mpsc::Receiver<(OpId, tanist_engine::io::Op)>,
     reads: crossbeam_channel::Receiver<(OpId, tanist_engine::io::Op)>,
-    mut store: HeedStore,
+    mut store: DiskStore,
     inbox: mpsc::Sender<Event>,
     attending: Arc<Attending>,
     mut rng: Rng,

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 use tanist_engine::db::store::{Store, Table};
 use tanist_server::storage::check::{Extent, check};
-use tanist_server::storage::{DATA_FILE, HeedStore};
+use tanist_server::storage::{DATA_FILE, DiskStore, JOURNAL_FILES};
 use tanist_tests::deployment::Setup;
 use tanist_tests::process::{Process, free_ports, run};
 use tanist_tests::wait::{stays, wait_until};
@@ -86,7 +86,7 @@ fn each_reason_has_its_exit_code() {
     let listener = std::net::TcpListener::bind(("127.0.0.1", single.port)).unwrap();
     single.refused(&[], 7, "the port is in use");
     drop(listener);
-    let store = HeedStore::open(&single.data(), 1 << 30, Extent::All).unwrap();
+    let store = DiskStore::open(&single.data(), 1 << 30, Extent::All).unwrap();
     single.refused(&[], 8, "in use by another process");
     drop(store);
     let agent = ["agent", &single.process.arguments[1], &single.process.arguments[2], "--server.authentication=false"];
@@ -96,7 +96,7 @@ fn each_reason_has_its_exit_code() {
     assert!(single.process.terminate().success());
 
     // What a later version might write.
-    let mut store = HeedStore::open(&single.data(), 1 << 30, Extent::All).unwrap();
+    let mut store = DiskStore::open(&single.data(), 1 << 30, Extent::All).unwrap();
     let mut txn = store.begin().unwrap();
     txn.put(Table::Meta, b"format", &[99]).unwrap();
     txn.commit().unwrap();
@@ -112,10 +112,22 @@ fn data_is_not_replaced_by_anything_in_silence() {
     other.refused(&[], 9, "missing or empty");
     std::fs::write(&file, b"").unwrap();
     other.refused(&[], 9, "missing or empty");
-    // Another server's data under this one's name.
+    // Another server's data beside this one's journal, which is not cut.
     std::fs::copy(one.data().join(DATA_FILE), &file).unwrap();
-    other.refused(&[], 5, "says SNGL-");
+    other.refused(&[], 9, "belongs to other data");
     std::fs::rename(&saved, &file).unwrap();
+    other.serves_again();
+    assert!(other.process.terminate().success());
+    // Another server's data under this one's name.
+    let files = [&[DATA_FILE], &JOURNAL_FILES[..]].concat();
+    for name in &files {
+        std::fs::rename(other.data().join(name), other.data().join(format!("{name}.saved"))).unwrap();
+        std::fs::copy(one.data().join(name), other.data().join(name)).unwrap();
+    }
+    other.refused(&[], 5, "says SNGL-");
+    for name in &files {
+        std::fs::rename(other.data().join(format!("{name}.saved")), other.data().join(name)).unwrap();
+    }
     other.serves_again();
 }
 
@@ -123,6 +135,8 @@ fn data_is_not_replaced_by_anything_in_silence() {
 #[test]
 fn a_damaged_page_is_named() {
     let mut single = Single::stopped();
+    // What was in the journal is moved at a start.
+    drop(DiskStore::open(&single.data(), 1 << 30, Extent::All).unwrap());
     let file = single.data().join(DATA_FILE);
     let whole = std::fs::read(&file).unwrap();
     // A meta page; a branch, a leaf and the begin of a long value, each the last that is in use.

@@ -178,7 +178,7 @@ fn newest_meta(file: &File, length: u64) -> Result<Meta> {
         }
         page_bytes = bytes;
         let last_page = u64_at(meta, 120);
-        let room = length / bytes as u64 + super::UNWRITTEN_PAGES_MAX;
+        let room = length / bytes as u64 + super::lmdb::UNWRITTEN_PAGES_MAX;
         if !(1..room).contains(&last_page) {
             return damaged(number, format!("{last_page} is the last page, and the file has {length} bytes"));
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::storage::{DATA_FILE, HeedStore};
+use crate::storage::{DATA_FILE, DiskStore};
 use std::collections::BTreeSet;
 use tanist_engine::db::store::{Store, Table};
 use tanist_engine::types::Rng;
@@ -9,7 +9,8 @@ const MAP_BYTES: u64 = 256 << 20;
 /// A file with all that LMDB makes: trees of several levels, runs of overflow pages, a list of free pages.
 fn sample() -> (tempfile::TempDir, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = HeedStore::open(directory.path(), MAP_BYTES, Extent::All).unwrap();
+    // No layer of memory: each transaction goes to LMDB.
+    let mut store = DiskStore::open_with(directory.path(), MAP_BYTES, Extent::All, 0).unwrap();
     let mut rng = Rng::new(7);
     for round in 0..60_u64 {
         let mut txn = store.begin().unwrap();
