@@ -7,6 +7,10 @@
 //! A bug is planted by a line in the table below and by `planted!` at its place, where it must not make the right code
 //! harder to read.
 //!
+//! Where another lock behind it makes a mistake harmless, both are planted as one: a request for a seat is answered
+//! once an entry of the leader's term is applied, so what Raft asks of a change itself would never be missed
+//! (`change_before_own_entry`).
+//!
 //! Not planted: logs compared without lineages (R7). Two epochs of one number take two owners, which R3 and R5 rule
 //! out while the agency keeps its state (`epoch_survives_restart`, `seen_not_kept`), and no simulated fault takes
 //! that away; the table of cases in `db/compare.rs` holds lineages apart.

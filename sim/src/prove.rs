@@ -4,14 +4,19 @@
 //! What counts is the median: one lucky range proves nothing. An assertion of the engine is a finding, too, and the
 //! table says that it was one. The engine without a bug, of the same build, must be quiet.
 //!
+//! Before the seeds, each bug meets the scenarios of the bug base: for what seeds meet too seldom, one of them is made so
+//! that it always fails.
+//!
 //! The engine must be built with `--cfg tanist_planted`, which [`build_and_run`] does in a target directory of its own.
 
+use crate::bug_base;
 use crate::check::Violation;
 use crate::cli::Options;
 use crate::run::{Driver, run};
 use crate::scenario::Scenario;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,10 +55,30 @@ pub struct Found {
     pub took: Duration,
 }
 
-/// What came of one bug: for each range, where it was found, if it was.
+/// A scenario of the bug base.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    pub name: String,
+    pub scenario: Scenario,
+}
+
+/// The bug base.
+pub fn kept() -> Result<Vec<Kept>, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    let files = bug_base::files(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let read = |(path, text): &(std::path::PathBuf, String)| {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let scenario = Scenario::parse(text).map_err(|error| format!("{name}: {error}"))?;
+        Ok(Kept { name, scenario })
+    };
+    files.iter().map(read).collect()
+}
+
+/// What came of one bug: the first scenario of the bug base that finds it, and for each range where it was found.
 #[derive(Clone, Debug)]
 pub struct Hunt {
     pub bug: &'static Planted,
+    pub kept: Option<String>,
     pub ranges: Vec<Option<Found>>,
 }
 
@@ -70,6 +95,11 @@ impl Hunt {
         self.median(|found| found.seeds)
     }
 
+    /// Found in most ranges, or always by a scenario that is kept.
+    fn is_found(&self) -> bool {
+        self.kept.is_some() || self.median_seeds().is_some()
+    }
+
     /// The checkers that found it, and how often.
     fn found_by(&self) -> String {
         let mut by: BTreeMap<&str, usize> = BTreeMap::new();
@@ -77,7 +107,8 @@ impl Hunt {
             let name = if found.violation.invariant == "panic" { "assertion" } else { found.violation.invariant };
             *by.entry(name).or_default() += 1;
         }
-        by.iter().map(|(name, count)| format!("{name} ×{count}")).collect::<Vec<_>>().join(", ")
+        let seeds = by.iter().map(|(name, count)| format!("{name} ×{count}"));
+        seeds.chain(self.kept.iter().cloned()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -90,11 +121,12 @@ pub fn hunt(range: u64, seeds_max: u64, run: impl Fn(u64) -> Option<Violation>) 
     })
 }
 
-/// Looks for all bugs, with `jobs` threads; `done` is told of each as it is through. `run` tries a seed with a bug.
+/// Looks for all bugs, with `jobs` threads; `done` is told of each as it is through. `run` tries a scenario with a bug.
 pub fn hunt_all(
     bugs: &[&'static Planted],
+    kept: &[Kept],
     plan: Plan,
-    run: impl Fn(&Planted, u64) -> Option<Violation> + Sync,
+    run: impl Fn(&Planted, &Scenario) -> Option<Violation> + Sync,
     done: impl Fn(&Hunt) + Sync,
 ) -> Vec<Hunt> {
     let next = AtomicUsize::new(0);
@@ -105,8 +137,11 @@ pub fn hunt_all(
                 loop {
                     let nth = next.fetch_add(1, Ordering::Relaxed);
                     let Some(bug) = bugs.get(nth) else { return };
-                    let ranges = (1..=plan.ranges).map(|range| hunt(range, plan.seeds_max, |seed| run(bug, seed)));
-                    let hunt = Hunt { bug, ranges: ranges.collect() };
+                    let finds = |kept: &&Kept| run(bug, &kept.scenario).is_some();
+                    let kept = kept.iter().find(finds).map(|kept| kept.name.clone());
+                    let tries = |seed| run(bug, &Scenario::draw(seed));
+                    let ranges = (1..=plan.ranges).map(|range| hunt(range, plan.seeds_max, tries)).collect();
+                    let hunt = Hunt { bug, kept, ranges };
                     done(&hunt);
                     hunts.lock().expect("nobody panics while it notes a result").insert(nth, hunt);
                 }
@@ -135,7 +170,7 @@ pub fn report(hunts: &[Hunt]) -> String {
     hunts.iter().for_each(|hunt| text += &line(hunt));
     let mut medians: Vec<u64> = hunts.iter().map(|hunt| hunt.median_seeds().unwrap_or(u64::MAX)).collect();
     medians.sort_unstable();
-    let (found, missed): (Vec<&Hunt>, Vec<&Hunt>) = hunts.iter().partition(|hunt| hunt.median_seeds().is_some());
+    let (found, missed): (Vec<&Hunt>, Vec<&Hunt>) = hunts.iter().partition(|hunt| hunt.is_found());
     let _ = writeln!(text, "{} of {} bugs found", found.len(), hunts.len());
     if let Some(median) = medians.get(medians.len() / 2).filter(|median| **median < u64::MAX) {
         let _ = writeln!(text, "median over the catalogue: {median} seeds");
@@ -198,26 +233,29 @@ pub fn prove(words: &[String]) -> Result<ExitCode, String> {
     };
     options.finish()?;
     let named = bugs.len() < CATALOGUE.len();
-    let violation_of = |seed| run(&Scenario::draw(seed), Driver::Loop, None).violation;
+    let violation_of = |scenario: &Scenario| run(scenario, Driver::Loop, None).violation;
     turn_on(None);
-    let loud = (0..plan.quiet).find_map(|seed| violation_of(seed).map(|violation| (seed, violation)));
-    if let Some((seed, violation)) = loud {
-        eprintln!("the engine without a planted bug is not quiet: seed {seed}: {violation}");
+    let kept = kept()?;
+    let drawn = (0..plan.quiet).map(|seed| (format!("seed {seed}"), Scenario::draw(seed)));
+    let all = kept.iter().map(|kept| (kept.name.clone(), kept.scenario.clone())).chain(drawn);
+    let loud = all.into_iter().find_map(|(name, scenario)| violation_of(&scenario).map(|violation| (name, violation)));
+    if let Some((name, violation)) = loud {
+        eprintln!("the engine without a planted bug is not quiet: {name}: {violation}");
         return Ok(ExitCode::FAILURE);
     }
     eprintln!("the engine without a planted bug holds {} seeds", plan.quiet);
-    let run_with = |bug: &Planted, seed| {
+    let run_with = |bug: &Planted, scenario: &Scenario| {
         turn_on(Some(bug));
-        violation_of(seed)
+        violation_of(scenario)
     };
-    let hunts = hunt_all(&bugs, plan, run_with, |hunt| {
+    let hunts = hunt_all(&bugs, &kept, plan, run_with, |hunt| {
         eprint!("{}", line(hunt));
         for found in hunt.ranges.iter().flatten().filter(|_| named) {
             println!("{}\n  cargo sim run --seed {} --bug {}", found.violation, found.seed, hunt.bug.name);
         }
     });
     print!("{}", report(&hunts));
-    let all = hunts.iter().all(|hunt| hunt.median_seeds().is_some());
+    let all = hunts.iter().all(Hunt::is_found);
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -244,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_median_counts_a_range_without_a_finding_as_the_longest() {
-        let hunt = |ranges| Hunt { bug: &CATALOGUE[0], ranges };
+        let hunt = |ranges| Hunt { bug: &CATALOGUE[0], kept: None, ranges };
         assert_eq!(hunt(vec![found(9, "I1"), found(1, "I1"), found(4, "I1")]).median_seeds(), Some(4));
         assert_eq!(hunt(vec![found(9, "I1"), None, found(4, "I1")]).median_seeds(), Some(9));
         assert_eq!(hunt(vec![found(9, "I1"), None, None]).median_seeds(), None);
@@ -253,13 +291,17 @@ mod tests {
     #[test]
     fn the_report_names_what_was_not_found_and_what_found_the_rest() {
         let ranges = vec![found(2, "I5"), found(3, "panic"), found(8, "I5")];
-        let hunts = [Hunt { bug: &CATALOGUE[0], ranges }, Hunt { bug: &CATALOGUE[1], ranges: vec![None, None, None] }];
+        let hunt = |bug, ranges| Hunt { bug, kept: None, ranges };
+        let mut hunts = [hunt(&CATALOGUE[0], ranges), hunt(&CATALOGUE[1], vec![None, None, None])];
         let text = report(&hunts[..1]);
         assert!(text.contains("I5 ×2, assertion ×1") && text.contains(" 3/3 ") && text.contains("3.0"), "{text}");
         assert!(text.ends_with("1 of 1 bugs found\nmedian over the catalogue: 3 seeds\n"), "{text}");
         let text = report(&hunts);
         assert!(text.contains(" 0/3 ") && text.contains("1 of 2 bugs found\n"), "{text}");
         assert!(text.ends_with(&format!("not found: {}\n", CATALOGUE[1].name)), "{text}");
+        hunts[1].kept = Some("a-scenario".into());
+        let text = report(&hunts);
+        assert!(text.contains(" 0/3      -        -  a-scenario ") && text.contains("2 of 2 bugs found\n"), "{text}");
     }
 
     #[test]
@@ -267,8 +309,10 @@ mod tests {
         let bugs: Vec<&Planted> = CATALOGUE.iter().take(5).collect();
         let plan = Plan { ranges: 2, seeds_max: 3, jobs: 3, quiet: 0 };
         let told = AtomicUsize::new(0);
+        let kept = [Kept { name: "calm".into(), scenario: Scenario::default() }];
         let hunts = hunt_all(
             &bugs,
+            &kept,
             plan,
             |bug, _| if bug.name == bugs[1].name { None } else { broken() },
             |_| {
@@ -278,7 +322,10 @@ mod tests {
         let names: Vec<&str> = hunts.iter().map(|hunt| hunt.bug.name).collect();
         assert_eq!(names, bugs.iter().map(|bug| bug.name).collect::<Vec<_>>());
         assert_eq!(told.into_inner(), 5);
-        assert!(hunts.iter().all(|hunt| hunt.median_seeds().is_some() == (hunt.bug.name != bugs[1].name)));
+        for hunt in hunts {
+            let found = hunt.bug.name != bugs[1].name;
+            assert_eq!((hunt.kept.is_some(), hunt.median_seeds().is_some()), (found, found));
+        }
     }
 
     #[test]

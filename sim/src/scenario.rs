@@ -201,10 +201,6 @@ impl Scenario {
         // Whoever has what was confirmed must keep its disk: otherwise it takes an operator to go on without it.
         let keeps_disks = !s.faults.iter().any(|f| matches!(f.kind, Kind::Rot { .. } | Kind::Wipe | Kind::Restore));
         s.sync_followers = if keeps_disks { s.sync_followers } else { 0 };
-        if !keeps_disks {
-            // Seats that move while agents lose their disks may leave no majority.
-            s.faults.retain(|fault| fault.kind != Kind::Reseat);
-        }
         s.failover_lag = if s.sync_followers == 0 && keeps_disks { pick(&[0, 0, 2, 20]) } else { 0 };
         s.sync_timeout_ms = pick(&[300, 1000, 2000]);
         s.sync_header_permille = if keeps_disks { pick(&[0, 0, 200]) } else { 0 };

@@ -565,6 +565,12 @@ impl Agency {
         if self.jobs.full() {
             return answer(cx, target, errors::QUEUE_FULL.response());
         }
+        if let Ask::RemoveAgent(id) = ask
+            && planted!(change_before_own_entry)
+        {
+            let response = self.remove_agent(id);
+            return answer(cx, target, response);
+        }
         self.ask(cx, &target, ask);
     }
 

@@ -90,6 +90,11 @@ impl World {
     fn aim_at_others(&mut self, node: usize, event: &Event) -> bool {
         let lease_ms = self.scenario.lease_ms;
         match event {
+            // Its term has decided nothing yet, and already a seat is to change.
+            Event::LeadsAgency { .. } if self.aim_rng.chance(1, 3) => {
+                let agent = Target::Agent(self.aim_rng.below(self.agents as u64) as usize);
+                self.aim_fault(0, Kind::Reseat, agent, lease_ms);
+            }
             // Whoever takes office does not know which leases are held.
             Event::LeadsAgency { .. } => {
                 let way = if self.aim_rng.chance(1, 2) { Way::Both } else { Way::Out };
@@ -101,6 +106,14 @@ impl World {
                 self.aim_fault(0, Kind::Cut { way: Way::Out, whom: Whom::Agents }, Target::Leader, lease_ms * 2);
             }
             Event::CopyStarted { .. } => self.aim_at_copy(node),
+            // It and a follower hear nothing of the next election, but each other.
+            Event::EpochBegun { .. } if self.aim_rng.chance(1, 2) => {
+                let soon_ms = self.aim_rng.below(lease_ms * 2);
+                let cut = Kind::Cut { way: Way::Both, whom: Whom::Agents };
+                for target in [self.target(node), Target::Follower] {
+                    self.aim_fault(soon_ms, cut.clone(), target, lease_ms * 6);
+                }
+            }
             // Just begun, and already it is to hand over, back to the one before, while writes are slow to end.
             Event::EpochBegun { epoch, .. } => {
                 let before = self.lease.leader_of(Epoch(epoch.0.saturating_sub(1)));
@@ -122,7 +135,7 @@ impl World {
     fn aim_at_copy(&mut self, node: usize) {
         let lease_ms = self.scenario.lease_ms;
         let soon_ms = [0, 5, 50][self.aim_rng.below(3) as usize];
-        match self.aim_rng.below(3) {
+        match self.aim_rng.below(4) {
             // A follower without data is left alone, for longer than it takes to depose and to lose patience.
             0 => {
                 for other in (self.agents..self.machines.len()).filter(|other| *other != node) {
@@ -135,9 +148,38 @@ impl World {
                 let (disk_ms, target) = (10 + self.aim_rng.below(60), self.target(node));
                 self.aim_fault(0, Kind::Slow { disk_ms }, target, lease_ms * 4);
             }
+            // Nobody else can confirm what is written until it is done.
+            2 => {
+                let leader = self.lease.latest();
+                let others = (self.agents..self.machines.len()).filter(|other| *other != node);
+                let others: Vec<usize> = others.filter(|other| self.machines[*other].id != leader).collect();
+                for other in others {
+                    let target = self.target(other);
+                    self.aim_fault(0, Kind::Cut { way: Way::Both, whom: Whom::Peers }, target, lease_ms * 4);
+                }
+                let (disk_ms, target) = (10 + self.aim_rng.below(60), self.target(node));
+                self.aim_fault(soon_ms, Kind::Slow { disk_ms }, target, lease_ms * 4);
+            }
             // Its source leads no longer, and it has to begin with another.
             _ => self.aim_fault(soon_ms, Kind::Kill { notice_ms: 1, notices: 1 }, Target::Leader, lease_ms),
         }
+    }
+
+    /// An agent is about to catch up for a seat: another's is taken away meanwhile, and the disks of those that keep one
+    /// are slow to take that down. How long to wait with the request.
+    pub(super) fn aim_at_learner(&mut self, node: usize) -> Option<Duration> {
+        let seated: Vec<usize> = (0..self.agents).filter(|a| *a != node && self.agency.is_seated(*a)).collect();
+        if !self.may_aim() || self.aimed >= AIMED_MAX || seated.len() < 2 || self.aim_rng.below(4) > 0 {
+            return None;
+        }
+        self.aimed += 1;
+        let leaves = seated[self.aim_rng.below(seated.len() as u64) as usize];
+        let (disk_ms, lease_ms) = (20 + self.aim_rng.below(200), self.scenario.lease_ms);
+        for agent in seated.into_iter().filter(|agent| *agent != leaves) {
+            self.aim_fault(0, Kind::Slow { disk_ms }, Target::Agent(agent), lease_ms);
+        }
+        self.aim_fault(0, Kind::Reseat, Target::Agent(leaves), lease_ms);
+        Some(Duration::from_millis(1 + self.aim_rng.below(disk_ms)))
     }
 
     /// The length of leases changes: whoever holds one of the old length may be out of sight from now on.

@@ -170,6 +170,9 @@ impl World {
         if self.agency.is_seated(node) {
             return;
         }
+        if let Some(wait) = self.aim_at_learner(node) {
+            return self.after(wait, Happening::GiveSeat { node });
+        }
         if let (Some(id), Some(disk)) = (self.machines[node].id, self.agency.disk_id(node)) {
             let (disk, endpoint) = (Uuid(disk.0), &self.machines[node].endpoint);
             let body = format!(r#"{{"id":"{id}","disk":"{disk}","endpoint":"{endpoint}"}}"#);
