@@ -4,8 +4,8 @@
 //! What counts is the median: one lucky range proves nothing. An assertion of the engine is a finding, too, and the
 //! table says that it was one. The engine without a bug, of the same build, must be quiet.
 //!
-//! Before the seeds, each bug meets the scenarios of the bug base: for what seeds meet too seldom, one of them is made so
-//! that it always fails.
+//! Before the seeds, each bug meets the scenarios of the bug base: for what seeds meet too seldom, one of them is made
+//! so that it always fails.
 //!
 //! The engine must be built with `--cfg tanist_planted`, which [`build_and_run`] does in a target directory of its own.
 

@@ -165,8 +165,8 @@ impl World {
         }
     }
 
-    /// An agent is about to catch up for a seat: another's is taken away meanwhile, and the disks of those that keep one
-    /// are slow to take that down. How long to wait with the request.
+    /// An agent is about to catch up for a seat: another's is taken away meanwhile, and the disks of those that keep
+    /// one are slow to take that down. How long to wait with the request.
     pub(super) fn aim_at_learner(&mut self, node: usize) -> Option<Duration> {
         let seated: Vec<usize> = (0..self.agents).filter(|a| *a != node && self.agency.is_seated(*a)).collect();
         if !self.may_aim() || self.aimed >= AIMED_MAX || seated.len() < 2 || self.aim_rng.below(4) > 0 {
