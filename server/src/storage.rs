@@ -21,7 +21,7 @@ use crate::options::entropy;
 use check::Extent;
 use journal::{Journal, Record};
 use lmdb::{Lmdb, Reading};
-use memory::{Change, Layer, Room};
+use memory::{Layer, Room};
 use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
 use std::ops::Bound;
@@ -289,9 +289,9 @@ struct DiskTxn<'s> {
 }
 
 impl DiskTxn<'_> {
-    fn change(&mut self, change: Change<'_>) {
-        check_key(change.1);
-        self.record.add(change);
+    fn change(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
+        check_key(key);
+        let change = self.record.add(table, key, value);
         Arc::make_mut(&mut self.view.layers.newest).set(change);
     }
 }
@@ -308,12 +308,12 @@ impl Read for DiskTxn<'_> {
 
 impl Txn for DiskTxn<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> StoreResult<()> {
-        self.change((table, key, Some(value)));
+        self.change(table, key, Some(value));
         Ok(())
     }
 
     fn remove(&mut self, table: Table, key: &[u8]) -> StoreResult<()> {
-        self.change((table, key, None));
+        self.change(table, key, None);
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 //!
 //! A file begins with a header (magic, the id of the data file that it belongs to, checksum). Records follow, each
 //! padded to 8 bytes: length (4), checksum (4), sequence number (8), changes. A change is: what is done (1), table (1),
-//! length of the key (2), key, and for a put: length of the value (4), value. Sequence numbers are consecutive, so what
+//! length of the key (2), length of the value (4), key, value. Sequence numbers are consecutive, so what
 //! is left of an earlier turn behind the last record of this one is known by its lower number.
 //!
 //! What it must never do: report a record that is not durable; take a file of other data for its own, or cut one that
@@ -53,14 +53,19 @@ impl Record {
         self.bytes.len()
     }
 
-    pub fn add(&mut self, (table, key, value): Change<'_>) {
-        self.bytes.extend([u8::from(value.is_some()), table as u8]);
-        self.bytes.extend((key.len() as u16).to_le_bytes());
-        self.bytes.extend(key);
-        if let Some(value) = value {
-            self.bytes.extend(u32::try_from(value.len()).expect("a value of less than 4 GiB").to_le_bytes());
-            self.bytes.extend(value);
-        }
+    /// Adds a change; `None` removes. Returns it as it lies in the record.
+    pub fn add(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) -> Change<'_> {
+        let removed = value.is_none();
+        let value = value.unwrap_or_default();
+        let key_length = u16::try_from(key.len()).expect("a key of the store");
+        let value_length = u32::try_from(value.len()).expect("a value of less than 4 GiB");
+        self.bytes.extend([u8::from(removed), table as u8]);
+        self.bytes.extend(key_length.to_le_bytes());
+        self.bytes.extend(value_length.to_le_bytes());
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        Change { table, row: &self.bytes[begin..], key_length, removed }
     }
 
     /// What was added, in that order.
@@ -95,18 +100,12 @@ impl<'a> Iterator for Changes<'a> {
     type Item = Change<'a>;
 
     fn next(&mut self) -> Option<Change<'a>> {
-        let [put, table] = self.take(2)?.try_into().ok()?;
+        let [removed, table] = self.take(2)?.try_into().ok()?;
         let table = *Table::ALL.get(usize::from(table))?;
         let key_length = u16::from_le_bytes(self.take(2)?.try_into().ok()?);
-        let key = self.take(key_length.into())?;
-        let value = match put {
-            0 => None,
-            _ => {
-                let length = u32::from_le_bytes(self.take(4)?.try_into().ok()?);
-                Some(self.take(length as usize)?)
-            }
-        };
-        Some((table, key, value))
+        let value_length = u32::from_le_bytes(self.take(4)?.try_into().ok()?);
+        let row = self.take(usize::from(key_length) + value_length as usize)?;
+        Some(Change { table, row, key_length, removed: removed != 0 })
     }
 }
 

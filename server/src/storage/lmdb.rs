@@ -119,11 +119,11 @@ impl Lmdb {
     /// is kept if it fails.
     pub fn write<'a>(&self, changes: impl Iterator<Item = Change<'a>>, moved: u64) -> StoreResult<()> {
         self.commit(|txn| {
-            for (table, key, value) in changes {
-                let rows = &self.tables[table as usize];
-                match value {
-                    Some(value) => rows.put(txn, key, value)?,
-                    None => rows.delete(txn, key).map(drop)?,
+            for change in changes {
+                let rows = &self.tables[change.table as usize];
+                match change.value() {
+                    Some(value) => rows.put(txn, change.key(), value)?,
+                    None => rows.delete(txn, change.key()).map(drop)?,
                 }
             }
             self.journal.put(txn, MOVED, &moved.to_be_bytes())

@@ -5,7 +5,8 @@
 //! below.
 //! What it must never do: let a row of a lower layer show through a newer one.
 
-use imbl::OrdMap;
+use imbl::OrdSet;
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::iter::Peekable;
 use std::ops::Add;
@@ -16,11 +17,77 @@ use tanist_engine::db::store::{Direction, Row, Rows, StoreResult, Table};
 /// What a row takes beside its bytes, roughly.
 const ROW_OVERHEAD_BYTES: usize = 64;
 
-/// A row as it is to be: its value, or `None` if it is removed.
-pub type Change<'a> = (Table, &'a [u8], Option<&'a [u8]>);
+/// A row as it is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    pub table: Table,
+    /// The key, then the value.
+    pub row: &'a [u8],
+    pub key_length: u16,
+    pub removed: bool,
+}
 
-/// The value of each key, or `None` if it is removed.
-type Map = OrdMap<Arc<[u8]>, Option<Arc<[u8]>>>;
+impl<'a> Change<'a> {
+    pub fn key(&self) -> &'a [u8] {
+        &self.row[..usize::from(self.key_length)]
+    }
+
+    pub fn value(&self) -> Option<&'a [u8]> {
+        (!self.removed).then(|| &self.row[usize::from(self.key_length)..])
+    }
+}
+
+/// A row, in one piece of memory, known and ordered by its key.
+#[derive(Clone)]
+struct Held {
+    row: Arc<[u8]>,
+    key_length: u16,
+    removed: bool,
+}
+
+impl Held {
+    fn change(&self, table: Table) -> Change<'_> {
+        Change { table, row: &self.row, key_length: self.key_length, removed: self.removed }
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.row[..usize::from(self.key_length)]
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        (!self.removed).then(|| &self.row[usize::from(self.key_length)..])
+    }
+
+    fn size(&self) -> usize {
+        self.row.len() + ROW_OVERHEAD_BYTES
+    }
+}
+
+impl Borrow<[u8]> for Held {
+    fn borrow(&self) -> &[u8] {
+        self.key()
+    }
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Held) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Held {}
+
+impl PartialOrd for Held {
+    fn partial_cmp(&self, other: &Held) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Held {
+    fn cmp(&self, other: &Held) -> Ordering {
+        self.key().cmp(other.key())
+    }
+}
 
 /// A page of LMDB's.
 const PAGE_BYTES: u64 = 4096;
@@ -45,7 +112,7 @@ impl Add for Room {
 /// See the module's documentation.
 #[derive(Clone, Default)]
 pub struct Layer {
-    rows: [Map; Table::ALL.len()],
+    rows: [OrdSet<Held>; Table::ALL.len()],
     bytes: usize,
 }
 
@@ -60,21 +127,22 @@ impl Layer {
     }
 
     pub fn room(&self) -> Room {
-        let rows: usize = self.rows.iter().map(OrdMap::len).sum();
+        let rows: usize = self.rows.iter().map(OrdSet::len).sum();
         Room { new_bytes: 2 * self.bytes as u64, touched_bytes: rows as u64 * PAGE_BYTES }
     }
 
-    pub fn set(&mut self, (table, key, value): Change<'_>) {
-        let rows = &mut self.rows[table as usize];
-        self.bytes += size(key, value);
-        if let Some(before) = rows.insert(key.into(), value.map(Arc::from)) {
-            self.bytes -= size(key, before.as_deref());
+    pub fn set(&mut self, change: Change<'_>) {
+        let Change { table, row, key_length, removed } = change;
+        let held = Held { row: row.into(), key_length, removed };
+        self.bytes += held.size();
+        if let Some(before) = self.rows[table as usize].insert(held) {
+            self.bytes -= before.size();
         }
     }
 
     /// What this layer says of a row: nothing, that it is removed, or its value.
     pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.rows[table as usize].get(key).map(Option::as_deref)
+        self.rows[table as usize].get(key).map(Held::value)
     }
 
     /// The rows between two bounds, which are not crossed, with those of the layers below.
@@ -86,7 +154,7 @@ impl Layer {
         below: Rows<'a>,
     ) -> Rows<'a> {
         let range = self.rows[table as usize].range::<_, [u8]>((from, to));
-        let own = range.map(|(key, value)| (&**key, value.as_deref()));
+        let own = range.map(|held| (held.key(), held.value()));
         let mut own: Peekable<Box<dyn Iterator<Item = OwnRow<'a>> + 'a>> = match direction {
             Direction::Forward => Box::new(own) as Box<dyn Iterator<Item = _>>,
             Direction::Backward => Box::new(own.rev()),
@@ -100,14 +168,8 @@ impl Layer {
 
     /// All that it holds, in the order of tables and keys.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        Table::ALL.into_iter().flat_map(|table| {
-            self.rows[table as usize].iter().map(move |(key, value)| (table, &**key, value.as_deref()))
-        })
+        Table::ALL.into_iter().flat_map(|table| self.rows[table as usize].iter().map(move |held| held.change(table)))
     }
-}
-
-fn size(key: &[u8], value: Option<&[u8]>) -> usize {
-    key.len() + value.map_or(0, <[u8]>::len) + ROW_OVERHEAD_BYTES
 }
 
 type OwnRow<'a> = (&'a [u8], Option<&'a [u8]>);

@@ -20,8 +20,8 @@ impl Dir {
     fn open(&self, moved: u64) -> Result<(Journal, Vec<u64>, u64), String> {
         let mut values = Vec::new();
         let replay = |changes: Changes| {
-            for (_, _, value) in changes {
-                values.push(u64::from_be_bytes(value.unwrap()[..8].try_into().unwrap()));
+            for change in changes {
+                values.push(u64::from_be_bytes(change.value().unwrap()[..8].try_into().unwrap()));
             }
         };
         match Journal::open(self.0.path(), &OWN, moved, replay) {
@@ -50,7 +50,7 @@ impl Dir {
 fn record(number: u64) -> Record {
     let mut record = Record::new();
     let value = [&number.to_be_bytes()[..], &vec![b'v'; number as usize % 50]].concat();
-    record.add((Table::Documents, b"key", Some(&value)));
+    record.add(Table::Documents, b"key", Some(&value));
     record
 }
 
@@ -58,23 +58,30 @@ fn append(journal: &mut Journal, numbers: std::ops::RangeInclusive<u64>) {
     numbers.for_each(|number| journal.append(number, &mut record(number)).unwrap());
 }
 
+fn told(changes: Changes<'_>) -> Vec<(Table, &[u8], Option<&[u8]>)> {
+    changes.map(|change| (change.table, change.key(), change.value())).collect()
+}
+
 #[test]
 fn a_record_says_what_was_added() {
     let mut record = Record::new();
     assert!(record.is_empty());
     let long = vec![9; 70_000];
-    let changes: [Change; 4] = [
+    let changes: [(Table, &[u8], Option<&[u8]>); 4] = [
         (Table::Meta, b"a", Some(b"")),
         (Table::Raft, b"b", None),
         (Table::Index, &[0xff; 511], Some(&long)),
         (Table::Meta, b"a", None),
     ];
-    changes.into_iter().for_each(|change| record.add(change));
-    assert_eq!(record.changes().collect::<Vec<_>>(), changes);
+    for (table, key, value) in changes {
+        let added = record.add(table, key, value);
+        assert_eq!((added.table, added.key(), added.value()), (table, key, value));
+    }
+    assert_eq!(told(record.changes()), changes);
     let sealed = record.seal(3).to_vec();
     let (found, length) = record_at(&sealed, |_| true).unwrap();
     assert_eq!((found.sequence, length), (3, sealed.len()));
-    assert_eq!(Changes(found.body).collect::<Vec<_>>(), changes);
+    assert_eq!(told(Changes(found.body)), changes);
 }
 
 #[test]
