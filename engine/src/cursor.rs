@@ -32,6 +32,8 @@ pub struct QueryResult {
     /// The latest batch may be asked for again.
     pub retry: bool,
     pub owner: Owner,
+    /// It was made for somebody else, of the same data.
+    pub cached: bool,
 }
 
 /// JSON values, with a comma between each two.
@@ -93,7 +95,7 @@ impl Rows {
         self.ends.is_empty()
     }
 
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.text.len() + self.ends.len() * size_of::<usize>()
     }
 
@@ -144,7 +146,7 @@ impl QueryResult {
         if self.count {
             rest += &format!(",\"count\":{}", self.rows.len());
         }
-        rest += &format!(",\"cached\":false,\"extra\":{},\"error\":false,\"code\":{status}}}", self.extra);
+        rest += &format!(",\"cached\":{},\"extra\":{},\"error\":false,\"code\":{status}}}", self.cached, self.extra);
         body.extend_from_slice(rest.as_bytes());
         Response::raw(status, body)
     }
@@ -311,7 +313,16 @@ mod tests {
             writer.push(|out| out.extend_from_slice(row.to_string().as_bytes()));
         }
         let (ttl, extra) = (Duration::from_secs(30), "{}".into());
-        QueryResult { rows: writer.finish(), batch_rows: 2, count: true, extra, ttl, retry, owner: owner("u") }
+        QueryResult {
+            rows: writer.finish(),
+            batch_rows: 2,
+            count: true,
+            extra,
+            ttl,
+            retry,
+            owner: owner("u"),
+            cached: false,
+        }
     }
 
     fn open(cursors: &mut Cursors, id: u64, result: QueryResult, ticket: Ticket) -> Response {

@@ -5,7 +5,7 @@
 //! # Parts, in import order
 //! `types <- {http, etcd} <- message <- io <- {agency, failover, replication, gate} <- node` and
 //! `types <- http <- {errors, auth, process} <- {batch, demand} <- data <- db/api <- exec`, where `data` is
-//! `{db/store, cursor, job, queries} <- db, transaction`. The control plane treats log entries as bytes.
+//! `{db/store, cursor, job, results, queries} <- db, transaction`. The control plane treats log entries as bytes.
 //!
 //! # Invariants
 //! Cited by number in comments; each has a checker in `sim/src/check`.
@@ -55,5 +55,6 @@ pub mod node;
 pub mod process;
 pub mod queries;
 pub mod replication;
+pub mod results;
 pub mod transaction;
 pub mod types;

@@ -5,9 +5,10 @@
 //! engine itself has no clock and waits for nothing; alone ([`Alone`]), time stands still. What is kept of a query is
 //! bounded, whatever its text is. All of it ends with the process, and none of it is replicated.
 
+use crate::results::Results;
 use crate::types::{Duration, Now, Time};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Of the parameters of a query so much is kept; longer ones are not shown.
 const BINDS_BYTES_MAX: usize = 64 << 10;
@@ -22,6 +23,8 @@ pub trait Attendant {
     fn with(&self, act: &mut dyn FnMut(&mut Queries));
     /// Waits for so long, or until the query is to end.
     fn sleep(&self, query: u64, time: Duration);
+    /// Waits, though not for long, until what is to be carried out already has begun, so that it can be listed.
+    fn catch_up(&self) {}
 }
 
 /// Runs one query after the other. Time passes only where a query sleeps.
@@ -135,7 +138,10 @@ impl Tracking {
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Queries {
+    /// Those that may be queries, and are handed to whoever carries them out.
+    handed: BTreeSet<u64>,
     running: BTreeMap<u64, Running>,
+    pub results: Results,
     /// The latest last.
     slow: VecDeque<Listed>,
     /// By database, where it is not the usual.
@@ -143,8 +149,23 @@ pub struct Queries {
 }
 
 impl Queries {
+    /// Somebody is to carry that out, and says when he has ([`Queries::carried_out`]).
+    pub fn hand(&mut self, id: u64) {
+        self.handed.insert(id);
+    }
+
+    pub fn carried_out(&mut self, id: u64) {
+        self.handed.remove(&id);
+    }
+
+    /// What was handed out and has not begun.
+    pub fn handed(&self) -> &BTreeSet<u64> {
+        &self.handed
+    }
+
     /// A query begins that may run for so long.
     pub fn begin(&mut self, mut query: Description, now: Now, at_most: Option<Duration>) {
+        self.handed.remove(&query.id);
         self.tracking(query.database_id).shorten(&mut query);
         let until = at_most.map_or(Time::NEVER, |at_most| now.time.plus(at_most));
         self.running.insert(query.id, Running { query, began: now, until, killed: false });

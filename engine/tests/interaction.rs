@@ -20,6 +20,7 @@ use tanist_engine::exec;
 use tanist_engine::http::{Method, Request, Response, header};
 use tanist_engine::io::*;
 use tanist_engine::message::{Health, Member, Peer};
+use tanist_engine::queries::Alone;
 use tanist_engine::transaction::{Attached, Part, Transactions, Unbegun};
 use tanist_engine::types::*;
 
@@ -32,6 +33,8 @@ struct Stage {
     view: View,
     authorization: Option<String>,
     steps: u64,
+    /// Knows the queries.
+    attendant: Alone,
     transactions: Transactions,
     begun: u64,
     limits: TransactionLimits,
@@ -79,6 +82,7 @@ impl Stage {
             view,
             authorization: None,
             steps: 0,
+            attendant: Alone::default(),
             transactions: Transactions::default(),
             begun: 0,
             limits: TransactionLimits::default(),
@@ -160,9 +164,9 @@ impl Stage {
         let (time, limits) = (Stage::now(self.steps).time, self.limits);
         let attached = self.transactions.attach(&mut run.transaction, run.writes, &limits, time);
         let mut result = if run.writes {
-            exec::perform(vec![(OpId(1), Op::Run(run))], &mut self.store).pop().unwrap().1
+            exec::perform_attended(vec![(OpId(1), Op::Run(run))], &mut self.store, &self.attendant).pop().unwrap().1
         } else {
-            exec::read(Op::Run(run), &self.store)
+            exec::read_attended(Op::Run(run), &self.store, &self.attendant)
         };
         if let Attached::Holding(id) = attached {
             let (last, ran) = match &mut result {

@@ -168,7 +168,10 @@ impl<N: Network> Driver<N> {
                 Output::Start { op, what } => {
                     let lost = match what.writes() {
                         true => self.writer.send((op, what)).is_err(),
-                        false => self.readers.send((op, what)).is_err(),
+                        false => {
+                            self.attending.hand(&what);
+                            self.readers.send((op, what)).is_err()
+                        }
                     };
                     assert!(!lost, "the storage threads outlive the loop");
                 }

@@ -4,7 +4,7 @@
 //! so meanwhile another thread takes its place. Beyond a bound of threads sleepers keep their places, and others wait.
 
 use crate::driver::Event;
-use crate::queries::Attending;
+use crate::queries::{self, Attending};
 use crate::storage::DiskStore;
 use crossbeam_channel::Receiver;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -56,7 +56,9 @@ impl Readers {
     fn work(self: Arc<Readers>) {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
         while let Ok((op, what)) = self.ops.recv() {
+            let run = queries::run(&what);
             let result = exec::read_attended(what, &self.store, &Reader(&self));
+            self.attending.carried_out(run);
             if inbox.send(Event::Done(op, result)).is_err() || self.is_surplus() {
                 return;
             }

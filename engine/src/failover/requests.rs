@@ -167,11 +167,11 @@ impl Server {
         };
         let response = begun.unwrap_or_else(|error| error.response());
         let response = gate::confirm(run.ticket, response, &self.draw_view(), cx.now);
-        let promised = response.status == 202;
-        cx.reply(run.id, response);
-        if promised {
+        // Under way before its client hears of it, who may ask at once what runs.
+        if response.status == 202 {
             self.admit(cx, RequestId::of_job(job), request, cx.now.time);
         }
+        cx.reply(run.id, response);
     }
 
     /// If it is a query, it is to end.

@@ -15,6 +15,10 @@ impl Data for Alone<'_> {
         ""
     }
 
+    fn now(&self) -> Time {
+        Time::ZERO
+    }
+
     fn user(&self) -> Option<&str> {
         None
     }

@@ -87,6 +87,7 @@ impl<'q> Executor<'q, '_> {
             for (at, (end, other)) in ends.iter().enumerate() {
                 let reader = self.data.reader();
                 let entries = reader.index_scan(collection, &Index::edge(*end), &range, store::Direction::Forward);
+                self.stats.cursors_created += 1;
                 for revision in entries {
                     let revision = revision?;
                     let Some(edge) = reader.stored_document(collection.object, revision)? else { continue };

@@ -10,6 +10,7 @@ use super::super::plan::access::{Access, By, ByIndex, Keys, Lookup};
 use super::super::plan::projection::Projection;
 use super::super::plan::rules::Rule;
 use super::super::tree;
+use super::profile::Profile;
 use crate::db::{CollectionRow, Index};
 use serde_json::{Map, Value as Json, json};
 
@@ -19,11 +20,7 @@ const ELEMENTS: f64 = 100.0;
 
 /// The `plan` of the answer.
 pub fn explain(plan: &Plan) -> Json {
-    let query = &plan.query;
-    let next = query.variables.len();
-    let mut nodes = Nodes { plan, nodes: Vec::new(), variables: Vec::new(), next, cost: 1.0, items: 1.0 };
-    nodes.add("SingletonNode", json!({}));
-    nodes.block(&query.body);
+    let (query, nodes) = (&plan.query, Nodes::of(plan));
     let collections: Vec<Json> = query
         .collections
         .iter()
@@ -42,9 +39,25 @@ pub fn explain(plan: &Plan) -> Json {
     })
 }
 
+/// What came of the nodes that stand for an operation, by their numbers in the plan. What an operation evaluates is
+/// counted with it.
+pub fn profiled(plan: &Plan, profile: &Profile) -> Json {
+    let tally = |(kind, id): &(&OperationKind, usize)| {
+        profile.of(kind).map(|tally| {
+            json!({
+                "id": id, "calls": tally.calls, "items": tally.items, "filtered": tally.filtered,
+                "runtime": tally.took.as_secs_f64()
+            })
+        })
+    };
+    Nodes::of(plan).operations.iter().filter_map(tally).collect()
+}
+
 struct Nodes<'q> {
     plan: &'q Plan,
     nodes: Vec<Json>,
+    /// With the number of the last node that stands for it.
+    operations: Vec<(&'q OperationKind, usize)>,
     /// Those that only the plan has.
     variables: Vec<Json>,
     /// The number of the next one.
@@ -54,7 +67,16 @@ struct Nodes<'q> {
     items: f64,
 }
 
-impl Nodes<'_> {
+impl<'q> Nodes<'q> {
+    fn of(plan: &'q Plan) -> Nodes<'q> {
+        let next = plan.query.variables.len();
+        let (nodes, operations, variables) = Default::default();
+        let mut nodes = Nodes { plan, nodes, operations, variables, next, cost: 1.0, items: 1.0 };
+        nodes.add("SingletonNode", json!({}));
+        nodes.block(&plan.query.body);
+        nodes
+    }
+
     fn add(&mut self, kind: &str, members: Json) {
         let id = self.nodes.len() + 1;
         let mut node = Map::new();
@@ -85,7 +107,7 @@ impl Nodes<'_> {
     }
 
     /// The variable that has an expression's value, after the node that evaluates it.
-    fn calculated(&mut self, expression: &Expression) -> Json {
+    fn calculated(&mut self, expression: &'q Expression) -> Json {
         if let ExpressionKind::Variable(slot) = expression.kind {
             return self.variable(slot);
         }
@@ -94,7 +116,7 @@ impl Nodes<'_> {
         out
     }
 
-    fn calculation(&mut self, expression: &Expression, out: &Json) {
+    fn calculation(&mut self, expression: &'q Expression, out: &Json) {
         self.subqueries(expression);
         self.cost += self.items;
         let members = json!({
@@ -103,7 +125,7 @@ impl Nodes<'_> {
         self.add("CalculationNode", members);
     }
 
-    fn subqueries(&mut self, expression: &Expression) {
+    fn subqueries(&mut self, expression: &'q Expression) {
         match &expression.kind {
             ExpressionKind::Subquery(block) => {
                 let (items, out) = (self.items, self.new_variable());
@@ -120,13 +142,14 @@ impl Nodes<'_> {
         }
     }
 
-    fn block(&mut self, block: &Block) {
+    fn block(&mut self, block: &'q Block) {
         for (at, operation) in block.operations.iter().enumerate() {
             self.operation(&operation.kind, block.operations.get(at + 1).map(|next| &next.kind));
+            self.operations.push((&operation.kind, self.nodes.len()));
         }
     }
 
-    fn operation(&mut self, kind: &OperationKind, next: Option<&OperationKind>) {
+    fn operation(&mut self, kind: &'q OperationKind, next: Option<&OperationKind>) {
         match kind {
             OperationKind::For { variable, source, .. } => match &source.kind {
                 ExpressionKind::Collection(name) => self.collection(*variable, name),
@@ -296,7 +319,7 @@ impl Nodes<'_> {
         json!({"type": "n-ary or", "subNodes": alternatives})
     }
 
-    fn traversal(&mut self, traversal: &Traversal) {
+    fn traversal(&mut self, traversal: &'q Traversal) {
         let mut members = json!({"graph": graph(&traversal.graph), "direction": direction(traversal.direction)});
         match &traversal.start.kind {
             ExpressionKind::Literal(value) => members["vertexId"] = value.as_str().into(),
@@ -318,7 +341,7 @@ impl Nodes<'_> {
         self.add("TraversalNode", members);
     }
 
-    fn sort(&mut self, keys: &[SortKey], next: Option<&OperationKind>) {
+    fn sort(&mut self, keys: &'q [SortKey], next: Option<&OperationKind>) {
         let mut elements = Vec::new();
         for key in keys {
             elements.push(json!({"inVariable": self.calculated(&key.value), "ascending": !key.descending}));
@@ -333,12 +356,12 @@ impl Nodes<'_> {
         self.add("SortNode", members);
     }
 
-    fn aggregate(&mut self, aggregate: &Aggregate) -> Json {
+    fn aggregate(&mut self, aggregate: &'q Aggregate) -> Json {
         let input = self.calculated(&aggregate.argument);
         json!({"outVariable": self.variable(aggregate.variable), "inVariable": input, "type": &*aggregate.function})
     }
 
-    fn collect(&mut self, collect: &Collect) {
+    fn collect(&mut self, collect: &'q Collect) {
         let mut groups = Vec::new();
         for group in &collect.groups {
             let input = self.calculated(&group.value);

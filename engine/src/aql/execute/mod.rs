@@ -21,11 +21,12 @@ mod expression;
 mod gather;
 mod modify;
 mod paths;
+mod profile;
 mod rows;
 mod scan;
 mod traverse;
 
-pub use explain::explain;
+pub use explain::{explain, profiled};
 
 use super::ast::{Operation, OperationKind, Query};
 use super::functions::{Context, Environment, Regexes, Warning};
@@ -38,7 +39,8 @@ use crate::db::index::lookup::{self, Lookup};
 use crate::db::json::Merge;
 use crate::db::{CollectionRow, Document, Overwrite, Reader, Revision};
 use crate::errors::{self, Error};
-use crate::types::{Duration, Rng};
+use crate::types::{Duration, Rng, Time};
+use profile::{Place, Profile};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -62,6 +64,8 @@ pub trait Data {
     fn reader(&self) -> Reader<'_>;
     fn database(&self) -> &str;
     fn user(&self) -> Option<&str>;
+    /// Of somebody's clock, to measure time with.
+    fn now(&self) -> Time;
     /// A collection that may be read, or also written.
     fn collection(&self, name: &str, writes: bool) -> Result<CollectionRow>;
     /// All that this user sees.
@@ -106,6 +110,8 @@ pub struct Settings {
     pub steps: u64,
     pub full_count: bool,
     pub fail_on_warning: bool,
+    /// What each operation does is counted.
+    pub profile: bool,
     pub now_ms: i64,
     pub seed: u64,
 }
@@ -116,6 +122,8 @@ pub struct Stats {
     pub writes_ignored: u64,
     pub scanned_full: u64,
     pub scanned_index: u64,
+    /// Lookups in indexes.
+    pub cursors_created: u64,
     pub filtered: u64,
     pub peak_memory_bytes: usize,
     pub full_count: Option<u64>,
@@ -125,6 +133,7 @@ pub struct Outcome {
     pub rows: RowsWriter,
     pub stats: Stats,
     pub warnings: Vec<Warning>,
+    pub profile: Option<Profile>,
 }
 
 /// What a query comes to that is one `RETURN` and looks at no data.
@@ -157,6 +166,7 @@ pub fn execute(plan: &Plan, data: &mut dyn Data, settings: Settings) -> Result<O
         plan.catalog.iter().map(|(name, (collection, _))| (name.clone(), Arc::clone(collection))).collect();
     let is_limit = |operation: &&Operation| matches!(operation.kind, OperationKind::Limit { .. });
     let counted = query.body.operations.iter().rfind(is_limit).filter(|_| settings.full_count);
+    let now = data.now();
     let mut executor = Executor {
         plan,
         writes: query.writes(),
@@ -171,13 +181,14 @@ pub fn execute(plan: &Plan, data: &mut dyn Data, settings: Settings) -> Result<O
         steps: 0,
         held_bytes: 0,
         nesting: 0,
+        profile: settings.profile.then(|| Profile::begin(now)),
     };
     let mut row = vec![Value::Null; query.variables.len()];
     let mut output = rows::Output::Result(RowsWriter::default());
     executor.block(&query.body, &mut row, &mut output)?;
     let rows::Output::Result(rows) = output else { unreachable!("it was made as one") };
     executor.hold(rows.bytes())?;
-    Ok(Outcome { rows, stats: executor.stats, warnings: executor.warnings })
+    Ok(Outcome { rows, stats: executor.stats, warnings: executor.warnings, profile: executor.profile })
 }
 
 struct Executor<'q, 'd> {
@@ -197,6 +208,7 @@ struct Executor<'q, 'd> {
     steps: u64,
     held_bytes: usize,
     nesting: usize,
+    profile: Option<Profile>,
 }
 
 impl<'q> Executor<'q, '_> {
@@ -220,6 +232,27 @@ impl<'q> Executor<'q, '_> {
 
     fn release(&mut self, bytes: usize) {
         self.held_bytes -= bytes.min(self.held_bytes);
+    }
+
+    /// If there is a profile, time goes to that operation from now on; returns to which it went.
+    fn turn_to(&mut self, place: Option<Place>) -> Option<Place> {
+        let now = self.profile.is_some().then(|| self.data.now())?;
+        self.profile.as_mut().and_then(|profile| profile.turn_to(place, now))
+    }
+
+    /// A row has come to an operation, from the one before it.
+    fn comes_to(&mut self, operation: Option<&Operation>, from: Option<&Operation>) {
+        if self.profile.is_none() {
+            return;
+        }
+        self.turn_to(operation.map(Place::of));
+        let profile = self.profile.as_mut().expect("there is one");
+        if let Some(operation) = operation {
+            profile.tally(Place::of(operation)).calls += 1;
+        }
+        if let Some(from) = from {
+            profile.tally(Place::of(from)).items += 1;
+        }
     }
 
     /// One level deeper.

@@ -27,6 +27,8 @@ struct Stage<'q> {
     distinct_bytes: usize,
     /// Takes the rows at the end of the stage.
     gathering: Option<Gathering<'q>>,
+    /// The operation that it belongs to.
+    end: Option<&'q Operation>,
 }
 
 /// How many rows a `LIMIT` still skips and then lets pass.
@@ -66,6 +68,7 @@ fn shared(a: &Value, b: &Value) -> bool {
 impl<'q> Executor<'q, '_> {
     /// Runs a block for what is in `row`, whose own variables are not touched.
     pub(super) fn block(&mut self, block: &'q Block, row: &mut Row, output: &mut Output) -> Result<()> {
+        let around = self.turn_to(None);
         let (mut input, mut rest): (Option<Held>, &'q [Operation]) = (None, &block.operations);
         loop {
             let end = rest.iter().position(gather::gathers).unwrap_or(rest.len());
@@ -75,7 +78,8 @@ impl<'q> Executor<'q, '_> {
                 [] => None,
                 [gathering, after @ ..] => Some(self.gathering(gathering, after.first(), row)?),
             };
-            let mut state = Stage { limits, distinct: BTreeSet::new(), distinct_bytes: 0, gathering };
+            let mut state =
+                Stage { limits, distinct: BTreeSet::new(), distinct_bytes: 0, gathering, end: after.first() };
             match input.take() {
                 None => {
                     self.push(stage, 0, row, &mut state, output)?;
@@ -92,13 +96,19 @@ impl<'q> Executor<'q, '_> {
             }
             let Some(gathering) = state.gathering else {
                 self.release(state.distinct_bytes);
+                self.turn_to(around);
                 return Ok(());
             };
+            self.turn_to(after.first().map(Place::of));
             let held = self.gathered(gathering, row)?;
+            if let (Some(profile), Some(operation)) = (&mut self.profile, after.first()) {
+                profile.tally(Place::of(operation)).items += held.rows.len() as u64;
+            }
             rest = &after[1..];
             if rest.is_empty() {
                 // It ends with a write, and nobody wants the rows.
                 self.release(held.bytes);
+                self.turn_to(around);
                 return Ok(());
             }
             input = Some(held);
@@ -149,11 +159,15 @@ impl<'q> Executor<'q, '_> {
     ) -> Result<Flow> {
         let mut flow = Flow::More;
         while let Some(operation) = stage.get(at) {
+            self.comes_to(Some(operation), at.checked_sub(1).map(|before| &stage[before]));
             match &operation.kind {
                 OperationKind::Let { variable, value } => row[variable.index()] = self.evaluate(value, row)?,
                 OperationKind::Filter(condition) => {
                     if !self.evaluate(condition, row)?.truthy() {
                         self.stats.filtered += 1;
+                        if let Some(profile) = &mut self.profile {
+                            profile.tally(Place::of(operation)).filtered += 1;
+                        }
                         return Ok(flow);
                     }
                 }
@@ -185,12 +199,13 @@ impl<'q> Executor<'q, '_> {
                         state.distinct.insert(value.clone());
                     }
                     self.give(value, output)?;
+                    self.comes_to(None, Some(operation));
                     return Ok(flow);
                 }
                 OperationKind::For { variable, source, .. } => {
                     let next = self.nested(|executor| {
                         executor.each(*variable, source, row, &mut |executor, row| {
-                            executor.push(stage, at + 1, row, state, output)
+                            executor.push_on(stage, at, row, state, output)
                         })
                     })?;
                     return Ok(if next == Flow::Stop { next } else { flow });
@@ -198,15 +213,14 @@ impl<'q> Executor<'q, '_> {
                 OperationKind::Traversal(traversal) => {
                     let next = self.nested(|executor| {
                         executor.traverse(traversal, row, &mut |executor, row| {
-                            executor.push(stage, at + 1, row, state, output)
+                            executor.push_on(stage, at, row, state, output)
                         })
                     })?;
                     return Ok(if next == Flow::Stop { next } else { flow });
                 }
                 OperationKind::Paths(paths) => {
                     let next = self.nested(|executor| {
-                        executor
-                            .paths(paths, row, &mut |executor, row| executor.push(stage, at + 1, row, state, output))
+                        executor.paths(paths, row, &mut |executor, row| executor.push_on(stage, at, row, state, output))
                     })?;
                     return Ok(if next == Flow::Stop { next } else { flow });
                 }
@@ -214,10 +228,25 @@ impl<'q> Executor<'q, '_> {
             }
             at += 1;
         }
+        self.comes_to(state.end, stage.last());
         if let Some(gathering) = &mut state.gathering {
             self.take_row(gathering, row)?;
         }
         Ok(flow)
+    }
+
+    /// From the operation at `at`, which goes on afterwards, to the one after it.
+    fn push_on(
+        &mut self,
+        stage: &'q [Operation],
+        at: usize,
+        row: &mut Row,
+        state: &mut Stage<'q>,
+        output: &mut Output,
+    ) -> Result<Flow> {
+        let flow = self.push(stage, at + 1, row, state, output);
+        self.turn_to(Some(Place::of(&stage[at])));
+        flow
     }
 
     fn give(&mut self, value: Value, output: &mut Output) -> Result<()> {

@@ -153,6 +153,7 @@ impl<'q> Executor<'q, '_> {
             Some(By::Keys(keys)) => Source::Keys(self.keys_of(keys, collection, row)?),
             Some(By::Index(by)) => self.index_source(by, collection, row)?,
         };
+        self.stats.cursors_created += u64::from(!matches!(source, Source::All(_)));
         let source_bytes = self.held_bytes - held_before;
         let projection = self.plan.projection(variable);
         let flow = self

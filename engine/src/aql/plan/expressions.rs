@@ -66,6 +66,25 @@ pub fn is_steady(expression: &Expression) -> bool {
     }
 }
 
+/// Whether the same data come to the same whenever it runs.
+pub fn is_repeatable(block: &Block) -> bool {
+    let mut repeatable = true;
+    for operation in &block.operations {
+        operation.kind.for_each_expression(&mut |expression| repeatable &= expression_is_repeatable(expression));
+    }
+    repeatable
+}
+
+fn expression_is_repeatable(expression: &Expression) -> bool {
+    let mut repeatable = match &expression.kind {
+        ExpressionKind::Call(name, _) => functions::lookup(name).is_some_and(|function| function.deterministic),
+        ExpressionKind::Subquery(block) => is_repeatable(block),
+        _ => true,
+    };
+    expression.kind.for_each_child(&mut |child| repeatable &= expression_is_repeatable(child));
+    repeatable
+}
+
 fn operation_is_steady(operation: &Operation) -> bool {
     let steady = |expression: &Expression| is_steady(expression);
     match &operation.kind {

@@ -37,6 +37,8 @@ pub type Catalog = BTreeMap<Arc<str>, (Arc<CollectionRow>, u64)>;
 pub struct Plan {
     pub query: Query,
     pub catalog: Catalog,
+    /// Whether its result may be given again as long as the data are the same.
+    pub cacheable: bool,
     /// Which rules are on.
     pub rules: Rules,
     /// Which of them made a difference.
@@ -56,7 +58,8 @@ impl Plan {
     pub fn new(query: Query, catalog: Catalog, rules: Rules) -> Result<Plan, Error> {
         check::check(&query)?;
         let (accesses, projections) = Default::default();
-        let mut plan = Plan { query, catalog, rules, applied: Rules::NONE, accesses, projections };
+        let cacheable = !query.writes() && expressions::is_repeatable(&query.body);
+        let mut plan = Plan { query, catalog, cacheable, rules, applied: Rules::NONE, accesses, projections };
         for (rule, apply) in REWRITING.into_iter().filter(|(rule, _)| rules.has(*rule)) {
             let mut applied = false;
             for_each_block_mut(&mut plan.query.body, &mut |block| applied |= apply(block));

@@ -9,14 +9,16 @@ use crate::aql::ast::Query;
 use crate::aql::execute::{self, Data, Settings, Writing, Written};
 use crate::aql::functions::Warning;
 use crate::aql::parser;
+use crate::aql::plan::Plan;
 use crate::aql::plan::rules::Rules;
 use crate::aql::value::Value as AqlValue;
-use crate::cursor::{CursorCall, CursorWish, Owner, QueryResult};
+use crate::cursor::{CursorCall, CursorWish, Owner, QueryResult, Rows};
 use crate::queries::{Description, Interrupt};
+use crate::results::{Kept, Question, TEXT_BYTES_MIN};
 use crate::types::Time;
 use serde_json::json;
 
-pub(super) const BATCH_ROWS: u64 = 1000;
+const BATCH_ROWS: usize = 1000;
 const TTL_S: f64 = 30.0;
 const TTL_S_MAX: f64 = 24.0 * 3600.0;
 
@@ -53,6 +55,15 @@ pub(super) fn ttl(body: &Map<String, Value>) -> Duration {
     Duration::from_millis((seconds.min(TTL_S_MAX) * 1000.0) as u64)
 }
 
+/// How many rows a batch has. What is no number is as if nothing were said.
+pub(super) fn batch_rows(body: &Map<String, Value>) -> Result<usize, Failure> {
+    match body.get("batchSize").and_then(Value::as_f64) {
+        None => Ok(BATCH_ROWS),
+        Some(size) if size >= 1.0 => Ok(size as usize),
+        Some(_) => Err(errors::TYPE_ERROR.says("expecting non-zero value for <batchSize>").into()),
+    }
+}
+
 /// An error as ArangoDB tells it of a query.
 pub(super) fn during(phase: &str, error: Error) -> Error {
     Error { message: format!("AQL: {} (while {phase})", error.message).into(), ..error }
@@ -60,7 +71,6 @@ pub(super) fn during(phase: &str, error: Error) -> Error {
 
 /// What a client asks for with a query.
 struct Asked {
-    query: Query,
     batch_rows: usize,
     count: bool,
     ttl: Duration,
@@ -72,6 +82,9 @@ struct Asked {
     max_runtime: Option<Duration>,
     /// All plans are to be explained; there is one.
     all_plans: bool,
+    /// What it says about a result that was kept.
+    cache: Option<bool>,
+    stream: bool,
     description: Description,
     timings: Timings,
 }
@@ -88,9 +101,13 @@ impl Timings {
         let before = self.phases.iter().map(|(_, took)| *took).sum();
         self.phases.push((name, now.since(self.began.plus(before))));
     }
+
+    fn seconds(&self) -> f64 {
+        self.phases.iter().map(|(_, took)| took.as_secs_f64()).sum()
+    }
 }
 
-fn asked(call: &Call<'_, '_>) -> Result<Asked, Failure> {
+fn asked(call: &Call<'_, '_>) -> Result<(Query, Asked), Failure> {
     let now = || call.attendant.now().time;
     let mut timings = Timings { began: now(), phases: Vec::new() };
     let body = call.object()?;
@@ -113,23 +130,20 @@ fn asked(call: &Call<'_, '_>) -> Result<Asked, Failure> {
     timings.phase("initializing", now());
     let query = parser::parse(text, binds.as_object()).map_err(|error| during("parsing", error))?;
     timings.phase("parsing", now());
-    let batch_rows = match body.get("batchSize") {
-        None | Some(Value::Null) => BATCH_ROWS,
-        Some(size) => match size.as_u64() {
-            Some(size) if size > 0 => size,
-            _ => return Err(errors::TYPE_ERROR.says("expecting non-zero value for <batchSize>").into()),
-        },
-    };
+    let batch_rows = batch_rows(&body)?;
     let steps_max = match query.writes() {
         true => execute::STEPS_MAX_WRITING,
         false => execute::STEPS_MAX_READING,
     };
     let memory = number(&body, "memoryLimit").or_else(|| number(&options, "memoryLimit"));
+    let profile =
+        options.get("profile").map_or(0, |level| level.as_u64().unwrap_or(level.as_bool().unwrap_or(false).into()));
     let settings = Settings {
         memory_bytes: memory.map_or(usize::MAX, |bytes| bytes as usize).min(execute::MEMORY_BYTES_MAX),
         steps: steps_max,
         full_count: flag(&options, "fullCount"),
         fail_on_warning: flag(&options, "failOnWarning"),
+        profile: profile > 1,
         now_ms: i64::try_from(call.run.now.wall_ms).unwrap_or(i64::MAX),
         seed: call.run.seed,
     };
@@ -142,12 +156,9 @@ fn asked(call: &Call<'_, '_>) -> Result<Asked, Failure> {
         binds: bind_text,
         stream: flag(&options, "stream"),
     };
-    let profile =
-        options.get("profile").map_or(0, |level| level.as_u64().unwrap_or(level.as_bool().unwrap_or(false).into()));
     let max_runtime_s = number(&options, "maxRuntime").filter(|seconds| *seconds < TTL_S_MAX);
-    Ok(Asked {
-        query,
-        batch_rows: usize::try_from(batch_rows).unwrap_or(usize::MAX),
+    let asked = Asked {
+        batch_rows,
         count: flag(&body, "count"),
         ttl: ttl(&body),
         retry: flag(&options, "allowRetry"),
@@ -155,10 +166,13 @@ fn asked(call: &Call<'_, '_>) -> Result<Asked, Failure> {
         rules: rules(&options),
         profile,
         all_plans: flag(&options, "allPlans"),
+        cache: body.get("cache").and_then(Value::as_bool).or_else(|| options.get("cache").and_then(Value::as_bool)),
+        stream: description.stream,
         max_runtime: max_runtime_s.map(Duration::from_secs_f64),
         description,
         timings,
-    })
+    };
+    Ok((query, asked))
 }
 
 /// `optimizer.rules`, a list of switches.
@@ -168,29 +182,67 @@ fn rules(options: &Map<String, Value>) -> Rules {
 }
 
 pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
-    let mut asked = asked(call)?;
-    let plan = execute::plan(asked.query, call, asked.rules, true).map_err(|error| during("parsing", error))?;
+    let (query, mut asked) = asked(call)?;
+    let plan = execute::plan(query, call, asked.rules, true).map_err(|error| during("parsing", error))?;
     asked.timings.phase("optimizing plan", call.attendant.now().time);
+    let question = question(call, &asked, &plan);
+    let end = call.reader().log_end()?;
+    let found = question.as_ref().and_then(|question| call.queries(|queries| queries.results.find(question, end)));
+    if let Some(rows) = found {
+        return first_batch(asked.result(call, rows, "{}".to_owned(), true));
+    }
     let (began, id) = (call.attendant.now(), asked.description.id);
-    call.queries(|queries| queries.begin(asked.description, began, asked.max_runtime));
+    call.queries(|queries| queries.begin(asked.description.clone(), began, asked.max_runtime));
     let outcome = execute::execute(&plan, call, asked.settings);
     let now = call.attendant.now().time;
     let peak_memory_bytes = outcome.as_ref().map_or(0, |outcome| outcome.stats.peak_memory_bytes);
     call.queries(|queries| queries.end(id, now, peak_memory_bytes));
     let outcome = outcome.map_err(|error| during("executing", error))?;
     asked.timings.phase("executing", now);
-    let plan = (asked.profile > 1).then(|| execute::explain(&plan));
+    let collections = plan.catalog.keys().map(|name| name.to_string()).collect();
+    let nodes = outcome.profile.as_ref().map(|profile| execute::profiled(&plan, profile));
+    let plan = nodes.is_some().then(|| execute::explain(&plan));
     asked.timings.phase("finalizing", call.attendant.now().time);
-    let result = QueryResult {
-        rows: outcome.rows.finish(),
-        batch_rows: asked.batch_rows,
-        count: asked.count,
-        extra: extra(&outcome.stats, &outcome.warnings, &asked.timings, asked.profile, plan),
-        ttl: asked.ttl,
-        retry: asked.retry,
-        owner: owner(call),
-    };
-    first_batch(result)
+    let rows = outcome.rows.finish();
+    if let Some(question) = question.filter(|_| outcome.warnings.is_empty()) {
+        let kept = Kept::new(rows.clone(), began, now.since(began.time), collections);
+        call.queries(|queries| queries.results.keep(question, end, kept));
+    }
+    let extra = extra(&outcome.stats, &outcome.warnings, &asked.timings, asked.profile, nodes.zip(plan));
+    first_batch(asked.result(call, rows, extra, false))
+}
+
+impl Asked {
+    fn result(&self, call: &Call<'_, '_>, rows: Rows, extra: String, cached: bool) -> QueryResult {
+        QueryResult {
+            rows,
+            batch_rows: self.batch_rows,
+            count: self.count,
+            extra,
+            ttl: self.ttl,
+            retry: self.retry,
+            owner: owner(call),
+            cached,
+        }
+    }
+}
+
+/// What a query asks, if its result may have been kept or may be.
+fn question(call: &Call<'_, '_>, asked: &Asked, plan: &Plan) -> Option<Question> {
+    // What is told of how it ran is not kept; a transaction sees what nobody else does.
+    let plain = !asked.stream && !asked.settings.full_count && asked.profile == 0;
+    let plain = plain && call.within.is_none() && matches!(call.db, Access::Read(_));
+    let Description { text, binds, database_id, user, .. } = &asked.description;
+    let takes_part = plain
+        && plan.cacheable
+        && text.len() >= TEXT_BYTES_MIN
+        && call.queries(|queries| queries.results.takes(asked.cache));
+    takes_part.then(|| Question {
+        database: *database_id,
+        user: user.clone(),
+        text: text.clone(),
+        binds: binds.clone(),
+    })
 }
 
 /// The answer with as much of a result as one batch has.
@@ -201,8 +253,13 @@ pub(super) fn first_batch(result: QueryResult) -> Answer {
     Ok(Handled { response: Response::empty(201), then: Some(Then::Keep(Box::new(result))) })
 }
 
-fn extra(stats: &execute::Stats, warnings: &[Warning], timings: &Timings, profile: u64, plan: Option<Value>) -> String {
-    let seconds: f64 = timings.phases.iter().map(|(_, took)| took.as_secs_f64()).sum();
+fn extra(
+    stats: &execute::Stats,
+    warnings: &[Warning],
+    timings: &Timings,
+    profile: u64,
+    plan: Option<(Value, Value)>,
+) -> String {
     let warnings: Vec<Value> =
         warnings.iter().map(|warning| json!({"code": warning.number, "message": warning.message})).collect();
     let mut told = json!({
@@ -210,19 +267,23 @@ fn extra(stats: &execute::Stats, warnings: &[Warning], timings: &Timings, profil
         "writesIgnored": stats.writes_ignored,
         "scannedFull": stats.scanned_full,
         "scannedIndex": stats.scanned_index,
-        "cursorsCreated": 0,
+        "cursorsCreated": stats.cursors_created,
         "cursorsRearmed": 0,
         "cacheHits": 0,
         "cacheMisses": 0,
         "filtered": stats.filtered,
         "httpRequests": 0,
-        "executionTime": seconds,
+        "executionTime": timings.seconds(),
         "peakMemoryUsage": stats.peak_memory_bytes,
         "intermediateCommits": 0,
     });
     if let Some(count) = stats.full_count {
         told["fullCount"] = count.into();
     }
+    let plan = plan.map(|(nodes, plan)| {
+        told["nodes"] = nodes;
+        plan
+    });
     let mut extra = json!({"warnings": warnings, "stats": told});
     if profile > 0 {
         let phases = timings.phases.iter().map(|(name, took)| ((*name).to_owned(), took.as_secs_f64().into()));
@@ -261,19 +322,28 @@ fn go_on(call: &Call<'_, '_>, what: CursorWish) -> Answer {
 // ---- /_api/explain and /_api/query ----------------------------------------------------------------------------------
 
 pub(super) fn explain(call: &mut Call<'_, '_>) -> Answer {
-    let asked = asked(call)?;
-    let rules = asked.rules;
-    let plan = execute::plan(asked.query, call, rules, false).map_err(|error| during("parsing", error))?;
+    let (query, asked) = asked(call)?;
+    let (rules, mut timings) = (asked.rules, asked.timings);
+    let plan = execute::plan(query, call, rules, false).map_err(|error| during("parsing", error))?;
+    let cacheable = plan.cacheable;
     let plan = execute::explain(&plan);
+    timings.phase("optimizing plan", call.attendant.now().time);
     let executed = rules.iter().count();
     let skipped = Rules::ALL.iter().count() - executed;
     // There is never more than one plan.
     let mut body = match asked.all_plans {
         true => json!({"plans": [plan]}),
-        false => json!({"plan": plan, "cacheable": false}),
+        false => json!({"plan": plan, "cacheable": cacheable}),
     };
     body["warnings"] = json!([]);
-    body["stats"] = json!({"rulesExecuted": executed, "rulesSkipped": skipped, "plansCreated": 1});
+    body["stats"] = json!({
+        "rulesExecuted": executed,
+        "rulesSkipped": skipped,
+        "plansCreated": 1,
+        // Memory is counted where rows are held, and there are none.
+        "peakMemoryUsage": 0,
+        "executionTime": timings.seconds(),
+    });
     body["error"] = false.into();
     body["code"] = 200.into();
     Ok(Response::json(200, &body).into())
@@ -317,6 +387,10 @@ impl Data for Call<'_, '_> {
 
     fn user(&self) -> Option<&str> {
         self.who.name()
+    }
+
+    fn now(&self) -> Time {
+        self.attendant.now().time
     }
 
     fn go_on(&self) -> Result<(), Error> {

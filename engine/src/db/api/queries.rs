@@ -1,8 +1,9 @@
-//! `/_api/query`: the queries that run and those that were slow, and the cache of results that there is not.
+//! `/_api/query`: the queries that run and those that were slow. `/_api/query-cache`: the results that are kept.
 
 use super::*;
 use crate::aql::plan::rules::Rule;
 use crate::queries::{Listed, Tracking};
+use crate::results::{CacheMode, Caching, Kept, Question};
 use serde_json::json;
 
 /// The database that is asked about; `None` for all of them, which only the deployment's secret may ask for.
@@ -37,6 +38,7 @@ fn list(queries: Vec<Listed>) -> Answer {
 }
 
 pub(super) fn current(call: &mut Call<'_, '_>) -> Answer {
+    call.attendant.catch_up();
     let (scope, now) = (scope(call)?, call.attendant.now().time);
     list(call.queries(|queries| queries.current(scope, now)))
 }
@@ -84,25 +86,29 @@ pub(super) fn properties(call: &mut Call<'_, '_>) -> Answer {
     told(call.queries(|queries| queries.tracking(database)))
 }
 
+fn flag(body: &Map<String, Value>, name: &str, before: bool) -> bool {
+    body.get(name).and_then(Value::as_bool).unwrap_or(before)
+}
+
+fn number(body: &Map<String, Value>, name: &str, before: usize) -> usize {
+    body.get(name).and_then(Value::as_u64).map_or(before, |number| usize::try_from(number).unwrap_or(usize::MAX))
+}
+
 pub(super) fn set_properties(call: &mut Call<'_, '_>) -> Answer {
     let body = call.object()?;
-    let flag = |name: &str, before: bool| body.get(name).and_then(Value::as_bool).unwrap_or(before);
-    let number = |name: &str, before: usize| {
-        body.get(name).and_then(Value::as_u64).map_or(before, |number| usize::try_from(number).unwrap_or(usize::MAX))
-    };
     let seconds =
         |name: &str, before: f64| body.get(name).and_then(Value::as_f64).filter(|s| *s >= 0.0).unwrap_or(before);
     let database = call.database.id;
     told(call.queries(|queries| {
         let before = queries.tracking(database);
         let tracking = Tracking {
-            enabled: flag("enabled", before.enabled),
-            slow: flag("trackSlowQueries", before.slow),
-            binds: flag("trackBindVars", before.binds),
-            slow_max: number("maxSlowQueries", before.slow_max),
+            enabled: flag(&body, "enabled", before.enabled),
+            slow: flag(&body, "trackSlowQueries", before.slow),
+            binds: flag(&body, "trackBindVars", before.binds),
+            slow_max: number(&body, "maxSlowQueries", before.slow_max),
             slow_after_s: seconds("slowQueryThreshold", before.slow_after_s),
             slow_streaming_after_s: seconds("slowStreamingQueryThreshold", before.slow_streaming_after_s),
-            text_bytes_max: number("maxQueryStringLength", before.text_bytes_max),
+            text_bytes_max: number(&body, "maxQueryStringLength", before.text_bytes_max),
         };
         queries.track(database, tracking)
     }))
@@ -122,23 +128,67 @@ pub(super) fn rules(_: &mut Call<'_, '_>) -> Answer {
     Ok(Response::json(200, &rules.into()).into())
 }
 
-/// There is no cache of results: it is off, and stays so.
-pub(super) fn cache_properties(_: &mut Call<'_, '_>) -> Answer {
-    let body = json!({"mode": "off", "maxResults": 0, "maxResultsSize": 0, "maxEntrySize": 0, "includeSystem": false});
+fn shown(caching: Caching) -> Answer {
+    let body = json!({
+        "mode": caching.mode.name(),
+        "maxResults": caching.results_max,
+        "maxResultsSize": caching.bytes_max,
+        "maxEntrySize": caching.entry_bytes_max,
+        "includeSystem": caching.system,
+    });
     Ok(Response::json(200, &body).into())
 }
 
+pub(super) fn cache_properties(call: &mut Call<'_, '_>) -> Answer {
+    shown(call.queries(|queries| queries.results.caching()))
+}
+
 pub(super) fn set_cache_properties(call: &mut Call<'_, '_>) -> Answer {
-    match call.object()?.get("mode").and_then(Value::as_str) {
-        None | Some("off" | "on" | "demand") => cache_properties(call),
-        Some(_) => Err(errors::HTTP_BAD_PARAMETER.says("expecting 'off', 'on' or 'demand' for <mode>").into()),
-    }
+    let body = call.object()?;
+    let mode = match body.get("mode").and_then(Value::as_str) {
+        None => None,
+        Some(name) => Some(
+            CacheMode::ALL
+                .into_iter()
+                .find(|mode| mode.name() == name)
+                .ok_or_else(|| errors::HTTP_BAD_PARAMETER.says("expecting 'off', 'on' or 'demand' for <mode>"))?,
+        ),
+    };
+    shown(call.queries(|queries| {
+        let before = queries.results.caching();
+        queries.results.cache(Caching {
+            mode: mode.unwrap_or(before.mode),
+            results_max: number(&body, "maxResults", before.results_max),
+            bytes_max: number(&body, "maxResultsSize", before.bytes_max),
+            entry_bytes_max: number(&body, "maxEntrySize", before.entry_bytes_max),
+            system: flag(&body, "includeSystem", before.system),
+        })
+    }))
 }
 
-pub(super) fn cache_entries(_: &mut Call<'_, '_>) -> Answer {
-    Ok(Response::raw(200, "[]").into())
+/// What is kept for others is shown as well: of a result, only how big it is.
+pub(super) fn cache_entries(call: &mut Call<'_, '_>) -> Answer {
+    let (database, end) = (call.database.id, call.reader().log_end()?);
+    let entry = |(question, kept): (&Question, &Kept)| {
+        let words = [question.user.as_deref().unwrap_or_default(), &question.text, &question.binds].join("\0");
+        json!({
+            "hash": crc32fast::hash(words.as_bytes()).to_string(),
+            "query": question.text,
+            "bindVars": serde_json::from_str::<Value>(&question.binds).unwrap_or_default(),
+            "size": kept.bytes(),
+            "results": kept.rows.len(),
+            "hits": kept.hits,
+            "runTime": kept.took.as_secs_f64(),
+            "started": iso8601(kept.began.wall_ms),
+            "dataSources": kept.collections,
+        })
+    };
+    let entries: Vec<Value> = call.queries(|queries| queries.results.list(database, end).map(entry).collect());
+    Ok(Response::json(200, &entries.into()).into())
 }
 
-pub(super) fn clear_cache(_: &mut Call<'_, '_>) -> Answer {
+pub(super) fn clear_cache(call: &mut Call<'_, '_>) -> Answer {
+    let database = call.database.id;
+    call.queries(|queries| queries.results.clear(database));
     ok(200, json!({}))
 }

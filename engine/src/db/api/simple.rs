@@ -24,6 +24,7 @@ struct Query {
     body: Map<String, Value>,
     skip: usize,
     limit: usize,
+    batch_rows: usize,
 }
 
 fn query(call: &Call<'_, '_>, level: Level) -> Result<Query, Failure> {
@@ -47,20 +48,21 @@ fn query(call: &Call<'_, '_>, level: Level) -> Result<Query, Failure> {
             .ok_or_else(|| errors::BAD_PARAMETER.because(format!("'{name}' must be a number from 0"))),
     };
     let (skip, limit) = (number("skip")?.unwrap_or(0), number("limit")?.unwrap_or(usize::MAX));
-    Ok(Query { collection, body, skip, limit })
+    let batch_rows = cursor::batch_rows(&body)?;
+    Ok(Query { collection, body, skip, limit, batch_rows })
 }
 
 /// A cursor over the rows: with `batchSize` it may have several batches.
 fn batch(call: &Call<'_, '_>, query: &Query, rows: RowsWriter) -> Answer {
-    let size = query.body.get("batchSize").and_then(Value::as_u64).filter(|size| *size > 0);
     cursor::first_batch(QueryResult {
         rows: rows.finish(),
-        batch_rows: usize::try_from(size.unwrap_or(cursor::BATCH_ROWS)).unwrap_or(usize::MAX),
+        batch_rows: query.batch_rows,
         count: true,
         extra: "{}".to_owned(),
         ttl: cursor::ttl(&query.body),
         retry: false,
         owner: cursor::owner(call),
+        cached: false,
     })
 }
 
