@@ -5,7 +5,8 @@
 //! # Parts, in import order
 //! `types <- {http, etcd} <- message <- io <- {agency, failover, replication, gate} <- node` and
 //! `types <- http <- {errors, auth, process} <- {batch, demand} <- data <- db/api <- exec`, where `data` is
-//! `{db/store, cursor, job, results, queries} <- db, transaction`. The control plane treats log entries as bytes.
+//! `{db/store, cursor, job, results, dumps, queries} <- db, transaction`. The control plane treats log entries as
+//! bytes.
 //!
 //! # Invariants
 //! Cited by number in comments; each has a checker in `sim/src/check`.
@@ -41,6 +42,7 @@ pub mod batch;
 pub mod cursor;
 pub mod db;
 pub mod demand;
+pub mod dumps;
 pub mod errors;
 pub mod etcd;
 pub mod exec;

@@ -3,8 +3,10 @@
 //! This is bookkeeping only. Whoever runs queries keeps one [`Queries`] where all that run them can reach it, and is an
 //! [`Attendant`] to them: he says what time it is, whether a query is to go on, and waits where it wants to wait. The
 //! engine itself has no clock and waits for nothing; alone ([`Alone`]), time stands still. What is kept of a query is
-//! bounded, whatever its text is. All of it ends with the process, and none of it is replicated.
+//! bounded, whatever its text is. All of it ends with the process, and none of it is replicated. What else is known
+//! just as long is lent with it: results that are kept ([`crate::results`]) and batches ([`crate::dumps`]).
 
+use crate::dumps::Batches;
 use crate::results::Results;
 use crate::types::{Duration, Now, Time};
 use std::cell::{Cell, RefCell};
@@ -15,6 +17,7 @@ const BINDS_BYTES_MAX: usize = 64 << 10;
 const TEXT_BYTES_MIN: usize = 64;
 const TEXT_BYTES_MAX: usize = 64 << 10;
 const SLOW_MAX: usize = 1024;
+const RECENT_MAX: usize = 64;
 
 /// Whoever runs queries, as they see him.
 pub trait Attendant {
@@ -142,8 +145,11 @@ pub struct Queries {
     handed: BTreeSet<u64>,
     running: BTreeMap<u64, Running>,
     pub results: Results,
+    pub batches: Batches,
     /// The latest last.
     slow: VecDeque<Listed>,
+    /// Those that ended last, the latest last.
+    recent: VecDeque<Listed>,
     /// By database, where it is not the usual.
     tracking: BTreeMap<u64, Tracking>,
 }
@@ -184,12 +190,19 @@ impl Queries {
         let Some(Running { query, began, .. }) = self.running.remove(&id) else { return };
         let tracking = self.tracking(query.database_id);
         let took = now.since(began.time);
-        let after_s = if query.stream { tracking.slow_streaming_after_s } else { tracking.slow_after_s };
-        if !tracking.enabled || !tracking.slow || took.as_secs_f64() < after_s {
+        if !tracking.enabled {
             return;
         }
+        let after_s = if query.stream { tracking.slow_streaming_after_s } else { tracking.slow_after_s };
         let database = query.database_id;
-        self.slow.push_back(Listed { query, began, took, peak_memory_bytes, finished: true });
+        let ended = Listed { query, began, took, peak_memory_bytes, finished: true };
+        let slow = (tracking.slow && took.as_secs_f64() >= after_s).then(|| ended.clone());
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(ended);
+        let Some(slow) = slow else { return };
+        self.slow.push_back(slow);
         let of_database = |slow: &&Listed| slow.query.database_id == database;
         let mut surplus = self.slow.iter().filter(of_database).count().saturating_sub(tracking.slow_max);
         self.slow.retain(|slow| {
@@ -215,6 +228,11 @@ impl Queries {
             finished: false,
         };
         list.into_iter().map(listed).collect()
+    }
+
+    /// The last ones of all databases that have ended.
+    pub fn recent(&self) -> impl Iterator<Item = &Listed> {
+        self.recent.iter()
     }
 
     pub fn slow(&self, database: Option<u64>) -> Vec<Listed> {
@@ -297,6 +315,7 @@ mod tests {
         run(&mut queries, 1, 1, 9);
         run(&mut queries, 2, 1, 10);
         assert_eq!(ids(&queries.slow(Some(1))), [2]);
+        assert_eq!(queries.recent().map(|listed| listed.query.id).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(queries.slow(None)[0].peak_memory_bytes, 17);
         queries.track(1, Tracking { slow_after_s: 0.5, slow_max: 2, ..Tracking::default() });
         (3..=5).for_each(|id| run(&mut queries, id, 1, 1));
@@ -310,6 +329,8 @@ mod tests {
         run(&mut queries, 8, 1, 20);
         queries.begin(query(9, 1, "q"), at(1), None);
         assert_eq!((queries.slow(None), queries.current(None, at(1).time)), (Vec::new(), Vec::new()));
+        (100..200).for_each(|id| run(&mut queries, id, 2, 0));
+        assert_eq!((queries.recent().count(), queries.recent().next().map(|listed| listed.query.id)), (64, Some(136)));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Queries over a store in memory, as the API runs them. Each script in `scripts/` begins with an empty database:
 //!
 //! - `collection NAME`, `edges NAME`, `insert COLLECTION {…}`, `index COLLECTION {…}`: what is there.
-//! - `query …`, going on in indented lines, perhaps `with {…}` on the next line (other members of the request's body).
-//! - `= […]`: the rows that it gives; `! NUMBER`: the error that it ends in; `stats {…}` and `warnings […]` of the last
-//!   one.
+//! - `query …`, going on in indented lines, perhaps `with {…}` on the next line (other members of the request's
+//!   body).
+//! - `= […]`: the rows that it gives; `! NUMBER`: the error that it ends in; `stats {…}` and `warnings […]` of
+//!   the last one.
 //! - `plan […]`: the types of the nodes that explain tells of the last one, or pairs of a type and an object of what
 //!   else the node has; `rules […]`: the rules that were applied.
 

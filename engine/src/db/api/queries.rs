@@ -54,6 +54,21 @@ pub(super) fn forget_slow(call: &mut Call<'_, '_>) -> Answer {
     ok(200, json!({}))
 }
 
+/// Of all databases; a route of ArangoDB 3.12 that drivers ask for.
+pub(super) fn recent(call: &mut Call<'_, '_>) -> Answer {
+    let shown = |listed: &Listed| {
+        json!({
+            "timeStamp": iso8601(listed.began.wall_ms),
+            "database": listed.query.database,
+            "query": listed.query.text,
+            "bindVars": serde_json::from_str::<Value>(&listed.query.binds).unwrap_or_default(),
+            "duration": listed.took.as_secs_f64(),
+        })
+    };
+    let recent: Vec<Value> = call.queries(|queries| queries.recent().map(shown).collect());
+    ok(200, json!({"result": {"queries": recent}}))
+}
+
 pub(super) fn kill(call: &mut Call<'_, '_>) -> Answer {
     let scope = scope(call)?;
     let id = call.open[0].parse::<u64>().map_err(|_| errors::QUERY_NOT_FOUND)?;

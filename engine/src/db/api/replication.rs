@@ -3,9 +3,14 @@
 //! Ticks and server ids are decimal strings, as ArangoDB has them. Replication itself does not go through here.
 
 use super::*;
+use crate::dumps::Batches;
 use crate::http::ContentType;
 use crate::types::Position;
 use serde_json::json;
+
+/// ArangoDB's default.
+const BATCH_TTL_S: f64 = 300.0;
+const BATCH_TTL_S_MAX: f64 = 24.0 * 3600.0;
 
 /// ArangoDB's 48-bit number of a server, which is not its id.
 fn id_number(call: &Call<'_, '_>) -> String {
@@ -122,35 +127,75 @@ fn applier(call: &Call<'_, '_>, global: bool) -> Result<Value, Failure> {
     Ok(body)
 }
 
+/// Whom a server follows is decided by the deployment, and nobody else.
+pub(super) fn no_applier(_: &mut Call<'_, '_>) -> Answer {
+    Err(errors::NOT_IMPLEMENTED.because("servers replicate over their own protocol").into())
+}
+
+/// ArangoDB's defaults, for there is nothing to configure.
+pub(super) fn applier_config(call: &mut Call<'_, '_>) -> Answer {
+    let mut body = json!({
+        "requestTimeout": 600, "connectTimeout": 10, "ignoreErrors": 0, "maxConnectRetries": 100,
+        "lockTimeoutRetries": 0, "sslProtocol": 0, "chunkSize": 0, "skipCreateDrop": false, "autoStart": false,
+        "adaptivePolling": true, "autoResync": false, "autoResyncRetries": 2, "maxPacketSize": 536_870_912,
+        "includeSystem": true, "includeFoxxQueues": false, "requireFromPresent": true, "verbose": false,
+        "incremental": false, "restrictType": "", "restrictCollections": [], "connectionRetryWaitTime": 15,
+        "initialSyncMaxWaitTime": 300, "idleMinWaitTime": 1, "idleMaxWaitTime": 2.5, "force32mode": false
+    });
+    if !call.flag("global", false) {
+        body["database"] = call.database.name.as_str().into();
+    }
+    Ok(Response::json(200, &body).into())
+}
+
 /// Followers of other makes can't be served.
 pub(super) fn no_command(call: &mut Call<'_, '_>) -> Answer {
     if call.open[0] == "clusterInventory" {
         return Err(errors::ONLY_ON_COORDINATOR.into());
     }
-    let known = ["applier-config", "keys", "revisions"];
-    if known.contains(&call.open[0].as_str()) {
-        return Err(errors::NOT_IMPLEMENTED.because("servers replicate over their own protocol").into());
+    if ["keys", "revisions"].contains(&call.open[0].as_str()) {
+        return no_applier(call);
     }
     Err(errors::HTTP_BAD_PARAMETER.says("invalid command").into())
 }
 
 // ---- what there is, for tools that copy or list it ------------------------------------------------------------------
 
-/// Nothing is held back for a batch: it is a tick from which `wal/tail` goes on.
+/// For how long a batch is kept that nobody asks for.
+fn ttl(call: &Call<'_, '_>) -> Result<Duration, Failure> {
+    let seconds = call.json()?.get("ttl").and_then(Value::as_f64).filter(|seconds| *seconds > 0.0);
+    Ok(Duration::from_secs_f64(seconds.unwrap_or(BATCH_TTL_S).min(BATCH_TTL_S_MAX)))
+}
+
+/// Nothing is held back for a batch: it tells a tick from which `wal/tail` goes on.
 pub(super) fn begin_batch(call: &mut Call<'_, '_>) -> Answer {
-    let last = call.reader().last()?.tick.0;
-    Ok(Response::json(200, &json!({"id": last.to_string(), "lastTick": last.to_string(), "state": state(call)?}))
-        .into())
+    let (ttl, now, id) = (ttl(call)?, call.attendant.now().time, call.chance() >> 12);
+    if !call.queries(|queries| queries.batches.begin(id, ttl, now)) {
+        return Err(errors::RESOURCE_LIMIT.because("there are too many batches").into());
+    }
+    let last = call.reader().last()?.tick.0.to_string();
+    Ok(Response::json(200, &json!({"id": id.to_string(), "lastTick": last, "state": state(call)?})).into())
 }
 
 pub(super) fn keep_batch(call: &mut Call<'_, '_>) -> Answer {
-    match call.open[0].parse::<u64>() {
-        Ok(tick) if tick <= call.reader().last()?.tick.0 => Ok(Response::empty(204).into()),
-        _ => Err(errors::CURSOR_NOT_FOUND.into()),
+    let (ttl, now) = (ttl(call)?, call.attendant.now().time);
+    with_batch(call, |batches, id| batches.keep(id, ttl, now))
+}
+
+pub(super) fn end_batch(call: &mut Call<'_, '_>) -> Answer {
+    let now = call.attendant.now().time;
+    with_batch(call, |batches, id| batches.end(id, now))
+}
+
+/// Does something with a batch, if it is there.
+fn with_batch(call: &Call<'_, '_>, act: impl FnOnce(&mut Batches, u64) -> bool) -> Answer {
+    match call.open[0].parse::<u64>().is_ok_and(|id| call.queries(|queries| act(&mut queries.batches, id))) {
+        true => Ok(Response::empty(204).into()),
+        false => Err(errors::CURSOR_NOT_FOUND.into()),
     }
 }
 
-/// Of this database, or with `global`, in `_system`, of all.
+/// Of this database, or with `global`, in `_system`, of all: as much of it as the user may see.
 pub(super) fn inventory(call: &mut Call<'_, '_>) -> Answer {
     let (global, with_system) = (call.flag("global", false), call.flag("includeSystem", true));
     if global && call.database.name != SYSTEM {
@@ -159,6 +204,9 @@ pub(super) fn inventory(call: &mut Call<'_, '_>) -> Answer {
     let mut body = if global {
         let mut databases = Map::new();
         for database in call.reader().databases()? {
+            if call.database_level(&database.name) == Level::None {
+                continue;
+            }
             let mut shown = contents(call, &database, with_system)?;
             shown["id"] = database.id.to_string().into();
             shown["name"] = database.name.as_str().into();
@@ -202,6 +250,13 @@ fn contents(call: &Call<'_, '_>, database: &DatabaseRow, with_system: bool) -> R
     let reader = call.reader();
     let mut collections = Vec::new();
     for row in reader.collections(database.id)?.iter().filter(|row| with_system || !row.system) {
+        let may_see = match &call.who {
+            Who::User(user) => user.collection_level(&database.name, &row.name) > Level::None,
+            Who::Superuser | Who::Nobody => true,
+        };
+        if !may_see {
+            continue;
+        }
         let mut parameters = collection::full(&reader, row)?;
         parameters["cid"] = row.id.to_string().into();
         parameters["deleted"] = false.into();
