@@ -135,13 +135,8 @@ impl QueryResult {
         body.push(b']');
         let more = to < self.rows.len();
         let mut rest = format!(",\"hasMore\":{more}");
-        if let Some((id, number)) = cursor {
-            if more || self.retry {
-                rest += &format!(",\"id\":\"{id}\"");
-            }
-            if more {
-                rest += &format!(",\"nextBatchId\":\"{}\"", number + 1);
-            }
+        if let Some((id, number)) = cursor.filter(|_| more) {
+            rest += &format!(",\"id\":\"{id}\",\"nextBatchId\":\"{}\"", number + 1);
         }
         if self.count {
             rest += &format!(",\"count\":{}", self.rows.len());

@@ -59,7 +59,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("FIRST_LIST", 1, ANY, |_, args| Ok(first(args, |value| matches!(value, Value::Array(_))))),
     impure("FULLTEXT", 3, 4, |context, args| {
         let limit = match args.get(3) {
-            None | Some(Value::Null) => 0,
+            None | Some(Value::Null) => usize::MAX,
             Some(limit) => match limit.as_double() {
                 Some(limit) if limit >= 0.0 => limit as usize,
                 _ => return context.invalid_type(),
@@ -67,9 +67,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         };
         match (&args[0], &args[1], &args[2]) {
             (Value::String(collection), Value::String(field), Value::String(query)) => {
-                let lookup = Lookup::Fulltext { field: field.to_string(), query: query.to_string(), limit };
+                let (field, query) = (field.to_string(), query.to_string());
+                // None at all are wanted from an index that must be there nevertheless.
+                let lookup = Lookup::Fulltext { field, query, limit: limit.max(1) };
                 let found = context.environment.look_up(collection, &lookup)?;
-                Ok(found.into_iter().map(|(document, _)| document).collect())
+                Ok(found.into_iter().take(limit).map(|(document, _)| document).collect())
             }
             _ => context.invalid_type(),
         }
