@@ -81,6 +81,8 @@ impl Cluster {
             }),
             "resume" => self.each(&rest, |cluster, name| cluster.resume(name)),
             "notice" => self.each(&rest, |cluster, name| cluster.notice(name)),
+            "full" => self.each(&rest, |cluster, name| cluster.fill(name, true)),
+            "roomy" => self.each(&rest, |cluster, name| cluster.fill(name, false)),
             "cut" => self.cut(&rest, true),
             "heal" => self.cut(&rest, false),
             "view" => self.view(&rest),
@@ -197,6 +199,13 @@ impl Cluster {
         member.node = None;
         member.waiting.clear();
         member.store.crash(0);
+        Ok(())
+    }
+
+    /// Nothing more fits onto its disk, or anything does.
+    fn fill(&mut self, name: &str, full: bool) -> Result<(), String> {
+        let store = &mut self.member(name)?.store;
+        store.set_capacity(full.then(|| store.bytes_used()));
         Ok(())
     }
 

@@ -574,7 +574,7 @@ pub struct View {
     /// A plain single server: no agency, no followers.
     pub standalone: bool,
     pub mode: Mode,
-    /// Followers always are; a leader while the agency's `Readonly` is set, or while its disk is full.
+    /// Followers always are; a leader while the agency's `Readonly` is set.
     pub read_only: bool,
     /// Leadership is changing hands: until then, whoever asks for a leader waits for what comes of it.
     pub moves_until: Time,
@@ -710,6 +710,10 @@ pub enum Event {
         epoch: Epoch,
         server: NodeId,
     },
+    /// The leading agent asks a leader without room to hand over; nothing is decided until that is applied.
+    SendsOff {
+        to: NodeId,
+    },
     Deposed {
         epoch: Epoch,
         server: Option<NodeId>,
@@ -801,7 +805,8 @@ impl Event {
             | Event::Granted { .. }
             | Event::LeaseRenewed { .. }
             | Event::Campaigns { .. }
-            | Event::Chose { .. } => Severity::Debug,
+            | Event::Chose { .. }
+            | Event::SendsOff { .. } => Severity::Debug,
             Event::LeaseLost { .. } | Event::ClockJumped { .. } | Event::RollsBack { .. } | Event::Deposed { .. } => {
                 Severity::Warn
             }
@@ -843,6 +848,7 @@ impl fmt::Display for Event {
                 write!(f, "supervision rule {rule}: {sentence}")
             }
             Event::Chose { epoch, server } => write!(f, "chose {server} for epoch {}", epoch.0),
+            Event::SendsOff { to } => write!(f, "asks the leader to hand over to {to}"),
             Event::Deposed { epoch, server: Some(server) } => write!(f, "epoch {} begins: {server} deposed", epoch.0),
             Event::Deposed { epoch, server: None } => write!(f, "epoch {} begins: nobody had led", epoch.0),
             Event::Elected { epoch, server, boot } => {

@@ -123,6 +123,7 @@ marks! {
     Rule75 "the leader has served under no lease for long"
     Rule80 "deposed: the lease is over"
     Rule90 "a hand-over is given up"
+    Rule95 "the leader has no room"
     Rule100 "there is a leader"
     Rule110 "a store has seen this epoch's future"
     Rule120 "a report is waited for"

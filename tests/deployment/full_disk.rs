@@ -1,12 +1,14 @@
-//! The disk below the logs and the terminal is full. What can't be said is lost, and nothing else is.
+//! A full disk. Below the logs and the terminal: what can't be said is lost, and nothing else is. Below a leader's data:
+//! it hands over to a follower that has room.
 //!
 //! Once a server hung there for ever: the line that could not be written was to be reported on standard error, which
 //! lay on the same disk; that was a panic, and the panic's own line waited for the log that was still locked.
 
 use crate::PROGRAM;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
+use tanist_tests::deployment::Setup;
 use tanist_tests::http::Client;
 use tanist_tests::process::{Process, free_ports};
 use tanist_tests::wait::{wait, wait_until};
@@ -53,4 +55,42 @@ fn a_deployment_whose_logs_cannot_be_written_goes_on_and_fails_over() {
     assert!(starter.has_ended().is_none(), "the starter goes on");
     starter.signal(Signal::TERM);
     starter.ended();
+}
+
+/// Refused writes are what the client sees until then, a few at the most.
+#[test]
+fn a_leader_whose_storage_is_full_hands_over_to_a_server_with_room() {
+    let mut deployment = Setup::new(PROGRAM).prepare();
+    deployment.servers[0].arguments.push("--storage.map-size=2m".into());
+    deployment.agents.iter_mut().for_each(|agent| agent.start());
+    deployment.servers[0].start();
+    deployment.wait_leader();
+    deployment.servers[1..].iter_mut().for_each(|server| server.start());
+    assert_eq!(deployment.wait_in_sync(), 0);
+    deployment.create_collection("c");
+
+    // As a client does: whoever leads, until something has no room.
+    let text = "x".repeat(16 << 10);
+    let mut written: u64 = 0;
+    let mut refused: u64 = 0;
+    wait("another server takes what the first one had to refuse", || {
+        let leader = deployment.leader()?;
+        let answer = deployment.client(leader).post("/_api/document/c", &json!({"text": text})).ok()?;
+        match answer.status {
+            201 | 202 => written += 1,
+            507 => refused += 1,
+            _ => {}
+        }
+        (leader != 0 && answer.ok()).then_some(())
+    });
+    assert!(written > 10 && refused > 0, "{written} written, {refused} refused");
+    let leader = deployment.leader().unwrap();
+    assert_eq!(deployment.count(leader, "c"), Some(written), "nothing that was acknowledged is lost");
+
+    let status = deployment.agent_client(deployment.agency_leader()).get("/_api/tanist/status").unwrap().json();
+    let last: &Value = status["failovers"].as_array().and_then(|all| all.last()).expect("it is on record");
+    assert_eq!(last["kind"], "switchover");
+    assert!(last["reason"].as_str().unwrap().contains("has no room for writes"), "{last}");
+    let full = status["servers"].as_array().unwrap().iter().filter(|server| server["full"] == true).count();
+    assert_eq!(full, 1, "{status}");
 }

@@ -3,7 +3,7 @@
 //!
 //! A client writes a document of 200 bytes under a new key every 5 ms, gives each attempt 250 ms, and follows
 //! `X-Arango-Endpoint`; a document is tried again, at the next server, for as long. The outage of a round is the
-//! longest gap between two acknowledgements. In each round the leader is killed (`kill -9`), then, in a second series,
+//! longest gap between two acknowledgements, up to a second after they go on. In each round the leader is killed (`kill -9`), then, in a second series,
 //! paused (SIGSTOP); in two more the agency's leader is. At the end everything that was acknowledged is read back.
 //! `SERIES` is `kill`, `pause`, `kill-agent` or `pause-agent`, for one of them alone.
 
@@ -122,9 +122,10 @@ fn measure(series: &Series, rounds: usize, program: &Path) {
         let (log, stop, ports) = (log.clone(), stop.clone(), started.servers());
         std::thread::spawn(move || write(&ports, &log, &stop))
     };
+    let ms = |duration: Duration| format!("{:.0} ms", duration.as_secs_f64() * 1000.0);
+    std::thread::sleep(QUIET);
     let mut outages = Vec::new();
-    for _ in 0..rounds {
-        std::thread::sleep(QUIET);
+    for round in 1..=rounds {
         let leader = wait("somebody leads", || whom.leader(&started));
         let pid = started.pid(leader);
         let from = Instant::now();
@@ -136,7 +137,9 @@ fn measure(series: &Series, rounds: usize, program: &Path) {
         std::thread::sleep(QUIET);
         let times: Vec<Instant> = log.lock().expect("no panic").acknowledged.iter().map(|(at, _)| *at).collect();
         let around = times.windows(2).filter(|pair| pair[1] >= from);
-        outages.push(around.map(|pair| pair[1] - pair[0]).max().expect("acknowledgements"));
+        let outage = around.map(|pair| pair[1] - pair[0]).max().expect("acknowledgements");
+        println!("{name}: round {round} of {rounds}: {}", ms(outage));
+        outages.push(outage);
         if signal == Signal::STOP {
             started.signal(leader, Signal::CONT);
         }
@@ -146,7 +149,6 @@ fn measure(series: &Series, rounds: usize, program: &Path) {
     writer.join().expect("the client ends");
 
     outages.sort();
-    let ms = |duration: Duration| format!("{:.0} ms", duration.as_secs_f64() * 1000.0);
     let median = outages[outages.len() / 2];
     println!("{name}: outage {} (median), {} (worst) of {rounds}", ms(median), ms(*outages.last().expect("rounds")));
     let log = log.lock().expect("no panic");

@@ -4,8 +4,9 @@ use crate::process::run;
 use rustix::process::getuid;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// The user of Debian's package, as whom root runs it.
 pub const OWNER: &str = "postgres";
@@ -46,6 +47,39 @@ pub fn directory(prefix: &str) -> tempfile::TempDir {
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(directory.path(), open).expect("its permissions can be set");
     directory
+}
+
+/// Ends every process that works in a directory once whoever holds this is gone, in whatever way. The kernel does that
+/// for children; those who keep a PostgreSQL start it beside themselves, and it outlives them.
+pub struct Sweeper(Child);
+
+/// Reads until nobody can write any more. Thrice, for some come into being meanwhile.
+const SWEEP: &str = r#"cat
+for round in 1 2 3; do
+    for process in /proc/[0-9]*; do
+        [ "${process#/proc/}" = $$ ] && continue
+        case "$(readlink "$process/cwd") $(tr '\0' ' ' <"$process/cmdline")" in
+            *"$1"*) kill -KILL "${process#/proc/}" ;;
+        esac
+    done
+done
+rm -rf "$1""#;
+
+impl Sweeper {
+    pub fn of(directory: &Path) -> Sweeper {
+        let mut command = Command::new("sh");
+        command.args(["-c", SWEEP, "sweeper"]).arg(directory).current_dir("/");
+        // A group of its own: what the terminal sends to this program's group does not end it.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        Sweeper(command.spawn().expect("a shell can be started"))
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }
 
 /// The command line that runs a program as the user that PostgreSQL may run as.

@@ -200,6 +200,7 @@ mod tests {
             seen: Epoch(3),
             leader: None,
             complete: true,
+            full: false,
             staying: true,
             matched: matched.map(Epoch),
             rollbacks: rollbacks.iter().map(summary).collect(),

@@ -331,6 +331,10 @@ impl Agency {
             "poll" | "config" | "state" | "stores" => Method::Get,
             _ => return answer(cx, target, Response::error(404, 405, &format!("unknown method '{verb}'"))),
         };
+        if verb == "config" && matches!(request.method, Method::Post | Method::Put) {
+            let why = "an agent is configured by its options; where the others are, agents tell one another";
+            return answer(cx, target, errors::NOT_IMPLEMENTED.because(why).response());
+        }
         if request.method != method {
             return answer(cx, target, Response::error(405, 405, "method not supported"));
         }

@@ -4,7 +4,7 @@
 //! All of it is volatile. An agent that takes office starts with nothing but the applied state, and waits out what it
 //! can't know. No decision is taken before an entry of its own term is applied (R2).
 
-use super::account::{Failover, Loss};
+use super::account::{Failover, Kind, Loss};
 use super::lease::{Leases, Renewal};
 use super::state::*;
 use super::supervision::{self, Action, Candidate, Pulse, Situation, Suspension, Why};
@@ -54,6 +54,8 @@ pub struct Office {
     undecided: Option<u64>,
     housekeeping: Option<u64>,
     handover: Option<(NodeId, Time)>,
+    /// When the latest hand-over was over, done or given up.
+    handed_over: Option<Time>,
     /// The first grant that this agent gave in an epoch, and when.
     first_grant: Option<(Epoch, u64)>,
     /// What servers were told last.
@@ -73,6 +75,8 @@ pub struct Office {
 
 /// Registrations that wait at one time.
 const REGISTERING_MAX: usize = 1024;
+/// After a hand-over, for so many leases no other one is asked for because a leader has no room.
+const ROOM_HOLD_OFF_LEASES: u32 = 30;
 /// Servers in one in-sync set.
 const IN_SYNC_MAX: usize = 64;
 /// Unknown servers that are told of in the log.
@@ -94,6 +98,7 @@ impl Office {
             undecided: None,
             housekeeping: None,
             handover: None,
+            handed_over: None,
             first_grant: None,
             read_only: state.read_only,
             timing: (state.timing, state.older_lease),
@@ -466,7 +471,8 @@ impl Agency {
                 self.push_lead(cx);
             }
             Some(_) => {}
-            None => office.handover = None,
+            None if office.handover.take().is_some() => office.handed_over = Some(now),
+            None => {}
         }
     }
 
@@ -621,6 +627,7 @@ impl Agency {
 
     fn candidates(&self, now: Time) -> Vec<Candidate> {
         let office = self.office.as_ref().expect("in office");
+        let lead = &self.state.lead;
         let deposed = self.state.under_way.as_ref().and_then(|failover| failover.from);
         let candidate = |server: &ServerRecord| {
             let id = server.peer.id;
@@ -628,7 +635,11 @@ impl Agency {
             let silence = office.silence(server, now);
             // A leader that let its lease run out is not waited for.
             let expired = deposed == Some(id) && silence >= self.state.timing.lease;
-            let staying = office.beat(server).is_none_or(|beat| beat.staying);
+            let beat = office.beat(server);
+            let staying = beat.is_none_or(|beat| beat.staying);
+            let replica = Replica { server: id, store: server.store };
+            let in_sync = lead.in_sync.members.is_empty() || lead.in_sync.has(&replica);
+            let follows = |beat: &Beat| beat.complete && beat.renew.is_none() && beat.matched == Some(lead.epoch);
             Candidate {
                 id,
                 boot: server.boot,
@@ -636,6 +647,9 @@ impl Agency {
                 dead,
                 staying,
                 awaited: !dead && staying && !expired && silence <= self.config.ok_threshold,
+                follows: in_sync && beat.is_some_and(follows),
+                has_room: beat.is_some_and(|beat| !beat.full),
+                last: beat.map_or(Position::ZERO, |beat| beat.last),
             }
         };
         // Who was taken out of the plan is listed again as soon as it is heard: whoever has reported is there.
@@ -685,6 +699,12 @@ impl Agency {
             leader_dead: process.is_some_and(|(id, boot)| office.is_dead(id, boot)),
             leader_returned: leader.is_some() && !leader_is_present,
             leader_last: leader.filter(|_| leader_is_present).and_then(|server| office.last_position(server)),
+            leader_full: leader
+                .filter(|_| leader_is_present)
+                .and_then(|s| office.beat(s))
+                .is_some_and(|beat| beat.full),
+            settled_for: self.settled_for(cx.now),
+            room_hold_off: self.state.timing.lease * ROOM_HOLD_OFF_LEASES,
             release: office.release.as_ref().filter(|(id, r)| Some((*id, r.boot)) == process).map(|(_, r)| r),
             handover_since: office.handover.map(|(_, since)| since),
             handover_patience: Office::handover_patience(&self.state),
@@ -715,6 +735,7 @@ impl Agency {
                 assert!(leader.is_none(), "R1: elect follows depose");
                 Some(Command::Elect(Elect { epoch, server, boot, last, wall_ms }))
             }
+            Action::HandOver { to } => Some(Command::RequestHandover { to: Some(to) }),
             Action::EndHandover => Some(Command::RequestHandover { to: None }),
         };
         let office = self.office.as_mut().expect("in office");
@@ -730,11 +751,23 @@ impl Agency {
         if let Command::Elect(elect) = &command {
             cx.note(Event::Chose { epoch: elect.epoch, server: elect.server });
         }
+        if let Command::RequestHandover { to: Some(to) } = command {
+            cx.note(Event::SendsOff { to });
+        }
         office.leases.depose_appended = matches!(command, Command::Depose(_));
         let index = self.propose(&command);
         self.office.as_mut().expect("in office").undecided = index;
         assert!(index.is_some(), "an agent in office leads");
         true
+    }
+
+    /// For how long no hand-over was under way: by what this agent has seen, and by the record of those that were done.
+    fn settled_for(&self, now: Now) -> Option<Duration> {
+        let office = self.office.as_ref().expect("in office");
+        let seen = office.handed_over.map(|at| now.time.since(at));
+        let last = self.state.finished.back().filter(|last| last.kind == Kind::Switchover);
+        let recorded = last.map(|last| Duration::from_millis(self.stamp(now).saturating_sub(last.finished_ms)));
+        seen.into_iter().chain(recorded).min()
     }
 
     /// Asks for a hand-over; answers why it can't be done.
@@ -949,6 +982,7 @@ impl Agency {
                 "silentMs": office.silence(server, now).as_millis() as u64,
                 "position": beat.map(|beat| json!({"epoch": beat.last.epoch.0, "tick": beat.last.tick.0})),
                 "complete": beat.map(|beat| beat.complete),
+                "full": beat.map(|beat| beat.full),
             })
         };
         self.state.listed().map(describe).collect()

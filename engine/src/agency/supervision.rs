@@ -38,6 +38,11 @@ pub struct Situation<'a> {
     /// The leader's server has registered a later process.
     pub leader_returned: bool,
     pub leader_last: Option<Position>,
+    /// The leader had to refuse writes for lack of room.
+    pub leader_full: bool,
+    /// For how long no hand-over was under way, if there has been one, and for how long none is wanted for lack of room.
+    pub settled_for: Option<Duration>,
+    pub room_hold_off: Duration,
     pub release: Option<&'a Release>,
     /// Since when the hand-over is asked for, and how long it may take.
     pub handover_since: Option<Time>,
@@ -71,6 +76,11 @@ pub struct Candidate {
     pub staying: bool,
     /// Believed to be alive: the choice waits for its report.
     pub awaited: bool,
+    /// It follows the leader with a complete store, and is in the in-sync set if there is one.
+    pub follows: bool,
+    /// It has told that it has room for what is written.
+    pub has_room: bool,
+    pub last: Position,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +88,7 @@ pub enum Action {
     Wait,
     Depose { next: Epoch, preferred: Option<NodeId>, last: Option<Position>, released: bool },
     Elect { server: NodeId, boot: Boot, last: Position },
+    HandOver { to: NodeId },
     EndHandover,
 }
 
@@ -95,12 +106,16 @@ pub enum Why {
     NobodyHasLed,
     Maintenance { leader: NodeId, until_ms: Option<u64> },
     Released { leader: NodeId },
+    ReleasedFull { leader: NodeId },
     Dead { leader: NodeId },
     NeverTookOver { leader: NodeId },
     GrantedInVain { leader: NodeId },
     LeaseOver { leader: NodeId },
     SuccessorGone { successor: NodeId },
     HandoverTooLong { successor: NodeId },
+    NoRoom { leader: NodeId, successor: NodeId },
+    NoRoomAnywhere { leader: NodeId },
+    NoRoomSoonAfter { leader: NodeId },
     Leads { leader: NodeId, epoch: Epoch },
     LaterEpochSeen { seen: Epoch, epoch: Epoch },
     WaitsForReport { epoch: Epoch, of: NodeId },
@@ -122,6 +137,7 @@ impl fmt::Display for Why {
                 until_ms.map_or(Ok(()), |until_ms| write!(f, " until {}", iso_time(until_ms)))
             }
             Why::Released { leader } => write!(f, "{leader} released its lease"),
+            Why::ReleasedFull { leader } => write!(f, "{leader} has no room for writes and released its lease"),
             Why::Dead { leader } => write!(f, "the process of {leader} is dead"),
             Why::NeverTookOver { leader } => write!(f, "{leader} was elected but did not take over"),
             Why::GrantedInVain { leader } => {
@@ -133,6 +149,18 @@ impl fmt::Display for Why {
             }
             Why::HandoverTooLong { successor } => {
                 write!(f, "the hand-over to {successor} is given up: it takes too long")
+            }
+            Why::NoRoom { leader, successor } => {
+                write!(f, "{leader} has no room for writes: it is asked to hand over to {successor}, which has")
+            }
+            Why::NoRoomAnywhere { leader } => {
+                write!(f, "{leader} has no room for writes, and no follower that could take over has: it stays")
+            }
+            Why::NoRoomSoonAfter { leader } => {
+                write!(
+                    f,
+                    "{leader} has no room for writes, but a hand-over was under way less than 30 leases ago: it stays"
+                )
             }
             Why::Leads { leader, epoch } => write!(f, "{leader} leads in epoch {}", epoch.0),
             Why::LaterEpochSeen { seen, epoch } => {
@@ -198,6 +226,12 @@ pub const RULES: &[Rule] = &[
     },
     Rule { number: 80, when: "the leader's lease is over", then: "depose", judge: lease_over },
     Rule { number: 90, when: "a hand-over can't be finished", then: "take the request back", judge: handover_stuck },
+    Rule {
+        number: 95,
+        when: "the leader had to refuse writes for lack of room, and no hand-over was under way for 30 leases",
+        then: "have it hand over to a follower that has room, if there is one",
+        judge: no_room,
+    },
     Rule { number: 100, when: "there is a leader", then: "leave it alone", judge: led },
     Rule {
         number: 110,
@@ -266,7 +300,9 @@ fn released(s: &Situation) -> Option<Verdict> {
     let (leader, release) = (leader(s)?, s.release?);
     // In maintenance a leader that stopped is expected back, whomever it named.
     let successor = s.lead.successor.or(release.successor.filter(|_| s.maintenance.is_none()));
-    depose(s, successor, Some(release.last), Why::Released { leader })
+    let full = s.leader_full && s.lead.successor.is_some();
+    let why = if full { Why::ReleasedFull { leader } } else { Why::Released { leader } };
+    depose(s, successor, Some(release.last), why)
 }
 
 fn dead(s: &Situation) -> Option<Verdict> {
@@ -302,6 +338,24 @@ fn handover_stuck(s: &Situation) -> Option<Verdict> {
         (false, _) => say(Action::EndHandover, Why::SuccessorGone { successor }),
         (true, true) => say(Action::EndHandover, Why::HandoverTooLong { successor }),
         (true, false) => None,
+    }
+}
+
+/// Nobody is asked who has told of no room himself, and not again at once: where all disks are about as full, leadership
+/// would go round otherwise.
+fn no_room(s: &Situation) -> Option<Verdict> {
+    let leader = leader(s).filter(|_| s.leader_full && s.lead.successor.is_none() && s.maintenance.is_none())?;
+    if s.settled_for.is_some_and(|settled_for| settled_for < s.room_hold_off) && !planted!(full_disk_without_hold_off) {
+        return say(Action::Wait, Why::NoRoomSoonAfter { leader });
+    }
+    let fit = |c: &&Candidate| {
+        let has_room = c.has_room || planted!(full_disk_moves_to_full);
+        c.id != leader && !c.dead && c.staying && c.health == Health::Good && c.follows && has_room
+    };
+    // Of equals the first to register.
+    match s.servers.iter().rev().filter(fit).max_by_key(|c| c.last).map(|c| c.id) {
+        Some(to) => say(Action::HandOver { to }, Why::NoRoom { leader, successor: to }),
+        None => say(Action::Wait, Why::NoRoomAnywhere { leader }),
     }
 }
 
@@ -368,8 +422,9 @@ fn choose(s: &Situation) -> Option<Verdict> {
     let last = furthest(eligible(s).map(|(_, report)| report.last))?;
     let equals: Vec<_> =
         eligible(s).filter(|(_, report)| report.last == last).map(|(candidate, _)| candidate).collect();
-    // Servers come in the order of registration.
-    let chosen = equals.iter().find(|c| Some(c.id) == s.preferred).or(equals.first()).expect("the best is among them");
+    // Servers come in the order of registration. One that has just refused writes could not even begin the epoch.
+    let wanted = equals.iter().find(|c| Some(c.id) == s.preferred).or(equals.iter().find(|c| c.has_room));
+    let chosen = wanted.or(equals.first()).expect("the best is among them");
     let why = Why::Furthest { server: chosen.id, of: s.reports.len(), last, epoch: s.lead.epoch };
     say(Action::Elect { server: chosen.id, boot: chosen.boot, last }, why)
 }
@@ -466,6 +521,8 @@ mod tests {
 75: the leader renews, but has served under no lease for long -> grant no more; depose when the last one is over
 80: the leader's lease is over -> depose
 90: a hand-over can't be finished -> take the request back
+95: the leader had to refuse writes for lack of room, and no hand-over was under way for 30 leases -> have it hand over to \
+a follower that has room, if there is one
 100: there is a leader -> leave it alone
 110: a store has seen this epoch's future (R11) -> begin a later epoch
 120: a server that seems alive has not reported, there is time, and no successor has all that was released -> wait
@@ -488,7 +545,17 @@ mod tests {
     }
 
     fn candidate(number: u128) -> Candidate {
-        Candidate { id: server(number), boot: Boot(1), health: Health::Good, dead: false, staying: true, awaited: true }
+        Candidate {
+            id: server(number),
+            boot: Boot(1),
+            health: Health::Good,
+            dead: false,
+            staying: true,
+            awaited: true,
+            follows: true,
+            has_room: true,
+            last: Position::ZERO,
+        }
     }
 
     fn report(epoch: u64, tick: u64) -> Report {
@@ -525,6 +592,9 @@ mod tests {
             leader_dead: false,
             leader_returned: false,
             leader_last: None,
+            leader_full: false,
+            settled_for: None,
+            room_hold_off: Duration::from_nanos(500),
             release: None,
             handover_since: None,
             handover_patience: Duration::from_nanos(500),
@@ -558,6 +628,9 @@ mod tests {
         let equal = [(1, report(2, 5)), (2, report(2, 5)), (3, report(2, 4))];
         assert_eq!(decide(&three, &equal, |_| {}), chosen(1, 2, 5), "the first to register");
         assert_eq!(decide(&three, &equal, |s| s.preferred = Some(server(2))), chosen(2, 2, 5));
+        let full = [Candidate { has_room: false, ..candidate(1) }, candidate(2), candidate(3)];
+        assert_eq!(decide(&full, &equal, |_| {}), chosen(2, 2, 5), "one that has room");
+        assert_eq!(decide(&full, &all[..1], |s| s.now = Time(2000)), chosen(1, 2, 5), "but rather this one than none");
         assert_eq!(decide(&three, &equal, |s| s.preferred = Some(server(3))), chosen(1, 2, 5), "never one behind");
         let incomplete = [(1, report(2, 5)), (2, Report { complete: false, ..report(2, 10) }), (3, report(1, 1))];
         assert_eq!(decide(&three, &incomplete, |_| {}), chosen(1, 2, 5));
@@ -713,6 +786,35 @@ mod tests {
         for (number, change) in unfit.into_iter().enumerate() {
             assert_eq!(handover(399, change), Some(90), "{number}");
         }
+
+        // A leader without room: whoever has some takes over, the furthest first, and not at once after another.
+        let full = |change: &dyn Fn(&mut Situation<'_>, &mut Leadership, &mut [Candidate; 2])| {
+            let mut lead = Leadership { leader: Some(leader()), epoch: Epoch(3), ..Leadership::default() };
+            let (mut servers, none) = ([candidate(1), candidate(2)], BTreeMap::new());
+            servers[0].has_room = false;
+            let nobody = lead.clone();
+            let calm = calm(&nobody, &[], &none);
+            let mut situation = Situation { lease_over_at: Time(9000), granted: true, leader_full: true, ..calm };
+            change(&mut situation, &mut lead, &mut servers);
+            let (rule, verdict) = judge(&Situation { lead: &lead, servers: &servers, ..situation }).unwrap();
+            (rule, verdict.action == Action::HandOver { to: server(2) }, verdict.action == Action::Wait)
+        };
+        let (moves, stays) = ((95, true, false), (95, false, true));
+        assert_eq!(full(&|_, _, _| {}), moves);
+        assert_eq!(full(&|_, _, servers| servers[1].health = Health::Bad), stays);
+        let unfit: [&dyn Fn(&mut Candidate); 5] =
+            [&|c| c.has_room = false, &|c| c.follows = false, &|c| c.dead = true, &|c| c.staying = false, &|c| {
+                c.health = Health::Failed
+            }];
+        for (number, change) in unfit.into_iter().enumerate() {
+            assert_eq!(full(&|_, _, servers| change(&mut servers[1])), stays, "{number}");
+        }
+        let settled = |nanos| full(&|s, _, _| s.settled_for = Some(Duration::from_nanos(nanos)));
+        assert_eq!((settled(499), settled(500)), (stays, moves));
+        assert_eq!(full(&|s, _, _| s.leader_full = false), (100, false, true));
+        assert_eq!(full(&|s, _, _| s.maintenance = Some(Suspension { until_ms: None })), (100, false, true));
+        assert_eq!(full(&|_, lead, _| lead.successor = Some(server(2))), (100, false, true), "it is asked already");
+        assert_eq!(full(&|s, _, _| s.leader_dead = true).0, 60, "anything graver first");
 
         // Nobody has led yet.
         let first = |epoch, change: &dyn Fn(&mut Candidate)| {

@@ -449,6 +449,7 @@ impl World {
             seen: server.seen,
             leader: server.lead.leader.as_ref().map(|leader| leader.peer.id),
             complete: server.complete,
+            full: false,
             staying: true,
             matched: None,
             rollbacks: Vec::new(),

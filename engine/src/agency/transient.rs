@@ -72,6 +72,7 @@ mod tests {
             seen: Epoch(1),
             leader: Some(server),
             complete: true,
+            full: false,
             staying: true,
             matched: None,
             rollbacks: Vec::new(),

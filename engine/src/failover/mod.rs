@@ -16,6 +16,7 @@ pub mod link;
 mod parking;
 mod requests;
 pub mod role;
+mod room;
 mod transacting;
 mod upkeep;
 
@@ -35,6 +36,7 @@ use lease::{ClockWatch, Lease};
 use link::Link;
 use parking::Parked;
 use role::{Cause, Role};
+use room::Room;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -69,6 +71,7 @@ pub struct Server {
     last: Position,
     log_first: Tick,
     complete: bool,
+    room: Room,
     copy: Option<SavedCopy>,
     /// What rollbacks have cost, the latest last.
     rollbacks: Vec<RollbackSummary>,
@@ -202,6 +205,7 @@ impl Server {
             last: saved.last,
             log_first: saved.log_first,
             complete: saved.complete,
+            room: Room::default(),
             copy: saved.copy,
             rollbacks: saved.rollbacks[saved.rollbacks.len().saturating_sub(upkeep::ROLLBACKS_TOLD)..].to_vec(),
             role: Role::Joining,

@@ -610,6 +610,44 @@ fn a_full_disk_is_the_clients_business_and_a_broken_one_the_operators() {
     }
 }
 
+/// A leader that had to refuse writes says so at once, until it has written as many; a follower counts a try once.
+#[test]
+fn a_server_without_room_tells_the_agency() {
+    let told = |out: Vec<Output>| {
+        messages(&out).into_iter().find_map(|message| match message {
+            Message::Beat(beat) => Some(beat.full),
+            _ => None,
+        })
+    };
+    let write = |rig: &mut Rig| drop(rig.ask(Method::Post, "/_api/collection", r#"{"name":"c"}"#));
+    let refused = |rig: &mut Rig| {
+        write(rig);
+        told(rig.end(OpResult::Failed(StoreError::Full)))
+    };
+    let beat = |rig: &mut Rig| {
+        let full = told(rig.pass(1_000));
+        rig.renew(leads(1, 3, &rig.me(), BOOT));
+        full
+    };
+    let mut rig = Rig::leading();
+    assert_eq!(beat(&mut rig), Some(false));
+    assert_eq!((refused(&mut rig), refused(&mut rig)), (Some(true), None), "the first is news");
+    write(&mut rig);
+    assert_eq!((told(rig.perform()), beat(&mut rig)), (None, Some(true)), "one of two");
+    rig.ask(Method::Post, "/_api/document/c", "{}");
+    rig.perform();
+    assert_eq!(beat(&mut rig), Some(false));
+    assert_eq!(refused(&mut rig), Some(true), "news again");
+    // What a follower is sent again and again counts once.
+    let mut rig = Rig::following();
+    let done = |rig: &mut Rig, result| drop(rig.step(Input::Done { op: OpId(u64::MAX), result }));
+    (0..3).for_each(|_| done(&mut rig, OpResult::Failed(StoreError::Full)));
+    assert_eq!(told(rig.pass(1_000)), Some(true));
+    let last = Position { tick: Tick(rig.server.last.tick.0 + 1), ..rig.server.last };
+    done(&mut rig, OpResult::Appended { last });
+    assert_eq!(told(rig.pass(1_000)), Some(false));
+}
+
 /// The log is cut when it is an eighth and 64 entries longer than what is kept.
 #[test]
 fn the_log_is_cut_back_to_what_is_kept() {

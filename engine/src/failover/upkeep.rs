@@ -2,6 +2,7 @@
 
 use super::role::{Cause, Role};
 use super::{Pending, STUCK, Server};
+use crate::db::store::StoreError;
 use crate::errors;
 use crate::io::*;
 use crate::mark;
@@ -16,6 +17,7 @@ impl Server {
     pub(super) fn done(&mut self, cx: &mut Cx, op: OpId, result: OpResult) {
         self.heed_copies(&result);
         self.heed_rollbacks(&result);
+        self.heed_room(cx, op, &result);
         if let Some(run) = self.runs.remove(&op) {
             return self.ran(cx, run, result);
         }
@@ -100,6 +102,25 @@ impl Server {
         self.rollbacks.push(*summary);
         if self.rollbacks.len() > ROLLBACKS_TOLD {
             self.rollbacks.remove(0);
+        }
+    }
+
+    /// Whether there is room for what is written; a leader that has none has the agency know at once.
+    fn heed_room(&mut self, cx: &mut Cx, op: OpId, result: &OpResult) {
+        match result {
+            OpResult::Failed(StoreError::Full) => match self.runs.contains_key(&op) {
+                true => self.room.refused(),
+                false => self.room.refused_again(),
+            },
+            OpResult::Began { .. }
+            | OpResult::Ran(Ran { entry: Some(_), .. })
+            | OpResult::Expired { entry: Some(_), .. } => self.room.written(1),
+            OpResult::Appended { last } => self.room.written(last.tick.0.saturating_sub(self.last.tick.0)),
+            OpResult::CopyFinished { .. } => self.room.written(u64::MAX),
+            _ => {}
+        }
+        if let (true, Some(_), Some(link)) = (self.room.is_news(), &self.reign, &mut self.link) {
+            link.hurry(cx.now.time);
         }
     }
 
@@ -266,6 +287,7 @@ impl Server {
                 seen: self.seen,
                 leader: renew.map(|_| self.me.id).or(followed),
                 complete: self.complete,
+                full: self.room.tell() && !planted!(room_not_told),
                 staying: self.leaving.is_none() && now >= self.unfit_until,
                 matched,
                 rollbacks: if matched.is_some() { self.rollbacks.clone() } else { Vec::new() },

@@ -221,6 +221,8 @@ pub struct Beat {
     pub leader: Option<NodeId>,
     /// False until the first copy is finished: such a store is never chosen.
     pub complete: bool,
+    /// Its storage has refused more for lack of room than it has written since.
+    pub full: bool,
     /// False from the moment the process begins to stop.
     pub staying: bool,
     /// The epoch whose log this store's has been matched with; its own, for a leader.

@@ -47,6 +47,8 @@ pub struct Follower {
     /// When something was last heard of the leader, or asked of it.
     quiet_since: Time,
     tries: u32,
+    /// The last write failed, and that was said.
+    failing: bool,
     ops: BTreeMap<OpId, Doing>,
 }
 
@@ -115,6 +117,7 @@ impl Follower {
             fresh: None,
             quiet_since: cx.now.time,
             tries: 0,
+            failing: false,
             ops: BTreeMap::new(),
         };
         match copy {
@@ -207,7 +210,9 @@ impl Follower {
                 return News::None;
             }
             let leader = self.leader.peer.id;
-            cx.note(Event::Follows { leader, epoch: self.epoch, from: end });
+            if !self.failing {
+                cx.note(Event::Follows { leader, epoch: self.epoch, from: end });
+            }
         }
         self.leader_last = self.leader_last.max(append.leader_last);
         self.answered(cx, append.answers, append.leader_last);
@@ -448,7 +453,10 @@ impl Follower {
                 News::None
             }
             OpResult::Failed(error) => {
-                cx.note(Event::Says(Severity::Error, format!("replication can't write: {error}").into()));
+                if !std::mem::replace(&mut self.failing, true) {
+                    let text = format!("replication can't write, and tries again and again: {error}");
+                    cx.note(Event::Says(Severity::Error, text.into()));
+                }
                 self.rest(cx);
                 News::None
             }
@@ -488,6 +496,7 @@ impl Follower {
     }
 
     fn appended(&mut self, cx: &mut Cx, last: Position) -> News {
+        self.failing = false;
         self.durable = last;
         if matches!(self.state, State::Busy) {
             // Somebody wanted to know where we stand and waited for this.

@@ -15,8 +15,9 @@ use tokio::process::Command;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-/// A child that lived for less than this was not worth its start.
-const SHORT_LIFE: Duration = Duration::from_secs(30);
+/// A child that lived for less than this was not worth its start. One that had begun to serve is missed: it is started
+/// again at once, however often it is killed.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
 const SHORT_LIVES_MAX: u32 = 100;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);

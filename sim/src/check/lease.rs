@@ -281,6 +281,7 @@ mod tests {
             seen: Epoch(0),
             leader: None,
             complete: true,
+            full: false,
             staying: true,
             matched: None,
             rollbacks: Vec::new(),

@@ -13,6 +13,7 @@
 //! | I15 I16 I17    | [`liveness`]         |
 //! | R6 R15 R17     | [`synchrony`]        |
 //! | transactions   | [`streams`]          |
+//! | room           | [`room`]             |
 
 pub mod agency;
 pub mod grant;
@@ -22,6 +23,7 @@ pub mod linearizability;
 pub mod liveness;
 pub mod registers;
 pub mod replication;
+pub mod room;
 pub mod stores;
 pub mod streams;
 pub mod synchrony;
@@ -86,6 +88,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("R14", "1495 and 1496 only if nothing was started"),
     ("R16", "no _rev is given twice"),
     ("transaction", "a transaction has a snapshot and what it wrote, and is committed as a whole or not at all"),
+    ("room", "a leader without room gives way to a server that has some, or stays"),
     ("contract", "the engine keeps its contract with the shell (io.rs)"),
     ("panic", "the engine never panics"),
 ];

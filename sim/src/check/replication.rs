@@ -788,6 +788,7 @@ mod tests {
             seen,
             leader: None,
             complete: true,
+            full: false,
             staying,
             matched: None,
             rollbacks: Vec::new(),

@@ -19,6 +19,10 @@ impl World {
         for (op, result) in results {
             // A step may end the process.
             if self.process(node, incarnation).is_some() {
+                if node >= self.agents {
+                    let ctx = self.ctx(node);
+                    self.room.done(&ctx, &result);
+                }
                 self.step(node, Input::Done { op, result });
             }
         }

@@ -10,6 +10,10 @@ impl World {
         if node >= self.agents {
             let verdict = self.lease.sent(&ctx, &envelope).and_then(|()| self.may_stand_back(node, &envelope.message));
             self.hold(verdict);
+            if let Message::Beat(beat) = &envelope.message {
+                let verdict = self.room.told(&ctx, beat);
+                self.hold(verdict);
+            }
             // A report that comes after its round was decided decides nothing.
             let late = matches!(&envelope.message, Message::Report(r) if self.lease.leader_of(r.epoch).is_some());
             if !late {
@@ -87,7 +91,10 @@ impl World {
             if let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(from)) {
                 match &envelope.message {
                     Message::Report(report) => self.replication.reported(&ctx, server, report),
-                    Message::Beat(beat) => self.replication.heard(&ctx, server, beat),
+                    Message::Beat(beat) => {
+                        self.replication.heard(&ctx, server, beat);
+                        self.room.heard(&ctx, from, beat);
+                    }
                     _ => {}
                 }
             }

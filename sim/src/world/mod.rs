@@ -21,6 +21,7 @@ use crate::check::lease::Lease;
 use crate::check::liveness::{self, Progress};
 use crate::check::registers;
 use crate::check::replication::Replication;
+use crate::check::room::Room;
 use crate::check::stores;
 use crate::check::streams::Streams;
 use crate::check::synchrony::Synchrony;
@@ -248,6 +249,7 @@ pub struct World {
     replication: Replication,
     history: History,
     synchrony: Synchrony,
+    room: Room,
     outputs: Vec<Output>,
     /// Steps of one node at one instant: an engine that asks for a timer in the past again and again is stuck.
     spin: (At, usize, u32),
@@ -319,6 +321,7 @@ impl World {
             replication: Replication::new(servers),
             history: History::new(Streams::new(idle)),
             synchrony: Synchrony::new(s),
+            room: Room::new(s),
             outputs: Vec::new(),
             spin: (At(0), 0, 0),
             second: (0, 0),
@@ -808,6 +811,7 @@ impl World {
             if self.etcd.is_some() {
                 verdict = verdict.and_then(|()| self.witness.noted(&ctx, event));
             }
+            let verdict = verdict.and_then(|()| self.room.noted(&ctx, event));
             self.hold(verdict);
             self.grants.noted(&ctx, event);
             if let Event::Deposed { epoch, .. } = event {

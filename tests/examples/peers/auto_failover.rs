@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tanist_tests::postgresql;
+use tanist_tests::postgresql::{self, Sweeper};
 use tanist_tests::process::free_ports;
 use tanist_tests::wait::{wait_until, wait_within};
 
@@ -44,6 +44,7 @@ struct AutoFailover {
     ports: Vec<u16>,
     monitor_port: u16,
     _monitor: Node,
+    _sweeper: Sweeper,
     // Last, so that it is removed when all processes are gone.
     _directory: tempfile::TempDir,
 }
@@ -99,6 +100,7 @@ pub fn start(settings: &Settings) -> Option<Box<dyn Cluster>> {
     // Where Debian's PostgreSQL has its sockets; it wants one there.
     postgresql::folder(Path::new("/var/run/postgresql"));
     let directory = postgresql::directory("tanist-peers-");
+    let sweeper = Sweeper::of(directory.path());
     let base = free_ports(3);
     let ports = vec![base + 1, base + 2];
     let trust = |port: u16| {
@@ -131,7 +133,8 @@ pub fn start(settings: &Settings) -> Option<Box<dyn Cluster>> {
             wait_within(SET_UP_WITHIN, "a table is made", || postgres::ask(*port, CREATE_TABLE));
         }
     }
-    let cluster = AutoFailover { nodes, ports, monitor_port: base, _monitor: monitor, _directory: directory };
+    let cluster =
+        AutoFailover { nodes, ports, monitor_port: base, _monitor: monitor, _sweeper: sweeper, _directory: directory };
     wait_within(SET_UP_WITHIN, "pg_auto_failover is sound", || cluster.is_sound().then_some(()));
     Some(Box::new(cluster))
 }

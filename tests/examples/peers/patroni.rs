@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tanist_tests::http;
-use tanist_tests::postgresql;
+use tanist_tests::postgresql::{self, Sweeper};
 use tanist_tests::process::{Process, free_ports};
 use tanist_tests::wait::{wait_until, wait_within};
 
@@ -35,6 +35,7 @@ struct Patroni {
     ports: Vec<u16>,
     rest: Vec<u16>,
     _etcd: Process,
+    _sweeper: Sweeper,
     // Last, so that it is removed when all processes are gone.
     _directory: tempfile::TempDir,
 }
@@ -44,6 +45,7 @@ pub fn start(settings: &Settings) -> Option<Box<dyn Cluster>> {
         return None;
     }
     let directory = postgresql::directory("tanist-peers-");
+    let sweeper = Sweeper::of(directory.path());
     let base = free_ports(2 * NODES + 2);
     let ports: Vec<u16> = (base..).take(NODES.into()).collect();
     let rest: Vec<u16> = (base + NODES..).take(NODES.into()).collect();
@@ -64,7 +66,7 @@ pub fn start(settings: &Settings) -> Option<Box<dyn Cluster>> {
     nodes[0].start();
     wait_within(SET_UP_WITHIN, "a table is made", || postgres::ask(ports[0], CREATE_TABLE));
     nodes[1].start();
-    let cluster = Patroni { nodes, ports, rest, _etcd: etcd, _directory: directory };
+    let cluster = Patroni { nodes, ports, rest, _etcd: etcd, _sweeper: sweeper, _directory: directory };
     wait_within(SET_UP_WITHIN, "Patroni is sound", || cluster.is_sound().then_some(()));
     Some(Box::new(cluster))
 }
