@@ -208,7 +208,8 @@ mod tests {
         let mut room = judge(Some(true), Some(false)).1;
         room.heard(&ctx(2), OTHER, &beat(0, true));
         room.noted(&ctx(2), &elected(OTHER)).unwrap();
-        (room.heard(&ctx(3), OTHER, &beat(1, true)), room.heard(&ctx(3), LEADER, &beat(1, false)));
+        room.heard(&ctx(3), OTHER, &beat(1, true));
+        room.heard(&ctx(3), LEADER, &beat(1, false));
         let back = Event::SendsOff { to: LEADER };
         assert!(room.clone().noted(&ctx(3001), &back).is_err());
         assert!(room.clone().noted(&ctx(3002), &back).is_ok());
