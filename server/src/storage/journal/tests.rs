@@ -58,7 +58,10 @@ fn append(journal: &mut Journal, numbers: std::ops::RangeInclusive<u64>) {
     numbers.for_each(|number| journal.append(number, &mut record(number)).unwrap());
 }
 
-fn told(changes: Changes<'_>) -> Vec<(Table, &[u8], Option<&[u8]>)> {
+/// A change as its table, key and value.
+type Told<'a> = (Table, &'a [u8], Option<&'a [u8]>);
+
+fn told(changes: Changes<'_>) -> Vec<Told<'_>> {
     changes.map(|change| (change.table, change.key(), change.value())).collect()
 }
 
@@ -67,7 +70,7 @@ fn a_record_says_what_was_added() {
     let mut record = Record::new();
     assert!(record.is_empty());
     let long = vec![9; 70_000];
-    let changes: [(Table, &[u8], Option<&[u8]>); 4] = [
+    let changes: [Told; 4] = [
         (Table::Meta, b"a", Some(b"")),
         (Table::Raft, b"b", None),
         (Table::Index, &[0xff; 511], Some(&long)),
