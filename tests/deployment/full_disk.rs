@@ -1,5 +1,5 @@
-//! A full disk. Below the logs and the terminal: what can't be said is lost, and nothing else is. Below a leader's data:
-//! it hands over to a follower that has room.
+//! A full disk. Below the logs and the terminal: what can't be said is lost, and nothing else is. Below a leader's
+//! data: it hands over to a follower that has room.
 //!
 //! Once a server hung there for ever: the line that could not be written was to be reported on standard error, which
 //! lay on the same disk; that was a panic, and the panic's own line waited for the log that was still locked.

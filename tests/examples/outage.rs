@@ -3,9 +3,10 @@
 //!
 //! A client writes a document of 200 bytes under a new key every 5 ms, gives each attempt 250 ms, and follows
 //! `X-Arango-Endpoint`; a document is tried again, at the next server, for as long. The outage of a round is the
-//! longest gap between two acknowledgements, up to a second after they go on. In each round the leader is killed (`kill -9`), then, in a second series,
-//! paused (SIGSTOP); in two more the agency's leader is. At the end everything that was acknowledged is read back.
-//! `SERIES` is `kill`, `pause`, `kill-agent` or `pause-agent`, for one of them alone.
+//! longest gap between two acknowledgements, up to a second after they go on. In each round the leader is killed
+//! (`kill -9`), then, in a second series, paused (SIGSTOP); in two more the agency's leader is. At the end everything
+//! that was acknowledged is read back. `SERIES` is `kill`, `pause`, `kill-agent` or `pause-agent`, for one of them
+//! alone.
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};

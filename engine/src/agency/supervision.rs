@@ -40,7 +40,7 @@ pub struct Situation<'a> {
     pub leader_last: Option<Position>,
     /// The leader had to refuse writes for lack of room.
     pub leader_full: bool,
-    /// For how long no hand-over was under way, if there has been one, and for how long none is wanted for lack of room.
+    /// For how long no hand-over was under way, if there has been one; for how long none is wanted for lack of room.
     pub settled_for: Option<Duration>,
     pub room_hold_off: Duration,
     pub release: Option<&'a Release>,
@@ -341,8 +341,8 @@ fn handover_stuck(s: &Situation) -> Option<Verdict> {
     }
 }
 
-/// Nobody is asked who has told of no room himself, and not again at once: where all disks are about as full, leadership
-/// would go round otherwise.
+/// Nobody is asked who has told of no room himself, and not again at once: where all disks are about as full,
+/// leadership would go round otherwise.
 fn no_room(s: &Situation) -> Option<Verdict> {
     let leader = leader(s).filter(|_| s.leader_full && s.lead.successor.is_none() && s.maintenance.is_none())?;
     if s.settled_for.is_some_and(|settled_for| settled_for < s.room_hold_off) && !planted!(full_disk_without_hold_off) {

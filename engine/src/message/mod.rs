@@ -89,8 +89,8 @@ pub enum Message {
         question: u64,
     },
     Registered(Registered),
-    /// This process can't be a member: another deployment, a lower epoch than the data has seen, … (R11). With nonce 0
-    /// it answers a beat of a server that the agency does not know.
+    /// This process can't be a member: another deployment, a lower epoch than the data has seen, … (R11). With nonce
+    /// 0 it answers a beat of a server that the agency does not know.
     RegisterRefused {
         nonce: Nonce,
         reason: String,
