@@ -260,27 +260,12 @@ impl Read for View<'_> {
         if is_empty_range(from, to) {
             return Box::new(std::iter::empty());
         }
-        // LMDB knows no empty keys and none beyond its limit; as bounds both mean something.
-        let from = match from {
-            Bound::Included([]) | Bound::Excluded([]) => Bound::Unbounded,
-            Bound::Included(key) | Bound::Excluded(key) if key.len() > KEY_BYTES_MAX => {
-                Bound::Excluded(&key[..KEY_BYTES_MAX])
-            }
-            other => other,
-        };
-        let to = match to {
-            Bound::Included([]) | Bound::Excluded([]) => return Box::new(std::iter::empty()),
-            Bound::Included(key) | Bound::Excluded(key) if key.len() > KEY_BYTES_MAX => {
-                Bound::Included(&key[..KEY_BYTES_MAX])
-            }
-            other => other,
-        };
         let range = (from, to);
         let mut rows = self.lmdb.scan(&self.txn, table, range, direction);
         if let Some(aside) = &self.layers.aside {
-            rows = aside.over(table, range, direction, rows);
+            rows = scan_changed(rows, aside.range(table, range), direction);
         }
-        self.layers.newest.over(table, range, direction, rows)
+        scan_changed(rows, self.layers.newest.range(table, range), direction)
     }
 }
 
@@ -337,9 +322,7 @@ impl Writer {
         if self.mover.as_ref().is_some_and(JoinHandle::is_finished) {
             self.end_moving(rows);
         }
-        if let Some(failed) = &self.failed {
-            return Err(failed.clone());
-        }
+        self.sound()?;
         let aside = rows.layers().aside.clone();
         let stuck = aside.is_some() && self.mover.is_none();
         let room = aside.as_ref().map_or_else(Room::default, |aside| aside.room()) + newest.room();
@@ -393,9 +376,7 @@ impl Writer {
     /// Moves what is pending, then commits a transaction in LMDB, which has room for it or says that it has none.
     fn commit_to_lmdb(&mut self, rows: &AllRows, record: &Record) -> StoreResult<()> {
         self.end_moving(rows);
-        if let Some(failed) = &self.failed {
-            return Err(failed.clone());
-        }
+        self.sound()?;
         let committed = self.move_all(rows).and_then(|()| {
             rows.lmdb.write(record.changes(), self.last + 1)?;
             self.last += 1;
@@ -418,6 +399,10 @@ impl Writer {
     fn count(&mut self, lmdb: &Lmdb) -> StoreResult<()> {
         self.bytes_in_use = lmdb.bytes_in_use()?;
         Ok(())
+    }
+
+    fn sound(&self) -> StoreResult<()> {
+        self.failed.clone().map_or(Ok(()), Err)
     }
 
     fn keep_failure(&mut self, result: StoreResult<()>) -> StoreResult<()> {

@@ -5,14 +5,12 @@
 
 use super::store::*;
 use std::collections::BTreeMap;
-use std::iter::Peekable;
 use std::ops::Bound;
 
 /// What becomes of a key: a value, or nothing.
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// One map a table, in the order of [`Table::ALL`].
 type Tables = [Changes; Table::ALL.len()];
-type ChangesInOrder<'a> = Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> + 'a>;
 
 /// What a key held in the overlay before a change: `None` if the overlay had nothing on it.
 type Previous = (Table, Vec<u8>, Option<Option<Vec<u8>>>);
@@ -197,51 +195,9 @@ fn scan<'a>(
     if is_empty_range(from, to) {
         return Box::new(std::iter::empty());
     }
-    let base = base.scan(table, from, to, direction);
-    let mut range = changes[table as usize].range::<[u8], _>((from, to)).peekable();
-    if range.peek().is_none() {
-        return base;
-    }
-    let range = changes[table as usize].range::<[u8], _>((from, to));
-    let changes: ChangesInOrder<'_> = match direction {
-        Direction::Forward => Box::new(range),
-        Direction::Backward => Box::new(range.rev()),
-    };
-    Box::new(Merge { base: base.peekable(), changes: changes.peekable(), direction })
-}
-
-/// Two ordered runs as one; a change hides the base row of its key.
-struct Merge<'a> {
-    base: Peekable<Rows<'a>>,
-    changes: Peekable<ChangesInOrder<'a>>,
-    direction: Direction,
-}
-
-impl<'a> Iterator for Merge<'a> {
-    type Item = StoreResult<Row<'a>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        use std::cmp::Ordering::*;
-        loop {
-            let order = match (self.base.peek(), self.changes.peek()) {
-                (Some(Err(_)), _) | (_, None) => return self.base.next(),
-                (None, Some(_)) => Greater,
-                (Some(Ok((base, _))), Some((changed, _))) => match self.direction {
-                    Direction::Forward => base.cmp(&changed.as_slice()),
-                    Direction::Backward => changed.as_slice().cmp(base),
-                },
-            };
-            if order == Less {
-                return self.base.next();
-            }
-            if order == Equal {
-                self.base.next();
-            }
-            if let Some((key, Some(value))) = self.changes.next() {
-                return Some(Ok((key, value)));
-            }
-        }
-    }
+    let changes = changes[table as usize].range::<[u8], _>((from, to));
+    let changes = changes.map(|(key, change)| (key.as_slice(), change.as_deref()));
+    scan_changed(base.scan(table, from, to, direction), changes, direction)
 }
 
 #[cfg(test)]

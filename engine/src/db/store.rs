@@ -11,7 +11,9 @@
 //! 4. A transaction that is dropped, or whose `commit` fails, leaves nothing behind.
 //! 5. Keys are 1 to [`KEY_BYTES_MAX`] bytes and ordered as bytes; a longer key is the caller's mistake (a panic).
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::iter::Peekable;
 use std::ops::Bound;
 
 /// LMDB's limit, kept by both stores.
@@ -115,6 +117,59 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     }
     *end.last_mut().expect("a prefix of nothing but 0xff has no end") += 1;
     end
+}
+
+/// A row as a change leaves it: its key, and its value or `None` if it is removed.
+pub type ChangedRow<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Rows with changes over them, which come in the order of their keys, as one scan. A change hides the row of its key.
+pub fn scan_changed<'a>(
+    rows: Rows<'a>,
+    changes: impl DoubleEndedIterator<Item = ChangedRow<'a>> + 'a,
+    direction: Direction,
+) -> Rows<'a> {
+    let mut changes = changes.peekable();
+    if changes.peek().is_none() {
+        return rows;
+    }
+    let changes: Box<dyn Iterator<Item = ChangedRow<'a>> + 'a> = match direction {
+        Direction::Forward => Box::new(changes),
+        Direction::Backward => Box::new(changes.rev()),
+    };
+    Box::new(Merge { rows: rows.peekable(), changes: changes.peekable(), direction })
+}
+
+/// Two runs in the same order, as one.
+struct Merge<'a> {
+    rows: Peekable<Rows<'a>>,
+    changes: Peekable<Box<dyn Iterator<Item = ChangedRow<'a>> + 'a>>,
+    direction: Direction,
+}
+
+impl<'a> Iterator for Merge<'a> {
+    type Item = StoreResult<Row<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let order = match (self.rows.peek(), self.changes.peek()) {
+                (Some(Err(_)), _) | (_, None) => return self.rows.next(),
+                (None, Some(_)) => Ordering::Greater,
+                (Some(Ok((row, _))), Some((changed, _))) => match self.direction {
+                    Direction::Forward => row.cmp(changed),
+                    Direction::Backward => changed.cmp(row),
+                },
+            };
+            if order == Ordering::Less {
+                return self.rows.next();
+            }
+            if order == Ordering::Equal {
+                self.rows.next();
+            }
+            if let Some((key, Some(value))) = self.changes.next() {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

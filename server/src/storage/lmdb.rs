@@ -151,9 +151,25 @@ impl Lmdb {
         &'a self,
         txn: &'a Reading,
         table: Table,
-        range: (Bound<&[u8]>, Bound<&[u8]>),
+        (from, to): (Bound<&[u8]>, Bound<&[u8]>),
         direction: Direction,
     ) -> Rows<'a> {
+        // LMDB knows no empty keys and none beyond its limit; as bounds both mean something.
+        let from = match from {
+            Bound::Included([]) | Bound::Excluded([]) => Bound::Unbounded,
+            Bound::Included(key) | Bound::Excluded(key) if key.len() > KEY_BYTES_MAX => {
+                Bound::Excluded(&key[..KEY_BYTES_MAX])
+            }
+            other => other,
+        };
+        let to = match to {
+            Bound::Included([]) | Bound::Excluded([]) => return Box::new(std::iter::empty()),
+            Bound::Included(key) | Bound::Excluded(key) if key.len() > KEY_BYTES_MAX => {
+                Bound::Included(&key[..KEY_BYTES_MAX])
+            }
+            other => other,
+        };
+        let range = (from, to);
         let rows = &self.tables[table as usize];
         match direction {
             Direction::Forward => match rows.range(txn, &range) {

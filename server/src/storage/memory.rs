@@ -3,16 +3,14 @@
 //! A [`Layer`] is a persistent map for each table: a clone costs next to nothing and never changes, so readers keep the
 //! one that they began with while the writer goes on. A row that was removed is held as such, for it hides the one
 //! below.
-//! What it must never do: let a row of a lower layer show through a newer one.
+//! What it must never do: forget that a row was removed, or change what a reader holds.
 
 use imbl::OrdSet;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::iter::Peekable;
-use std::ops::Add;
-use std::ops::Bound;
+use std::ops::{Add, Bound};
 use std::sync::Arc;
-use tanist_engine::db::store::{Direction, Row, Rows, StoreResult, Table};
+use tanist_engine::db::store::{ChangedRow, Table};
 
 /// What a row takes beside its bytes, roughly.
 const ROW_OVERHEAD_BYTES: usize = 64;
@@ -52,10 +50,6 @@ impl Held {
 
     fn key(&self) -> &[u8] {
         &self.row[..usize::from(self.key_length)]
-    }
-
-    fn value(&self) -> Option<&[u8]> {
-        (!self.removed).then(|| &self.row[usize::from(self.key_length)..])
     }
 
     fn size(&self) -> usize {
@@ -142,67 +136,23 @@ impl Layer {
 
     /// What this layer says of a row: nothing, that it is removed, or its value.
     pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.rows[table as usize].get(key).map(Held::value)
+        self.rows[table as usize].get(key).map(|held| held.change(table).value())
     }
 
-    /// The rows between two bounds, which are not crossed, with those of the layers below.
-    pub fn over<'a>(
+    /// What it holds between two bounds, which are not crossed, in the order of the keys.
+    pub fn range<'a>(
         &'a self,
         table: Table,
-        (from, to): (Bound<&[u8]>, Bound<&[u8]>),
-        direction: Direction,
-        below: Rows<'a>,
-    ) -> Rows<'a> {
-        let range = self.rows[table as usize].range::<_, [u8]>((from, to));
-        let own = range.map(|held| (held.key(), held.value()));
-        let mut own: Peekable<Box<dyn Iterator<Item = OwnRow<'a>> + 'a>> = match direction {
-            Direction::Forward => Box::new(own) as Box<dyn Iterator<Item = _>>,
-            Direction::Backward => Box::new(own.rev()),
-        }
-        .peekable();
-        match own.peek() {
-            Some(_) => Box::new(Merge { own, below: below.peekable(), direction }),
-            None => below,
-        }
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+    ) -> impl DoubleEndedIterator<Item = ChangedRow<'a>> + use<'a> {
+        self.rows[table as usize].range::<_, [u8]>(range).map(move |held| {
+            let change = held.change(table);
+            (change.key(), change.value())
+        })
     }
 
     /// All that it holds, in the order of tables and keys.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
         Table::ALL.into_iter().flat_map(|table| self.rows[table as usize].iter().map(move |held| held.change(table)))
-    }
-}
-
-type OwnRow<'a> = (&'a [u8], Option<&'a [u8]>);
-
-/// The rows of a layer over those below it; where both know a key, the layer's counts.
-struct Merge<'a> {
-    own: Peekable<Box<dyn Iterator<Item = OwnRow<'a>> + 'a>>,
-    below: Peekable<Rows<'a>>,
-    direction: Direction,
-}
-
-impl<'a> Iterator for Merge<'a> {
-    type Item = StoreResult<Row<'a>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let order = match (self.own.peek(), self.below.peek()) {
-                (None, _) | (_, Some(Err(_))) => return self.below.next(),
-                (Some(_), None) => Ordering::Less,
-                (Some((own, _)), Some(Ok((below, _)))) => match self.direction {
-                    Direction::Forward => own.cmp(below),
-                    Direction::Backward => below.cmp(own),
-                },
-            };
-            if order == Ordering::Greater {
-                return self.below.next();
-            }
-            if order == Ordering::Equal {
-                self.below.next();
-            }
-            if let Some((key, Some(value))) = self.own.next() {
-                return Some(Ok((key, value)));
-            }
-        }
     }
 }
