@@ -7,7 +7,7 @@
 //! appended, before it is on any disk. Who stands for election has all of its log on its disk, so the latest there says
 //! whose votes it needs. What a leader says of itself later is held against [`Agency::is_confirmed`].
 
-use super::{Ctx, Verdict, broken};
+use super::{Ctx, Processes, Verdict, broken};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use tanist_engine::io::Event;
@@ -57,7 +57,6 @@ struct Applied {
 
 #[derive(Clone, Default, Hash)]
 struct Process {
-    incarnation: u64,
     applied: u64,
     /// The term that it leads.
     leads: Option<Term>,
@@ -77,7 +76,7 @@ pub struct Agency {
     disks: Vec<Disk>,
     /// Every configuration that was ever appended, and where.
     appended: BTreeSet<(u64, Vec<NodeId>)>,
-    processes: Vec<Process>,
+    processes: Processes<Process>,
     /// I1: who led each term.
     leaders: BTreeMap<Term, usize>,
     /// I3: what was applied at each index.
@@ -102,7 +101,7 @@ impl Agency {
             disk_ids: vec![None; agents],
             disks: vec![Disk::default(); agents],
             appended: BTreeSet::new(),
-            processes: vec![Process::default(); agents],
+            processes: Processes::new(agents),
             leaders: BTreeMap::new(),
             applied: BTreeMap::new(),
             snapshots: BTreeMap::new(),
@@ -131,7 +130,7 @@ impl Agency {
     /// An agent's disk is empty: it is nobody now. What was decided with its help stays so.
     pub fn wiped(&mut self, agent: usize) {
         self.ids[agent] = None;
-        self.processes[agent] = Process::default();
+        self.processes.forget(agent);
     }
 
     /// The disk that an agent speaks from.
@@ -190,19 +189,11 @@ impl Agency {
         })
     }
 
-    fn process(&mut self, ctx: &Ctx) -> &mut Process {
-        let process = &mut self.processes[ctx.node];
-        if process.incarnation != ctx.incarnation {
-            *process = Process { incarnation: ctx.incarnation, ..Process::default() };
-        }
-        process
-    }
-
     pub fn noted(&mut self, ctx: &Ctx, event: &Event) -> Verdict {
         match event {
             Event::LeadsAgency { term } => self.leads(ctx, *term),
             Event::FollowsAgent { .. } | Event::Campaigns { .. } => {
-                self.process(ctx).leads = None;
+                self.processes.of(ctx).leads = None;
                 Ok(())
             }
             Event::AgencyConfigured { index, agents } => self.configures(ctx, *index, agents),
@@ -219,7 +210,7 @@ impl Agency {
     /// Else there may be two majorities without an agent in common.
     fn configures(&mut self, ctx: &Ctx, index: u64, agents: &[NodeId]) -> Verdict {
         self.appended.insert((index, agents.to_vec()));
-        let process = self.process(ctx);
+        let process = self.processes.of(ctx);
         let Some(term) = process.leads else { return Ok(()) };
         let (at, former) = (process.configured_at, process.configurations.last().cloned().flatten());
         process.configured_at = index;
@@ -246,7 +237,7 @@ impl Agency {
         }
         let (at, elected_by) =
             self.disks[ctx.node].seats(u64::MAX).map_or((0, None), |(at, seats)| (at, Some(seats.clone())));
-        let process = self.process(ctx);
+        let process = self.processes.of(ctx);
         process.leads = Some(term);
         (process.configured_at, process.configurations) = (at, vec![elected_by]);
         if !self.raft {
@@ -275,7 +266,7 @@ impl Agency {
     }
 
     fn applies(&mut self, ctx: &Ctx, index: u64, term: Term, digest: u64) -> Verdict {
-        let process = self.process(ctx);
+        let process = self.processes.of(ctx);
         if index <= process.applied {
             broken!("I3", "a{} applied {index} after {}", ctx.node, process.applied);
         }

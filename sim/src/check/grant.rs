@@ -4,7 +4,7 @@
 //! since), had applied an entry of its own term (R2), and if the renewal came from the process that owns the epoch by
 //! what it had applied (R1, R3). All of this is counted here from the messages, without the engine's rounds.
 
-use super::{Ctx, Verdict, broken};
+use super::{Ctx, Processes, Verdict, broken};
 use std::collections::{BTreeMap, BTreeSet};
 use tanist_engine::io::Event;
 use tanist_engine::message::raft::{Body, Raft};
@@ -24,7 +24,6 @@ enum Lead {
 /// One agent's process.
 #[derive(Clone, Default, Hash)]
 struct Desk {
-    incarnation: u64,
     leads: Option<Term>,
     /// It has applied an entry of the term that it leads.
     settled: bool,
@@ -43,7 +42,7 @@ type Answer = (NodeId, NodeId, Term, [u64; 3]);
 
 #[derive(Clone, Hash)]
 pub struct Grants {
-    desks: Vec<Desk>,
+    desks: Processes<Desk>,
     /// In which event each answer was sent (last).
     answers: BTreeMap<Answer, u64>,
 }
@@ -68,19 +67,11 @@ impl Desk {
 
 impl Grants {
     pub fn new(agents: usize) -> Grants {
-        Grants { desks: vec![Desk::default(); agents], answers: BTreeMap::new() }
-    }
-
-    fn desk(&mut self, ctx: &Ctx) -> &mut Desk {
-        let desk = &mut self.desks[ctx.node];
-        if desk.incarnation != ctx.incarnation {
-            *desk = Desk { incarnation: ctx.incarnation, ..Desk::default() };
-        }
-        desk
+        Grants { desks: Processes::new(agents), answers: BTreeMap::new() }
     }
 
     pub fn noted(&mut self, ctx: &Ctx, event: &Event) {
-        let desk = self.desk(ctx);
+        let desk = self.desks.of(ctx);
         match event {
             Event::LeadsAgency { term } => {
                 desk.leads = Some(*term);
@@ -106,7 +97,7 @@ impl Grants {
     pub fn received(&mut self, ctx: &Ctx, envelope: &Envelope) {
         let answer = envelope.to.and_then(|to| answer(envelope, to));
         let sent = answer.and_then(|answer| Some((answer.2, *self.answers.get(&answer)?)));
-        let (desk, from) = (self.desk(ctx), envelope.from.id);
+        let (desk, from) = (self.desks.of(ctx), envelope.from.id);
         if let Message::Raft(Raft::Consensus(consensus)) = &envelope.message
             && let Body::Snapshot { index, .. } = consensus.body
         {
@@ -129,7 +120,7 @@ impl Grants {
     /// An etcd's answer shows in which term the seat is taken, as of the event `done_in`: what a majority's answers are
     /// to a leader by Raft.
     pub fn seat_shown(&mut self, ctx: &Ctx, term: Option<u64>, done_in: u64) {
-        let desk = self.desk(ctx);
+        let desk = self.desks.of(ctx);
         if term.is_some() && desk.leads.map(|leads| leads.0) == term {
             let latest = desk.answered.entry(NodeId { kind: NodeKind::Agent, uuid: 0 }).or_default();
             *latest = done_in.max(*latest);
@@ -138,14 +129,14 @@ impl Grants {
 
     /// An etcd's answer brings a piece of the snapshot that ends at this index.
     pub fn snapshot_shown(&mut self, ctx: &Ctx, index: Option<u64>) {
-        let desk = self.desk(ctx);
+        let desk = self.desks.of(ctx);
         desk.offered = index.unwrap_or(desk.offered);
     }
 
     /// An agent answers a read that arrived in the event `arrived`: what it read must be the latest, so it must have
     /// led since then (I3). `confirms`: whether these others and it are a majority.
     pub fn read(&mut self, ctx: &Ctx, arrived: u64, confirms: impl Fn(&BTreeSet<NodeId>) -> bool) -> Verdict {
-        let desk = self.desk(ctx);
+        let desk = self.desks.of(ctx);
         let since = desk.answered_since(arrived);
         if desk.leads.is_none() || !confirms(&since) {
             let since = since.len();
@@ -162,7 +153,7 @@ impl Grants {
         }
         let Message::BeatReply(reply) = &envelope.message else { return Ok(()) };
         let Some(grant) = reply.grant else { return Ok(()) };
-        let (desk, epoch) = (self.desk(ctx), grant.epoch.0);
+        let (desk, epoch) = (self.desks.of(ctx), grant.epoch.0);
         let Some(term) = desk.leads else { broken!("I5", "a{} grants epoch {epoch} without leading", ctx.node) };
         if !desk.settled {
             let term = term.0;

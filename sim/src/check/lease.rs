@@ -3,7 +3,7 @@
 //! The lease is computed here a second time, from the wire: a renewal's sending time on the server's clock, and the
 //! grant that answers it. The engine's own idea of its lease ([`View::lease_end`]) is then held against it.
 
-use super::{Ctx, Verdict, broken};
+use super::{Ctx, Processes, Verdict, broken};
 use std::collections::BTreeMap;
 use tanist_engine::io::{Event, Mode, View};
 use tanist_engine::message::{Envelope, Leadership, Message};
@@ -11,7 +11,6 @@ use tanist_engine::types::{Boot, Epoch, NodeId, Time};
 
 #[derive(Clone, Debug, Default, Hash)]
 struct Seat {
-    incarnation: u64,
     /// When each renewal was sent, on the server's clock.
     sent: BTreeMap<u64, (Boot, Time)>,
     /// What the agency has granted to this process.
@@ -36,7 +35,7 @@ impl Seat {
 
 #[derive(Clone, Hash)]
 pub struct Lease {
-    seats: Vec<Seat>,
+    seats: Processes<Seat>,
     /// I6: who was elected, and which process began the epoch.
     elected: BTreeMap<Epoch, (NodeId, Boot)>,
     begun: BTreeMap<Epoch, (usize, u64)>,
@@ -49,7 +48,7 @@ pub struct Lease {
 impl Lease {
     pub fn new(servers: usize) -> Lease {
         Lease {
-            seats: vec![Seat::default(); servers],
+            seats: Processes::new(servers),
             elected: BTreeMap::new(),
             begun: BTreeMap::new(),
             deposed: Epoch(0),
@@ -59,7 +58,7 @@ impl Lease {
 
     /// A server's process has ended; its lease can't be used by anyone.
     pub fn gone(&mut self, server: usize) {
-        self.seats[server] = Seat::default();
+        self.seats.forget(server);
     }
 
     pub fn falls_asleep(&mut self, server: usize) {
@@ -96,20 +95,12 @@ impl Lease {
         self.seats.iter().zip(locals).enumerate().find_map(|(i, (seat, local))| Some((i, seat.serves(*local)?)))
     }
 
-    fn seat(&mut self, ctx: &Ctx) -> &mut Seat {
-        let seat = &mut self.seats[ctx.node];
-        if seat.incarnation != ctx.incarnation {
-            *seat = Seat { incarnation: ctx.incarnation, ..Seat::default() };
-        }
-        seat
-    }
-
     /// A server sends a message.
     pub fn sent(&mut self, ctx: &Ctx, envelope: &Envelope) -> Verdict {
         match &envelope.message {
             Message::Beat(beat) => {
                 let sent = (beat.boot, ctx.local);
-                let seat = self.seat(ctx);
+                let seat = self.seats.of(ctx);
                 // A beat that is sent again keeps its number; the first sending is what the lease may count from.
                 seat.sent.entry(beat.seq).or_insert(sent);
                 while seat.sent.len() > 1000 {
@@ -120,7 +111,7 @@ impl Lease {
                 }
             }
             Message::Release(release) => {
-                let seat = self.seat(ctx);
+                let seat = self.seats.of(ctx);
                 seat.released = seat.released.max(release.epoch);
                 if let Some((epoch, _)) = seat.gate.filter(|(epoch, _)| *epoch <= release.epoch) {
                     broken!("I5", "s{} releases epoch {} with its gate open (R12)", ctx.node, epoch.0);
@@ -137,7 +128,7 @@ impl Lease {
             Message::BeatReply(reply) => {
                 self.told(&reply.lead)?;
                 let Some(grant) = reply.grant else { return Ok(()) };
-                let seat = self.seat(ctx);
+                let seat = self.seats.of(ctx);
                 // A grant to an earlier process of this machine, however late, is none to this one.
                 let Some((_, sent)) = seat.sent.get(&reply.seq).filter(|(boot, _)| *boot == grant.boot) else {
                     return Ok(());
@@ -219,7 +210,7 @@ impl Lease {
 
     /// A server has published a view.
     pub fn viewed(&mut self, ctx: &Ctx, view: &View, locals: &[Time]) -> Verdict {
-        let seat = self.seat(ctx);
+        let seat = self.seats.of(ctx);
         let open = view.mode == Mode::Default && view.lease_end > ctx.local;
         seat.gate = open.then_some((view.epoch, view.lease_end));
         if !open {

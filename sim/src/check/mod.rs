@@ -31,6 +31,7 @@ pub mod witness;
 
 use crate::clock::At;
 use std::fmt;
+use std::ops::{Index, IndexMut};
 use tanist_engine::types::Time;
 
 /// Who does something, and when.
@@ -45,6 +46,48 @@ pub struct Ctx {
     pub incarnation: u64,
     /// The node's own steady clock.
     pub local: Time,
+}
+
+/// What is known of each node's process. Of the next process of a node nothing is known at first.
+#[derive(Clone, Hash)]
+struct Processes<T>(Vec<(u64, T)>);
+
+impl<T: Clone + Default> Processes<T> {
+    fn new(nodes: usize) -> Processes<T> {
+        Processes(vec![Default::default(); nodes])
+    }
+
+    /// Of the process that does something.
+    fn of(&mut self, ctx: &Ctx) -> &mut T {
+        let (incarnation, known) = &mut self.0[ctx.node];
+        if *incarnation != ctx.incarnation {
+            (*incarnation, *known) = (ctx.incarnation, T::default());
+        }
+        known
+    }
+
+    /// Its process is gone.
+    fn forget(&mut self, node: usize) {
+        self.0[node] = Default::default();
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, known)| known)
+    }
+}
+
+impl<T> Index<usize> for Processes<T> {
+    type Output = T;
+
+    fn index(&self, node: usize) -> &T {
+        &self.0[node].1
+    }
+}
+
+impl<T> IndexMut<usize> for Processes<T> {
+    fn index_mut(&mut self, node: usize) -> &mut T {
+        &mut self.0[node].1
+    }
 }
 
 /// A broken promise.

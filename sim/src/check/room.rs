@@ -4,7 +4,7 @@
 //! hand-over that is asked for because a leader has none is held against the latest beats that have reached the agent
 //! that asks, and against the last such hand-over that it has seen done.
 
-use super::{Ctx, Verdict, broken};
+use super::{Ctx, Processes, Verdict, broken};
 use crate::scenario::Scenario;
 use std::collections::BTreeMap;
 use tanist_engine::db::store::StoreError;
@@ -15,7 +15,6 @@ use tanist_engine::types::{Boot, Duration, NodeId, Time};
 /// One server's process.
 #[derive(Clone, Copy, Default, Hash)]
 struct Disk {
-    incarnation: u64,
     ever_refused: bool,
     /// Since it has written last.
     refused: bool,
@@ -24,7 +23,6 @@ struct Disk {
 /// One agent's process.
 #[derive(Clone, Default, Hash)]
 struct Desk {
-    incarnation: u64,
     /// The latest beat of each server to arrive: its process, and whether it has no room.
     heard: BTreeMap<NodeId, (Boot, bool)>,
     leader: Option<NodeId>,
@@ -36,8 +34,8 @@ struct Desk {
 
 #[derive(Clone, Hash)]
 pub struct Room {
-    disks: Vec<Disk>,
-    desks: Vec<Desk>,
+    disks: Processes<Disk>,
+    desks: Processes<Desk>,
     /// Between two such hand-overs at least, by the shortest lease that a scenario may set.
     rest: Duration,
 }
@@ -45,31 +43,15 @@ pub struct Room {
 impl Room {
     pub fn new(s: &Scenario) -> Room {
         Room {
-            disks: vec![Disk::default(); s.servers as usize],
-            desks: vec![Desk::default(); s.agents as usize],
+            disks: Processes::new(s.servers as usize),
+            desks: Processes::new(s.agents as usize),
             rest: Duration::from_millis(s.lease_ms / 3) * 30,
         }
     }
 
-    fn disk(&mut self, ctx: &Ctx) -> &mut Disk {
-        let disk = &mut self.disks[ctx.node];
-        if disk.incarnation != ctx.incarnation {
-            *disk = Disk { incarnation: ctx.incarnation, ..Disk::default() };
-        }
-        disk
-    }
-
-    fn desk(&mut self, ctx: &Ctx) -> &mut Desk {
-        let desk = &mut self.desks[ctx.node];
-        if desk.incarnation != ctx.incarnation {
-            *desk = Desk { incarnation: ctx.incarnation, ..Desk::default() };
-        }
-        desk
-    }
-
     /// A server is told what its disk did.
     pub fn done(&mut self, ctx: &Ctx, result: &OpResult) {
-        let disk = self.disk(ctx);
+        let disk = self.disks.of(ctx);
         match result {
             OpResult::Failed(StoreError::Full) => (disk.refused, disk.ever_refused) = (true, true),
             OpResult::Ran(Ran { entry: Some(_), .. })
@@ -83,7 +65,7 @@ impl Room {
 
     /// A server sends a beat.
     pub fn told(&mut self, ctx: &Ctx, beat: &Beat) -> Verdict {
-        let disk = self.disk(ctx);
+        let disk = self.disks.of(ctx);
         if disk.refused && !beat.full {
             broken!("room", "s{} says that it has room, but has written nothing since it had none", ctx.node);
         }
@@ -95,7 +77,7 @@ impl Room {
 
     /// A beat reaches an agent.
     pub fn heard(&mut self, ctx: &Ctx, from: NodeId, beat: &Beat) {
-        let known = self.desk(ctx).heard.entry(from).or_insert((beat.boot, beat.full));
+        let known = self.desks.of(ctx).heard.entry(from).or_insert((beat.boot, beat.full));
         if beat.boot >= known.0 {
             *known = (beat.boot, beat.full);
         }
@@ -104,7 +86,7 @@ impl Room {
     /// An agent does something.
     pub fn noted(&mut self, ctx: &Ctx, event: &Event) -> Verdict {
         let rest = self.rest;
-        let desk = self.desk(ctx);
+        let desk = self.desks.of(ctx);
         let has_none = |server: NodeId| desk.heard.get(&server).is_none_or(|(_, full)| *full);
         match event {
             Event::SendsOff { to } => {
