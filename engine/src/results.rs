@@ -152,8 +152,7 @@ impl Results {
         self.next += 1;
         self.kept.insert(question, kept);
         while self.surplus(database) {
-            let of_database = self.kept.iter().filter(|(question, _)| question.database == database);
-            let oldest = of_database.min_by_key(|(_, kept)| kept.number).map(|(question, _)| question.clone());
+            let oldest = self.of(database).min_by_key(|(_, kept)| kept.number).map(|(question, _)| question.clone());
             oldest.and_then(|oldest| self.kept.remove(&oldest)).expect("it holds more than nothing");
         }
     }

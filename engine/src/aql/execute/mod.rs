@@ -27,6 +27,7 @@ mod scan;
 mod traverse;
 
 pub use explain::{explain, profiled};
+pub use profile::Profile;
 
 use super::ast::{Operation, OperationKind, Query};
 use super::functions::{Context, Environment, Regexes, Warning};
@@ -40,7 +41,7 @@ use crate::db::json::Merge;
 use crate::db::{CollectionRow, Document, Overwrite, Reader, Revision};
 use crate::errors::{self, Error};
 use crate::types::{Duration, Rng, Time};
-use profile::{Place, Profile};
+use profile::Place;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -166,7 +167,7 @@ pub fn execute(plan: &Plan, data: &mut dyn Data, settings: Settings) -> Result<O
         plan.catalog.iter().map(|(name, (collection, _))| (name.clone(), Arc::clone(collection))).collect();
     let is_limit = |operation: &&Operation| matches!(operation.kind, OperationKind::Limit { .. });
     let counted = query.body.operations.iter().rfind(is_limit).filter(|_| settings.full_count);
-    let now = data.now();
+    let profile = settings.profile.then(|| Profile::begin(data.now()));
     let mut executor = Executor {
         plan,
         writes: query.writes(),
@@ -181,7 +182,7 @@ pub fn execute(plan: &Plan, data: &mut dyn Data, settings: Settings) -> Result<O
         steps: 0,
         held_bytes: 0,
         nesting: 0,
-        profile: settings.profile.then(|| Profile::begin(now)),
+        profile,
     };
     let mut row = vec![Value::Null; query.variables.len()];
     let mut output = rows::Output::Result(RowsWriter::default());

@@ -6,13 +6,14 @@
 use super::document::{Expected, Options};
 use super::*;
 use crate::aql::ast::Query;
-use crate::aql::execute::{self, Data, Settings, Writing, Written};
+use crate::aql::execute::{self, Data, Profile, Settings, Writing, Written};
 use crate::aql::functions::Warning;
 use crate::aql::parser;
 use crate::aql::plan::Plan;
 use crate::aql::plan::rules::Rules;
 use crate::aql::value::Value as AqlValue;
 use crate::cursor::{CursorCall, CursorWish, Owner, QueryResult, Rows};
+use crate::db::rows::LogBase;
 use crate::queries::{Description, Interrupt};
 use crate::results::{Kept, Question, TEXT_BYTES_MIN};
 use crate::types::Time;
@@ -185,10 +186,9 @@ pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
     let (query, mut asked) = asked(call)?;
     let plan = execute::plan(query, call, asked.rules, true).map_err(|error| during("parsing", error))?;
     asked.timings.phase("optimizing plan", call.attendant.now().time);
-    let question = question(call, &asked, &plan);
-    let end = call.reader().log_end()?;
-    let found = question.as_ref().and_then(|question| call.queries(|queries| queries.results.find(question, end)));
-    if let Some(rows) = found {
+    let question = question(call, &asked, &plan)?;
+    let find = |(question, end): &(Question, LogBase)| call.queries(|queries| queries.results.find(question, *end));
+    if let Some(rows) = question.as_ref().and_then(find) {
         return first_batch(asked.result(call, rows, "{}".to_owned(), true));
     }
     let (began, id) = (call.attendant.now(), asked.description.id);
@@ -199,16 +199,16 @@ pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
     call.queries(|queries| queries.end(id, now, peak_memory_bytes));
     let outcome = outcome.map_err(|error| during("executing", error))?;
     asked.timings.phase("executing", now);
-    let collections = plan.catalog.keys().map(|name| name.to_string()).collect();
-    let nodes = outcome.profile.as_ref().map(|profile| execute::profiled(&plan, profile));
-    let plan = nodes.is_some().then(|| execute::explain(&plan));
+    let profiled = |profile: &Profile| (execute::profiled(&plan, profile), execute::explain(&plan));
+    let profiled = outcome.profile.as_ref().map(profiled);
     asked.timings.phase("finalizing", call.attendant.now().time);
     let rows = outcome.rows.finish();
-    if let Some(question) = question.filter(|_| outcome.warnings.is_empty()) {
+    if let Some((question, end)) = question.filter(|_| outcome.warnings.is_empty()) {
+        let collections = plan.catalog.keys().map(|name| name.to_string()).collect();
         let kept = Kept::new(rows.clone(), began, now.since(began.time), collections);
         call.queries(|queries| queries.results.keep(question, end, kept));
     }
-    let extra = extra(&outcome.stats, &outcome.warnings, &asked.timings, asked.profile, nodes.zip(plan));
+    let extra = extra(&outcome.stats, &outcome.warnings, &asked.timings, asked.profile, profiled);
     first_batch(asked.result(call, rows, extra, false))
 }
 
@@ -227,8 +227,8 @@ impl Asked {
     }
 }
 
-/// What a query asks, if its result may have been kept or may be.
-fn question(call: &Call<'_, '_>, asked: &Asked, plan: &Plan) -> Option<Question> {
+/// What a query asks, and of which data, if its result may have been kept or may be.
+fn question(call: &Call<'_, '_>, asked: &Asked, plan: &Plan) -> StoreResult<Option<(Question, LogBase)>> {
     // What is told of how it ran is not kept; a transaction sees what nobody else does.
     let plain = !asked.stream && !asked.settings.full_count && asked.profile == 0;
     let plain = plain && call.within.is_none() && matches!(call.db, Access::Read(_));
@@ -237,12 +237,11 @@ fn question(call: &Call<'_, '_>, asked: &Asked, plan: &Plan) -> Option<Question>
         && plan.cacheable
         && text.len() >= TEXT_BYTES_MIN
         && call.queries(|queries| queries.results.takes(asked.cache));
-    takes_part.then(|| Question {
-        database: *database_id,
-        user: user.clone(),
-        text: text.clone(),
-        binds: binds.clone(),
-    })
+    if !takes_part {
+        return Ok(None);
+    }
+    let (user, text, binds) = (user.clone(), text.clone(), binds.clone());
+    Ok(Some((Question { database: *database_id, user, text, binds }, call.reader().log_end()?)))
 }
 
 /// The answer with as much of a result as one batch has.
@@ -258,7 +257,7 @@ fn extra(
     warnings: &[Warning],
     timings: &Timings,
     profile: u64,
-    plan: Option<(Value, Value)>,
+    profiled: Option<(Value, Value)>,
 ) -> String {
     let warnings: Vec<Value> =
         warnings.iter().map(|warning| json!({"code": warning.number, "message": warning.message})).collect();
@@ -280,7 +279,7 @@ fn extra(
     if let Some(count) = stats.full_count {
         told["fullCount"] = count.into();
     }
-    let plan = plan.map(|(nodes, plan)| {
+    let plan = profiled.map(|(nodes, plan)| {
         told["nodes"] = nodes;
         plan
     });

@@ -785,9 +785,13 @@ impl<'w> Call<'_, 'w> {
     }
 
     fn collection_level(&self, collection: &str) -> Level {
+        self.collection_level_in(&self.database.name, collection)
+    }
+
+    fn collection_level_in(&self, database: &str, collection: &str) -> Level {
         match &self.who {
             Who::Superuser => Level::Rw,
-            Who::User(user) => user.collection_level(&self.database.name, collection),
+            Who::User(user) => user.collection_level(database, collection),
             Who::Nobody => Level::None,
         }
     }

@@ -250,11 +250,7 @@ fn contents(call: &Call<'_, '_>, database: &DatabaseRow, with_system: bool) -> R
     let reader = call.reader();
     let mut collections = Vec::new();
     for row in reader.collections(database.id)?.iter().filter(|row| with_system || !row.system) {
-        let may_see = match &call.who {
-            Who::User(user) => user.collection_level(&database.name, &row.name) > Level::None,
-            Who::Superuser | Who::Nobody => true,
-        };
-        if !may_see {
+        if call.collection_level_in(&database.name, &row.name) == Level::None {
             continue;
         }
         let mut parameters = collection::full(&reader, row)?;
