@@ -1,4 +1,4 @@
-//! Official drivers and an outside harness against real processes whose leader is killed in mid-write.
+//! Official drivers, a program and an outside harness against real processes whose leader is killed in mid-write.
 //!
 //! The tests bring their npm and PyPI packages by themselves, pinned, into `target/drivers`. Without node or python
 //! they say that they are skipped; in CI (`CI=true`) both must be there.
@@ -9,8 +9,9 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 use tanist_tests::http::Client;
-use tanist_tests::packages::{self, install, succeeds};
+use tanist_tests::packages::{self, succeeds};
 use tanist_tests::process::{free_ports, run, show_end};
+use tanist_tests::programs;
 use tanist_tests::starter::Starter;
 use tanist_tests::wait::wait;
 
@@ -41,22 +42,23 @@ fn node() -> Option<Command> {
         return None;
     }
     let folder = folder().join("node");
-    install(&folder, &Path::new(SCRIPTS).join("package-lock.json"), || {
-        for file in ["package.json", "package-lock.json"] {
-            std::fs::copy(Path::new(SCRIPTS).join(file), folder.join(file)).expect("the list can be copied");
-        }
-        let arguments = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
-        succeeds(Command::new("npm").args(arguments).current_dir(&folder));
-    });
+    packages::node(&folder, Path::new(SCRIPTS));
     let mut command = Command::new("node");
     command.env("NODE_PATH", folder.join("node_modules")).current_dir(SCRIPTS);
     Some(command)
 }
 
+fn has_python() -> bool {
+    let there = works("python3", &["-c", "import venv, ensurepip"]);
+    if !there {
+        skip("python3 with venv");
+    }
+    there
+}
+
 /// python with the packages; `None` if there is no python.
 fn python() -> Option<Command> {
-    if !works("python3", &["-c", "import venv, ensurepip"]) {
-        skip("python3 with venv");
+    if !has_python() {
         return None;
     }
     Some(Command::new(packages::python(&folder().join("python"), &Path::new(SCRIPTS).join("requirements.txt"))))
@@ -128,6 +130,18 @@ fn python_arango_goes_on_after_the_leader_was_killed() {
     let Some(mut script) = python() else { return };
     script.arg(Path::new(SCRIPTS).join("python_arango.py"));
     a_leader_is_killed_in_mid_write(script);
+}
+
+/// The others of `tests/programs` take longer to install: see the example `programs`.
+#[test]
+fn a_program_on_arango_orm_goes_on_after_the_leader_was_killed_twice() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !has_python() {
+        return;
+    }
+    let report = programs::run(programs::ARANGO_ORM, Path::new(PROGRAM), &folder());
+    println!("{} acknowledged, {} of them lost with old leaders", report.acknowledged, report.missing);
+    assert!(report.problems.is_empty(), "{}", report.problems.join("\n"));
 }
 
 /// `arguments`: agents, servers, faults.

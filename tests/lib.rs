@@ -17,6 +17,8 @@ pub mod packages;
 pub mod postgresql;
 #[path = "harness/process.rs"]
 pub mod process;
+#[path = "harness/programs.rs"]
+pub mod programs;
 #[path = "harness/starter.rs"]
 pub mod starter;
 #[path = "harness/wait.rs"]

@@ -1,4 +1,4 @@
-//! Packages of npm and PyPI, pinned by lists in the repository, installed below `target` where they are needed.
+//! Packages of npm, PyPI and the Rust registry, pinned by lists in the repository, installed below `target` where they are needed.
 
 use crate::process::run;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,27 @@ pub fn python(folder: &Path, list: &Path) -> PathBuf {
         succeeds(Command::new(&python).args(arguments).arg(list));
     });
     python
+}
+
+/// What a folder's `package.json` and the lock file beside it name, in `node_modules`.
+pub fn node(folder: &Path, lists: &Path) {
+    install(folder, &lists.join("package-lock.json"), || {
+        for file in ["package.json", "package-lock.json"] {
+            std::fs::copy(lists.join(file), folder.join(file)).expect("the list can be copied");
+        }
+        let arguments = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+        succeeds(Command::new("npm").args(arguments).current_dir(folder));
+    });
+}
+
+/// The program of a list with one line, `PACKAGE VERSION`, in `bin`, built with the versions that its author locked.
+pub fn cargo(folder: &Path, list: &Path) {
+    install(folder, list, || {
+        let wanted = std::fs::read_to_string(list).expect("the list of packages");
+        let (package, version) = wanted.trim().split_once(' ').expect("PACKAGE VERSION");
+        let arguments = ["install", "--quiet", "--locked", package, "--version", version, "--root"];
+        succeeds(Command::new("cargo").args(arguments).arg(folder));
+    });
 }
 
 /// Runs a command that must succeed; what it printed.
