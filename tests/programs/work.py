@@ -9,6 +9,7 @@ has failed in the same unit of work before: then what the unit had written may b
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -26,6 +27,9 @@ class Work:
     def __init__(self, program, version):
         self.servers = sys.argv[1:]
         self.connect = lambda: None
+        # What a program prints of its own accord is none of the lines.
+        self._lines = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         self._disturbed = False
         self._ended = threading.Event()
         threading.Thread(target=self._wait_for_end, daemon=True).start()
@@ -36,7 +40,7 @@ class Work:
         self._ended.set()
 
     def _say(self, **what):
-        print(json.dumps(what), flush=True)
+        print(json.dumps(what), file=self._lines, flush=True)
 
     def _say_failed(self, kind, error):
         self._say(failed=kind, why=f"{type(error).__name__}: {error}"[:300])
