@@ -342,3 +342,52 @@ fn records(started: &Starter) -> Vec<Value> {
     }
     operations
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Log {
+        let mut log = Log::default();
+        log.take(text);
+        log
+    }
+
+    fn claim(example: Value, has: Value) -> Write {
+        let write = json!({"database": "shop", "collection": "orders", "example": example, "has": has});
+        serde_json::from_value(write).expect("a claim")
+    }
+
+    #[test]
+    fn a_claim_is_held_against_the_documents() {
+        let documents = [json!({"_key": "1", "state": "paid", "total": 7})];
+        assert!(claim(json!({"_key": "1"}), json!({"state": "paid"})).holds(&documents));
+        assert!(!claim(json!({"_key": "1"}), json!({"state": "sent"})).holds(&documents), "an update is missing");
+        assert!(!claim(json!({"_key": "2"}), json!({})).holds(&documents), "an insert is missing");
+        assert!(!claim(json!({"_key": "1"}), Value::Null).holds(&documents), "a removal is missing");
+        assert!(claim(json!({"_key": "2"}), Value::Null).holds(&documents));
+    }
+
+    #[test]
+    fn a_rollback_record_explains_what_it_undid_and_nothing_else() {
+        let (new, paid) = (json!({"state": "new"}), json!({"state": "paid"}));
+        let operation = |collection: &str, key: &str, before: &Value, after: &Value| json!({"database": "shop", "collection": collection, "_key": key, "before": before, "after": after});
+        let update = claim(json!({"_key": "1"}), paid.clone());
+        assert!(update.is_undone_by(&operation("orders", "1", &new, &paid)));
+        assert!(!update.is_undone_by(&operation("orders", "1", &Value::Null, &new)), "another value");
+        assert!(!update.is_undone_by(&operation("orders", "2", &new, &paid)), "another document");
+        assert!(!update.is_undone_by(&operation("lines", "1", &new, &paid)), "another collection");
+        let removal = claim(json!({"_key": "1"}), Value::Null);
+        assert!(removal.is_undone_by(&operation("orders", "1", &paid, &Value::Null)));
+        assert!(!removal.is_undone_by(&operation("orders", "1", &new, &paid)), "no removal");
+    }
+
+    #[test]
+    fn what_a_script_says_is_understood_or_reported() {
+        let log =
+            line(r#"{"did": "add", "wrote": [{"database": "d", "collection": "c", "example": {}, "has": null}]}"#);
+        assert_eq!((log.acknowledged, log.claims.len(), log.kinds["add"]), (1, 1, 1));
+        assert_eq!(line(r#"{"failed": "add", "why": "nobody listens"}"#).failed.len(), 1);
+        assert_eq!(line("Warning: deprecated").problems.len(), 1);
+    }
+}

@@ -1,7 +1,8 @@
 """nx-arangodb: NetworkX graphs that live in the database; algorithms read them through phenolrs, a client in Rust.
 
 It is built on python-arango, which does not follow a follower's 503: after a failure it is given the leader's address
-anew. Nothing that it has is left out.
+anew. Nothing that it has is left out. phenolrs asks `/_admin/support-info` for the kind of deployment, does not know
+`active-failover`, says so, and goes on.
 """
 
 import importlib.metadata
