@@ -11,6 +11,11 @@ pub const INNER: u8 = 3;
 pub const EXPIRING: u8 = 4;
 /// The ones that stream transactions are over, of which one may be had exclusively.
 pub const STREAMED: [u8; 2] = [5, 6];
+/// The ones that have a unique index over `n`, once it is made. Stream transactions may be over the first, too; the
+/// second is emptied and dropped.
+pub const UNIQUE: [u8; 2] = [7, 8];
+/// So few values there are that documents meet in them.
+const UNIQUE_VALUES: u64 = 7;
 /// How long after the moment that a document names it is due.
 pub const EXPIRE_AFTER_MS: u64 = 500;
 /// The users, seen as a collection.
@@ -26,6 +31,11 @@ pub struct Slot {
 /// The database that a collection is in; `None` for the one that is always there.
 pub fn database_of(collection: u8) -> Option<u8> {
     (collection == INNER).then_some(0)
+}
+
+/// What a document has in `n` that an operation has written. Two neighbours, written by one operation, have the same.
+pub fn unique_value(slot: Slot, op: u64) -> Option<u64> {
+    UNIQUE.contains(&slot.collection).then_some((op + u64::from(slot.key) / 2) % UNIQUE_VALUES)
 }
 
 /// The name of the database that a collection is in.
@@ -80,6 +90,59 @@ impl OnDuplicate {
     }
 }
 
+/// What a query does with each of its documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Insert,
+    Update,
+    Replace,
+    Remove,
+    Upsert,
+}
+
+impl Verb {
+    pub const ALL: [Verb; 5] = [Verb::Insert, Verb::Update, Verb::Replace, Verb::Remove, Verb::Upsert];
+
+    /// What it does with one document, which is there or is not.
+    pub fn on(self, slot: Slot, there: bool) -> Action {
+        match self {
+            Verb::Insert => Action::Insert(slot),
+            Verb::Update => Action::Update(slot, None),
+            Verb::Replace => Action::Replace(slot, None),
+            Verb::Remove => Action::Remove(slot, None),
+            Verb::Upsert if there => Action::Update(slot, None),
+            Verb::Upsert => Action::Insert(slot),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Verb::Insert => "insert",
+            Verb::Update => "update",
+            Verb::Replace => "replace",
+            Verb::Remove => "remove",
+            Verb::Upsert => "upsert",
+        }
+    }
+
+    /// The query. It tells of each document what the API of documents tells, and what was there before.
+    fn query(self, collection: u8) -> String {
+        let write = match self {
+            Verb::Insert => "INSERT d",
+            Verb::Update => "UPDATE d",
+            Verb::Replace => "REPLACE d",
+            Verb::Remove => "REMOVE d",
+            Verb::Upsert => "UPSERT {_key: d.whole._key} INSERT d.whole UPDATE d.part",
+        };
+        let told = match self {
+            Verb::Remove => "{_key: OLD._key, _rev: OLD._rev, old: OLD}",
+            Verb::Insert => "{_key: NEW._key, _rev: NEW._rev, new: NEW}",
+            _ => "{_key: NEW._key, _rev: NEW._rev, _oldRev: OLD._rev, old: OLD, new: NEW}",
+        };
+        format!("FOR d IN @all {write} IN c{collection} RETURN {told}")
+    }
+}
+
 /// What a client asks for. A slot may be a user's, where that makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -105,9 +168,14 @@ pub enum Action {
         slots: Vec<Slot>,
         on_duplicate: OnDuplicate,
     },
+    /// Several documents of one collection by one AQL query: all of them, or none.
+    Query {
+        verb: Verb,
+        slots: Vec<Slot>,
+    },
     Create(u8),
-    /// Gives a collection its `ttl` index.
-    Expire(u8),
+    /// Gives a collection its index: one that lets documents expire, or a unique one.
+    Index(u8),
     Truncate(u8),
     Drop(u8),
     CreateDatabase(u8),
@@ -127,11 +195,13 @@ pub enum Action {
         named: bool,
     },
     Look(u16),
-    /// Begins a stream transaction, which may have the first of its collections to itself.
+    /// Begins a stream transaction, which may have the first of its collections to itself, and be over one with a
+    /// unique index, too.
     Begin {
         exclusive: bool,
+        unique: bool,
     },
-    /// An action on one document, within the transaction of this id.
+    /// An action on one document, or a query, within the transaction of this id.
     Within(u64, Box<Action>),
     Commit(u64),
     Abort(u64),
@@ -189,6 +259,15 @@ impl Action {
         }
     }
 
+    /// The documents that it is about, as far as stream transactions may have them.
+    pub fn slots(&self) -> Vec<Slot> {
+        match self {
+            Action::Query { slots, .. } => slots.clone(),
+            Action::Within(_, inner) => inner.slots(),
+            _ => self.slot().into_iter().collect(),
+        }
+    }
+
     /// Has an id by which it can be sent again, or asked about, without being done twice.
     pub fn is_named(&self) -> bool {
         matches!(self, Action::Count(_) | Action::Add { named: true, .. } | Action::Swap { named: true, .. })
@@ -217,6 +296,8 @@ impl Action {
         };
         // The collections are of edges, so that each document has entries in an index; some share a vertex.
         let ends = format!(r#""_from":"f/{}","_to":"t/{op}""#, op % 3);
+        let n = |slot: &Slot| unique_value(*slot, op).map_or(String::new(), |n| format!(r#","n":{n}"#));
+        let whole = |slot: &Slot| format!(r#"{{"_key":"{}",{ends},"v":{op},"a":{op}{}}}"#, slot.key(), n(slot));
         let id = |named: bool| if named { format!(r#","sim-{op}""#) } else { String::new() };
         let agency =
             |verb: &str, body: String| Request::new(Method::Post, format!("/_api/agency/{verb}")).with_body(body);
@@ -230,8 +311,7 @@ impl Action {
                 .with_body(format!(r#"{{"passwd":"p{op}","extra":{{"v":{op}}}}}"#)),
             Action::Grant(slot, level) => Request::new(Method::Put, format!("{}/database/_system", slot.path()))
                 .with_body(format!(r#"{{"grant":"{}"}}"#, LEVELS[usize::from(*level)])),
-            Action::Insert(slot) => documents(Method::Post, slot, "?returnNew=true")
-                .with_body(format!(r#"{{"_key":"{}",{ends},"v":{op},"a":{op}}}"#, slot.key())),
+            Action::Insert(slot) => documents(Method::Post, slot, "?returnNew=true").with_body(whole(slot)),
             Action::InsertDue(slot, moment_ms) => {
                 let moment_s = format!("{}.{:03}", moment_ms / 1000, moment_ms % 1000);
                 documents(Method::Post, slot, "?returnNew=true")
@@ -239,11 +319,11 @@ impl Action {
             }
             Action::Update(slot, rev) => {
                 matching(Request::new(Method::Patch, format!("{}?returnNew=true", slot.path())), rev)
-                    .with_body(format!(r#"{{"_to":"t/{op}","v":{op},"b":{op}}}"#))
+                    .with_body(format!(r#"{{"_to":"t/{op}","v":{op},"b":{op}{}}}"#, n(slot)))
             }
             Action::Replace(slot, rev) => {
                 matching(Request::new(Method::Put, format!("{}?returnNew=true", slot.path())), rev)
-                    .with_body(format!(r#"{{{ends},"v":{op}}}"#))
+                    .with_body(format!(r#"{{{ends},"v":{op}{}}}"#, n(slot)))
             }
             Action::Remove(slot, rev) => matching(Request::new(Method::Delete, slot.path()), rev),
             Action::Read { slot, dirty: false } => Request::new(Method::Get, slot.path()),
@@ -251,13 +331,12 @@ impl Action {
                 Request::new(Method::Get, slot.path()).with_header(header::ALLOW_DIRTY_READ, "true")
             }
             Action::InsertMany(slots) => {
-                let parts = slots.iter().map(|slot| format!(r#"{{"_key":"{}",{ends},"v":{op},"a":{op}}}"#, slot.key()));
-                documents(Method::Post, &slots[0], "?returnNew=true").with_body(array(parts))
+                documents(Method::Post, &slots[0], "?returnNew=true").with_body(array(slots.iter().map(whole)))
             }
             Action::UpdateMany(slots) => {
                 let part = |(slot, rev): &(Slot, Option<String>)| {
                     let rev = rev.as_ref().map_or(String::new(), |rev| format!(r#""_rev":"{rev}","#));
-                    format!(r#"{{"_key":"{}",{rev}"_to":"t/{op}","v":{op},"b":{op}}}"#, slot.key())
+                    format!(r#"{{"_key":"{}",{rev}"_to":"t/{op}","v":{op},"b":{op}{}}}"#, slot.key(), n(slot))
                 };
                 documents(Method::Patch, &slots[0].0, "?returnNew=true&ignoreRevs=false")
                     .with_body(array(slots.iter().map(part)))
@@ -267,18 +346,34 @@ impl Action {
                 documents(Method::Delete, &slots[0], "").with_body(array(parts))
             }
             Action::Import { slots, on_duplicate } => {
-                let line = |slot: &Slot| format!(r#"{{"_key":"{}",{ends},"v":{op},"a":{op}}}"#, slot.key());
                 let (c, on_duplicate) = (slots[0].collection, on_duplicate.as_str());
                 let query = format!("collection=c{c}&type=documents&onDuplicate={on_duplicate}");
                 Request::new(Method::Post, format!("{}/_api/import?{query}", base(c)))
-                    .with_body(slots.iter().map(line).collect::<Vec<_>>().join("\n"))
+                    .with_body(slots.iter().map(whole).collect::<Vec<_>>().join("\n"))
+            }
+            Action::Query { verb, slots } => {
+                let c = slots[0].collection;
+                let update = |slot: &Slot| format!(r#""_to":"t/{op}","v":{op},"b":{op}{}"#, n(slot));
+                let part = |slot: &Slot| match verb {
+                    Verb::Insert => whole(slot),
+                    Verb::Update => format!(r#"{{"_key":"{}",{}}}"#, slot.key(), update(slot)),
+                    Verb::Replace => format!(r#"{{"_key":"{}",{ends},"v":{op}{}}}"#, slot.key(), n(slot)),
+                    Verb::Remove => format!(r#"{{"_key":"{}"}}"#, slot.key()),
+                    Verb::Upsert => format!(r#"{{"whole":{},"part":{{{}}}}}"#, whole(slot), update(slot)),
+                };
+                let (query, all) = (verb.query(c), array(slots.iter().map(part)));
+                Request::new(Method::Post, format!("{}/_api/cursor", base(c)))
+                    .with_body(format!(r#"{{"query":"{query}","bindVars":{{"all":{all}}}}}"#))
             }
             Action::Create(c) => Request::new(Method::Post, format!("{}/_api/collection", base(*c)))
                 .with_body(format!(r#"{{"name":"c{c}","type":3}}"#)),
-            Action::Expire(c) => {
-                let (base, after_s) = (base(*c), EXPIRE_AFTER_MS as f64 / 1000.0);
-                Request::new(Method::Post, format!("{base}/_api/index?collection=c{c}"))
-                    .with_body(format!(r#"{{"type":"ttl","fields":["moment"],"expireAfter":{after_s}}}"#))
+            Action::Index(c) => {
+                let after_s = EXPIRE_AFTER_MS as f64 / 1000.0;
+                let index = match UNIQUE.contains(c) {
+                    true => r#"{"type":"persistent","fields":["n"],"unique":true}"#.to_owned(),
+                    false => format!(r#"{{"type":"ttl","fields":["moment"],"expireAfter":{after_s}}}"#),
+                };
+                Request::new(Method::Post, format!("{}/_api/index?collection=c{c}", base(*c))).with_body(index)
             }
             Action::Truncate(c) => Request::new(Method::Put, format!("{}/_api/collection/c{c}/truncate", base(*c))),
             Action::Drop(c) => Request::new(Method::Delete, format!("{}/_api/collection/c{c}", base(*c))),
@@ -299,10 +394,12 @@ impl Action {
                 agency(if *named { "write" } else { "transact" }, write)
             }
             Action::Look(r) => agency("read", format!(r#"[["/sim/r{r}"]]"#)),
-            Action::Begin { exclusive } => {
+            Action::Begin { exclusive, unique } => {
                 let [first, second] = STREAMED;
+                let third = if *unique { format!(r#","c{}""#, UNIQUE[0]) } else { String::new() };
                 let body = match exclusive {
-                    false => format!(r#"{{"write":["c{first}","c{second}"]}}"#),
+                    false => format!(r#"{{"write":["c{first}","c{second}"{third}]}}"#),
+                    true if *unique => format!(r#"{{"exclusive":"c{first}","write":["c{second}"{third}]}}"#),
                     true => format!(r#"{{"exclusive":"c{first}","write":"c{second}"}}"#),
                 };
                 Request::new(Method::Post, "/_api/transaction/begin")
@@ -363,8 +460,9 @@ impl fmt::Display for Action {
             Action::Import { slots, on_duplicate } => {
                 write!(f, "import [{}] on duplicate {}", all(slots), on_duplicate.as_str())
             }
+            Action::Query { verb, slots } => write!(f, "{} [{}] by a query", verb.as_str(), all(slots)),
             Action::Create(c) => write!(f, "create c{c}"),
-            Action::Expire(c) => write!(f, "let documents of c{c} expire"),
+            Action::Index(c) => write!(f, "make the index of c{c}"),
             Action::Truncate(c) => write!(f, "truncate c{c}"),
             Action::Drop(c) => write!(f, "drop c{c}"),
             Action::CreateDatabase(d) => write!(f, "create database d{d}"),
@@ -374,7 +472,10 @@ impl fmt::Display for Action {
             Action::Add { register, named } => write!(f, "add to r{register}{}", name(named)),
             Action::Swap { register, old, named } => write!(f, "swap r{register} if {old}{}", name(named)),
             Action::Look(register) => write!(f, "read r{register}"),
-            Action::Begin { exclusive } => write!(f, "begin{}", if *exclusive { " exclusively" } else { "" }),
+            Action::Begin { exclusive, unique } => {
+                let with = if *unique { format!(" with c{}", UNIQUE[0]) } else { String::new() };
+                write!(f, "begin{}{with}", if *exclusive { " exclusively" } else { "" })
+            }
             Action::Within(id, inner) => write!(f, "{inner} within {id}"),
             Action::Commit(id) => write!(f, "commit {id}"),
             Action::Abort(id) => write!(f, "abort {id}"),

@@ -4,13 +4,13 @@
 //! documents, users and databases must be after the entries that the checkers saw it apply, and when each changed, so
 //! that a read can be judged by the instants between its start and its end.
 
-use crate::action::{Action, EXPIRE_AFTER_MS, OnDuplicate, Slot, USERS, database_of};
+use crate::action::{Action, EXPIRE_AFTER_MS, OnDuplicate, Slot, USERS, database_of, unique_value};
 use crate::clock::At;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A document of the workload. `v` names the operation that wrote it last; `a` and `b` tell replace from update. Of a
-/// user, `v` stands in `extra`, and `a` is the level that it was granted.
+/// user, `v` stands in `extra`, and `a` is the level that it was granted. What it has in a unique index follows from `v`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Doc {
     pub v: u64,
@@ -31,14 +31,18 @@ impl Doc {
             let v = object.get("extra")?.get("v")?.as_u64()?;
             return named.then_some(Doc { v, a: None, b: None, moment_ms: None, rev: String::new() });
         }
-        let known = ["_key", "_id", "_rev", "_from", "_to", "v", "a", "b", "moment"];
+        let known = ["_key", "_id", "_rev", "_from", "_to", "v", "a", "b", "moment", "n"];
         let id = format!("c{}/{}", slot.collection, slot.key());
         if object.keys().any(|k| !known.contains(&k.as_str())) || object.get("_id")? != id.as_str() {
             return None;
         }
         let number = |name: &str| object.get(name).map(|v| v.as_u64());
+        let v = number("v")??;
+        if number("n").flatten() != unique_value(slot, v) {
+            return None;
+        }
         Some(Doc {
-            v: number("v")??,
+            v,
             a: number("a").flatten(),
             b: number("b").flatten(),
             moment_ms: moment_ms(value),
@@ -67,8 +71,8 @@ pub enum Effect {
     Put(Slot, Doc),
     Gone(Slot),
     Created(u8),
-    /// Its documents may expire from here on.
-    Expires(u8),
+    /// It has its index from here on.
+    Indexed(u8),
     Emptied(u8),
     Dropped(u8),
     DatabaseMade(u8),
@@ -84,6 +88,14 @@ impl Effect {
             Effect::Put(slot, _) | Effect::Gone(slot) => vec![*slot],
             Effect::All(effects) => effects.iter().flat_map(Effect::slots).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// The effects that it is made of, one after the other.
+    pub fn each(&self) -> Vec<&Effect> {
+        match self {
+            Effect::All(effects) => effects.iter().flat_map(Effect::each).collect(),
+            one => vec![one],
         }
     }
 
@@ -130,8 +142,8 @@ const SAME_USER: (u16, u32) = (409, 1702);
 pub struct Docs {
     pub databases: BTreeSet<u8>,
     pub collections: BTreeSet<u8>,
-    /// Those whose documents may expire.
-    pub expiring: BTreeSet<u8>,
+    /// Those that have their index: their documents may expire, or have values that are unique.
+    pub indexed: BTreeSet<u8>,
     pub documents: BTreeMap<Slot, Doc>,
 }
 
@@ -147,14 +159,14 @@ impl Docs {
             Effect::Created(c) => {
                 self.collections.insert(*c);
             }
-            Effect::Expires(c) => {
-                self.expiring.insert(*c);
+            Effect::Indexed(c) => {
+                self.indexed.insert(*c);
             }
             Effect::Emptied(c) => self.documents.retain(|slot, _| slot.collection != *c),
             Effect::Dropped(c) => {
                 self.documents.retain(|slot, _| slot.collection != *c);
                 self.collections.remove(c);
-                self.expiring.remove(c);
+                self.indexed.remove(c);
             }
             Effect::DatabaseMade(d) => {
                 self.databases.insert(*d);
@@ -162,7 +174,7 @@ impl Docs {
             Effect::DatabaseGone(d) => {
                 self.documents.retain(|slot, _| database_of(slot.collection) != Some(*d));
                 self.collections.retain(|c| database_of(*c) != Some(*d));
-                self.expiring.retain(|c| database_of(*c) != Some(*d));
+                self.indexed.retain(|c| database_of(*c) != Some(*d));
                 self.databases.remove(d);
             }
             Effect::All(effects) => effects.iter().for_each(|effect| self.apply(effect)),
@@ -188,8 +200,44 @@ impl Docs {
         }
     }
 
+    /// Another document that has the value which a document of operation `v` has in the collection's unique index.
+    fn taken_by(&self, slot: Slot, v: u64) -> Option<Slot> {
+        let value = unique_value(slot, v).filter(|_| self.indexed.contains(&slot.collection))?;
+        let has = |other: &Slot, doc: &Doc| {
+            *other != slot && other.collection == slot.collection && unique_value(*other, doc.v) == Some(value)
+        };
+        self.documents.iter().find(|(other, doc)| has(other, doc)).map(|(other, _)| *other)
+    }
+
+    /// Two documents that have the same value in a unique index.
+    pub fn doubles(&self) -> Option<(Slot, Slot)> {
+        self.documents.iter().find_map(|(slot, doc)| Some((*slot, self.taken_by(*slot, doc.v)?)))
+    }
+
+    /// Whether each of several effects, one after the other, finds its value free in the unique index.
+    pub fn admits(&self, effects: &[Effect]) -> bool {
+        let mut now = self.clone();
+        effects.iter().flat_map(Effect::each).all(|effect| {
+            let free = now.with_free_value(effect.clone()).is_ok();
+            now.apply(effect);
+            free
+        })
+    }
+
     /// What becomes of one document, whose collection is there.
     fn one(&self, op: u64, action: &Action) -> Result<Effect, (u16, u32)> {
+        self.with_free_value(self.unindexed(op, action)?)
+    }
+
+    fn with_free_value(&self, effect: Effect) -> Result<Effect, (u16, u32)> {
+        match &effect {
+            Effect::Put(slot, doc) if self.taken_by(*slot, doc.v).is_some() => Err(SAME_KEY),
+            _ => Ok(effect),
+        }
+    }
+
+    /// The same where no value has to be unique.
+    fn unindexed(&self, op: u64, action: &Action) -> Result<Effect, (u16, u32)> {
         let due =
             |slot: &Slot, v, a, b, moment_ms| Ok(Effect::Put(*slot, Doc { v, a, b, moment_ms, rev: String::new() }));
         let put = |slot: &Slot, v, a, b| due(slot, v, a, b, None);
@@ -214,12 +262,13 @@ impl Docs {
         }
     }
 
-    /// One after the other, each with the effects of those before it.
-    fn each(&self, op: u64, actions: impl Iterator<Item = (Slot, Action)>) -> Vec<Part> {
+    /// One after the other, each with the effects of those before it. What is done with one may depend on whether it
+    /// is there.
+    fn each<F: FnOnce(bool) -> Action>(&self, op: u64, actions: impl Iterator<Item = (Slot, F)>) -> Vec<Part> {
         let mut now = self.clone();
-        let part = |(slot, action): (Slot, Action)| {
+        let part = |(slot, action): (Slot, F)| {
             let before = now.documents.get(&slot).cloned();
-            let result = now.one(op, &action).map_err(|(_, error)| error);
+            let result = now.one(op, &action(before.is_some())).map_err(|(_, error)| error);
             if let Ok(effect) = &result {
                 now.apply(effect);
             }
@@ -239,10 +288,11 @@ impl Docs {
                 Effect::Put(*slot, Doc { v: op, a: Some(op), b, moment_ms, rev: String::new() })
             };
             let result = match (&before, on_duplicate) {
-                (None, _) | (Some(_), OnDuplicate::Replace) => Ok(new(None)),
-                (Some(old), OnDuplicate::Update) => Ok(new(old.b)),
-                (Some(_), OnDuplicate::Ignore | OnDuplicate::Error) => Err(SAME_KEY.1),
+                (None, _) | (Some(_), OnDuplicate::Replace) => now.with_free_value(new(None)),
+                (Some(old), OnDuplicate::Update) => now.with_free_value(new(old.b)),
+                (Some(_), OnDuplicate::Ignore | OnDuplicate::Error) => Err(SAME_KEY),
             };
+            let result = result.map_err(|(_, error)| error);
             if let Ok(effect) = &result {
                 now.apply(effect);
             }
@@ -259,9 +309,7 @@ impl Docs {
             let Some((slot, doc)) = found else { return Err(format!("{key} of operation {v} is not there")) };
             let due_ms = doc.moment_ms.map(|moment_ms| moment_ms + EXPIRE_AFTER_MS);
             match due_ms {
-                Some(due_ms) if self.expiring.contains(&slot.collection) && due_ms <= wall_ms => {
-                    Ok(Effect::Gone(*slot))
-                }
+                Some(due_ms) if self.indexed.contains(&slot.collection) && due_ms <= wall_ms => Ok(Effect::Gone(*slot)),
                 Some(due_ms) => Err(format!("{slot} is due at {due_ms} ms, and it is {wall_ms} ms")),
                 None => Err(format!("{slot} never expires")),
             }
@@ -298,26 +346,41 @@ impl Docs {
                     Ok(Expected { status, error, parts: vec![Part { slot: *slot, before, result }], whole: None })
                 }
                 Action::InsertMany(slots) => parts(slots[0].collection, &|| {
-                    self.each(op, slots.iter().map(|slot| (*slot, Action::Insert(*slot))))
+                    self.each(op, slots.iter().map(|slot| (*slot, move |_| Action::Insert(*slot))))
                 }),
                 Action::UpdateMany(slots) => parts(slots[0].0.collection, &|| {
-                    self.each(op, slots.iter().map(|(slot, rev)| (*slot, Action::Update(*slot, rev.clone()))))
+                    self.each(op, slots.iter().map(|(slot, rev)| (*slot, move |_| Action::Update(*slot, rev.clone()))))
                 }),
                 Action::RemoveMany(slots) => parts(slots[0].collection, &|| {
-                    self.each(op, slots.iter().map(|slot| (*slot, Action::Remove(*slot, None))))
+                    self.each(op, slots.iter().map(|slot| (*slot, move |_| Action::Remove(*slot, None))))
                 }),
                 Action::Import { slots, on_duplicate } => {
                     let expected = parts(slots[0].collection, &|| self.import(op, slots, *on_duplicate))?;
                     Ok(Expected { status: 201, ..expected })
                 }
+                Action::Query { verb, slots } => {
+                    let expected = parts(slots[0].collection, &|| {
+                        self.each(op, slots.iter().map(|slot| (*slot, move |there| verb.on(*slot, there))))
+                    })?;
+                    let error = expected.parts.iter().find_map(|part| part.result.as_ref().err().copied());
+                    match error {
+                        None => Ok(Expected { status: 201, ..expected }),
+                        Some(error) if error == NO_DOCUMENT.1 => Err(NO_DOCUMENT),
+                        Some(_) => Err(SAME_KEY),
+                    }
+                }
                 Action::Create(c) => {
                     self.has_database(*c)?;
                     if self.collections.contains(c) { Err(SAME_NAME) } else { whole(200, Effect::Created(*c)) }
                 }
-                Action::Expire(c) => {
+                Action::Index(c) => {
                     self.has_collection(*c)?;
-                    let again = self.expiring.contains(c);
-                    if again { Ok(success(200)) } else { whole(201, Effect::Expires(*c)) }
+                    let mut with = self.clone();
+                    match with.indexed.insert(*c) {
+                        false => Ok(success(200)),
+                        true if with.doubles().is_some() => Err(SAME_KEY),
+                        true => whole(201, Effect::Indexed(*c)),
+                    }
                 }
                 Action::Truncate(c) => {
                     self.has_collection(*c)?;
@@ -356,8 +419,10 @@ impl Expected {
             return Err(format!("got {status} ({error}), the model says {} ({})", self.status, self.error));
         }
         let effects: Vec<Effect> = match action {
-            Action::InsertMany(_) | Action::UpdateMany(_) | Action::RemoveMany(_) if self.error == 0 => {
-                let told = body.as_array().filter(|told| told.len() == self.parts.len());
+            Action::InsertMany(_) | Action::UpdateMany(_) | Action::RemoveMany(_) | Action::Query { .. }
+                if self.error == 0 =>
+            {
+                let told = body.get("result").unwrap_or(body).as_array().filter(|told| told.len() == self.parts.len());
                 let told = told.ok_or("the answer has not one element for each of the request's")?;
                 let parts = self.parts.iter().zip(told).map(|(part, told)| part.judge(action, told));
                 parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
@@ -398,6 +463,16 @@ impl Part {
         let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default();
         let old = self.before.as_ref().map_or("", |doc| &doc.rev);
         let wrong = |what: String| Err(format!("{}: {what}: {told}", self.slot));
+        if let Some(before) = told.get("old") {
+            let right = match (&self.before, Doc::from_json(self.slot, before)) {
+                (Some(doc), Some(seen)) => doc.shows_as(self.slot, &seen),
+                (None, None) => before.is_null(),
+                _ => false,
+            };
+            if !right {
+                return wrong(format!("it was {:?} before", self.before));
+            }
+        }
         match &self.result {
             Err(error) => {
                 if told.get("errorNum").and_then(Value::as_u64) != Some(u64::from(*error)) {
@@ -461,7 +536,7 @@ impl Shadow {
         match effect {
             Effect::Put(slot, doc) => self.changes.entry(*slot).or_default().push((at, Some(doc.clone()))),
             Effect::Gone(slot) => self.changes.entry(*slot).or_default().push((at, None)),
-            Effect::Created(_) | Effect::Expires(_) | Effect::DatabaseMade(_) => {}
+            Effect::Created(_) | Effect::Indexed(_) | Effect::DatabaseMade(_) => {}
             Effect::Emptied(c) | Effect::Dropped(c) => gone(&|slot| slot.collection == *c),
             Effect::DatabaseGone(d) => gone(&|slot| database_of(slot.collection) == Some(*d)),
             Effect::All(effects) => return effects.iter().for_each(|effect| self.apply(at, effect)),
@@ -501,7 +576,7 @@ impl Shadow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::action::INNER;
+    use crate::action::{INNER, UNIQUE, Verb};
     use serde_json::json;
 
     const SLOT: Slot = Slot { collection: 0, key: 1 };
@@ -545,6 +620,66 @@ mod tests {
     }
 
     #[test]
+    fn a_query_writes_all_of_its_documents_or_none() {
+        let mut docs = Docs::default();
+        docs.apply(&Effect::All(vec![Effect::Created(0), put(2, Some(2), None)]));
+        let other = Slot { key: 5, ..SLOT };
+        let query = |verb, slots: &[Slot]| Action::Query { verb, slots: slots.to_vec() };
+        assert_eq!(told(&docs, query(Verb::Insert, &[other, SLOT])), SAME_KEY);
+        assert_eq!(told(&docs, query(Verb::Remove, &[SLOT, SLOT])), NO_DOCUMENT, "it sees what it has done");
+        let upsert = query(Verb::Upsert, &[SLOT, other]);
+        let expected = docs.expect(9, &upsert);
+        assert_eq!((expected.status, expected.parts.len()), (201, 2));
+        let row = |key: &str, old: Value, mut new: Value| {
+            (new["_key"], new["_id"], new["_rev"]) = (key.into(), format!("c0/{key}").into(), "x".into());
+            json!({"_key": key, "_rev": "x", "_oldRev": old.get("_rev"), "old": old, "new": new})
+        };
+        let old = json!({"_key": "k1", "_id": "c0/k1", "_rev": "r2", "v": 2, "a": 2});
+        let good = json!({"result": [row("k1", old, json!({"v": 9, "a": 2, "b": 9})),
+            row("k5", Value::Null, json!({"v": 9, "a": 9}))]});
+        let Ok(Some(Effect::All(effects))) = expected.judge(&upsert, 201, &good) else { panic!("it did two things") };
+        assert_eq!(effects.iter().flat_map(Effect::slots).collect::<Vec<_>>(), [SLOT, other]);
+        let wrong = |pointer: &str, value: Value| {
+            let mut told = good.clone();
+            *told.pointer_mut(pointer).unwrap() = value;
+            expected.judge(&upsert, 201, &told).is_err()
+        };
+        assert!(wrong("/result/0/old/a", json!(3)), "it was another document before");
+        assert!(wrong("/result/1/old", json!({"v": 1})), "there was none before");
+        assert!(wrong("/result/1/new/b", json!(9)), "it was updated, not inserted");
+        assert!(wrong("/result", json!([])), "rows are missing");
+    }
+
+    #[test]
+    fn a_value_of_a_unique_index_has_one_document() {
+        let c = UNIQUE[1];
+        let [one, two, three] = [0, 1, 2].map(|key| Slot { collection: c, key });
+        let mut docs = Docs::default();
+        let fresh = |slot| Effect::Put(slot, doc(9));
+        docs.apply(&Effect::All(vec![Effect::Created(c), fresh(one), fresh(two)]));
+        assert_eq!(docs.doubles(), None, "there is no index yet");
+        assert_eq!(told(&docs, Action::Index(c)), SAME_KEY);
+        docs.apply(&Effect::Gone(two));
+        assert_eq!(told(&docs, Action::Index(c)), (201, 0));
+        docs.apply(&Effect::Indexed(c));
+        assert_eq!(told(&docs, Action::Index(c)), (200, 0));
+        assert_eq!(told(&docs, Action::Insert(two)), SAME_KEY, "its neighbour has the value");
+        assert_eq!(told(&docs, Action::Insert(three)), (202, 0));
+        assert_eq!(told(&docs, Action::Update(one, None)), (202, 0), "it may keep its own");
+        let both = |verb| Action::Query { verb, slots: vec![three, two] };
+        assert_eq!(told(&docs, both(Verb::Upsert)), SAME_KEY);
+        let many = docs.expect(9, &Action::InsertMany(vec![three, two]));
+        assert_eq!(many.parts.iter().map(|part| part.result.is_ok()).collect::<Vec<_>>(), [true, false]);
+        assert!(docs.admits(&[Effect::Gone(one), fresh(two)]), "free once it is gone");
+        assert!(!docs.admits(&[fresh(two), Effect::Gone(one)]), "not before");
+        docs.apply(&fresh(two));
+        assert_eq!(docs.doubles(), Some((one, two)));
+        docs.apply(&Effect::Dropped(c));
+        docs.apply(&Effect::All(vec![Effect::Created(c), fresh(one), fresh(two)]));
+        assert_eq!(docs.doubles(), None, "the index is gone with the collection");
+    }
+
+    #[test]
     fn documents_expire_once_they_are_due() {
         let mut docs = Docs::default();
         docs.apply(&Effect::Created(0));
@@ -553,7 +688,7 @@ mod tests {
         docs.apply(inserted);
         let removed = [("k1".to_owned(), 1)];
         assert!(docs.expire(20_000, &removed).is_err(), "there is no index");
-        docs.apply(&Effect::Expires(0));
+        docs.apply(&Effect::Indexed(0));
         assert!(docs.expire(10_000 + EXPIRE_AFTER_MS - 1, &removed).is_err(), "too early");
         let all = Effect::All(vec![Effect::Gone(SLOT)]);
         assert_eq!(docs.expire(10_000 + EXPIRE_AFTER_MS, &removed), Ok(all));

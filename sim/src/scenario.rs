@@ -128,6 +128,9 @@ keys! {
     /// Stream transactions, and how long one may be idle.
     mix_stream = 0, 0, 1000;
     transaction_idle_ms = 60_000, 10, 3_600_000;
+    /// Collections with a unique index; AQL queries that write several documents, and within stream transactions, too.
+    mix_unique = 0, 0, 1000;
+    mix_aql = 0, 0, 1000;
     /// 1: an etcd orders the agency's entries, in the place of Raft among the agents.
     etcd = 0, 0, 1;
     /// 1: after the faults a core is healed while the rest stays broken; it must live alone before the rest is healed.
@@ -215,6 +218,10 @@ impl Scenario {
         let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
         s.mix_stream = pick(&[0, 0, 25, 80]);
         s.transaction_idle_ms = pick(&[300, 2000, 60_000]);
+        let mut rng = Rng::new(s.seed_work).fork(5);
+        let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
+        s.mix_unique = pick(&[0, 0, 25, 80]);
+        s.mix_aql = pick(&[0, 0, 20, 60]);
         let mut aim = root.fork(3);
         s.seed_aim = aim.next_u64() >> 16;
         // A run without faults stays one.
@@ -284,7 +291,7 @@ impl Scenario {
         }
         let documents = self.mix_write + self.mix_read + self.mix_dirty + self.mix_array + self.mix_import;
         let others = self.mix_collection + self.mix_agency + self.mix_user + self.mix_database + self.mix_transact;
-        let others = others + self.mix_expiring + self.mix_stream;
+        let others = others + self.mix_expiring + self.mix_stream + self.mix_unique + self.mix_aql;
         if documents + others == 0 {
             return Err("all weights of the workload are 0".into());
         }

@@ -4,7 +4,7 @@
 //! A client knows nothing but the endpoints it was given. What it may conclude from an answer is what a driver may:
 //! 1495 and 1496 mean that nothing was started (R14), so it repeats; no answer, or another 5xx, means "unknown".
 
-use crate::action::{Action, EXPIRING, INNER, OnDuplicate, PASSING, STREAMED, Slot, USERS};
+use crate::action::{Action, EXPIRING, INNER, OnDuplicate, PASSING, STREAMED, Slot, UNIQUE, USERS, Verb};
 use crate::clock::{At, WALL_MS};
 use crate::model::Doc;
 use crate::scenario::Scenario;
@@ -19,7 +19,7 @@ pub const COUNTERS: u8 = 2;
 const USER_COUNT: u64 = 3;
 /// The most documents in one request.
 const MANY_MAX: u64 = 4;
-/// The most keys in a collection of transactions: they are to meet.
+/// The most keys in a collection of transactions, or with a unique index: they are to meet.
 const STREAM_KEYS: u64 = 6;
 /// After so many calls on one of the agency's registers, clients turn to the next: each history stays short.
 const REGISTER_CALLS: u64 = 40;
@@ -124,6 +124,8 @@ struct Client {
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     id: u64,
+    /// It is over a collection with a unique index, too.
+    unique: bool,
     /// What it still wants to do before it ends it.
     steps: u64,
     /// It has begun to ask how the transaction is, after a request without an answer: so often it asks at most.
@@ -154,7 +156,7 @@ pub enum Destination {
 pub struct Workload {
     servers: usize,
     agents: usize,
-    mix: [u64; 12],
+    mix: [u64; 14],
     register_calls: u64,
     sync_header_permille: u64,
     keys: u64,
@@ -202,6 +204,8 @@ impl Workload {
                 s.mix_transact,
                 s.mix_expiring,
                 s.mix_stream,
+                s.mix_unique,
+                s.mix_aql,
             ],
             register_calls: 0,
             sync_header_permille: s.sync_header_permille,
@@ -317,6 +321,11 @@ impl Workload {
         if fresh < 2 {
             return Action::Create(fresh as u8);
         }
+        let [first, second] = UNIQUE;
+        let unique = [Action::Create(first), Action::Index(first), Action::Create(second), Action::Index(second)];
+        if let Some(action) = unique.get(fresh - 2).filter(|_| self.mix[12] > 0) {
+            return action.clone();
+        }
         // Whoever is in a transaction goes on with it rather than with something else.
         if self.clients[client].stream.is_some() && self.clients[client].rng.chance(1, 2) {
             return self.streams(client);
@@ -402,7 +411,7 @@ impl Workload {
                 let slot = Slot { collection: EXPIRING, ..slot };
                 match rng.below(20) {
                     0 => Action::Create(EXPIRING),
-                    1 => Action::Expire(EXPIRING),
+                    1 => Action::Index(EXPIRING),
                     2 if rng.chance(1, 5) => Action::Drop(EXPIRING),
                     2..=12 => Action::InsertDue(slot, WALL_MS + at.as_ms() + rng.below(3000)),
                     13 => Action::Insert(slot),
@@ -413,6 +422,43 @@ impl Workload {
                 }
             }
             Some(11) => self.streams(client),
+            Some(12) => {
+                let keys = self.keys.min(STREAM_KEYS);
+                let collection = UNIQUE[rng.below(2) as usize];
+                let slot = Slot { collection, key: rng.below(keys) as u8 };
+                let known = state.revisions.get(&slot).cloned();
+                let rev = known.filter(|_| rng.chance(1, 4));
+                // What else is asked of one may not be asked of what transactions have.
+                let freely = collection == UNIQUE[1];
+                match rng.below(24) {
+                    0 => Action::Create(collection),
+                    1..=2 => Action::Index(collection),
+                    3 if freely && rng.chance(1, 3) => Action::Drop(collection),
+                    3 if freely => Action::Truncate(collection),
+                    4..=5 if freely => Action::InsertMany(some_of(rng, collection, keys)),
+                    6 if freely => {
+                        let slots = some_of(rng, collection, keys);
+                        Action::UpdateMany(slots.into_iter().map(|slot| (slot, None)).collect())
+                    }
+                    7 if freely => {
+                        let ways = [OnDuplicate::Error, OnDuplicate::Ignore, OnDuplicate::Replace, OnDuplicate::Update];
+                        let on_duplicate = ways[rng.below(4) as usize];
+                        Action::Import { slots: some_of(rng, collection, keys), on_duplicate }
+                    }
+                    3..=10 => Action::Insert(slot),
+                    11..=14 => Action::Update(slot, rev),
+                    15..=16 => Action::Replace(slot, rev),
+                    17..=19 => Action::Remove(slot, rev),
+                    _ => Action::Read { slot, dirty: rng.chance(1, 3) },
+                }
+            }
+            Some(13) => {
+                collections.extend((self.mix[11] > 0).then_some(STREAMED).into_iter().flatten());
+                // Where values clash, a query has more to undo.
+                collections.extend((self.mix[12] > 0).then_some(UNIQUE.repeat(2)).into_iter().flatten());
+                let collection = collections[rng.below(collections.len() as u64) as usize];
+                query(rng, collection, self.keys.min(STREAM_KEYS))
+            }
             _ => {
                 let counter = rng.below(u64::from(COUNTERS)) as u8;
                 if rng.chance(2, 3) { Action::Count(counter) } else { Action::ReadCount(counter) }
@@ -427,7 +473,10 @@ impl Workload {
             others.filter_map(|(_, other)| other.stream).filter(|stream| !stream.spoiled).map(|s| s.id).collect();
         let keys = self.keys.min(STREAM_KEYS);
         let Client { rng, revisions, stream, .. } = &mut self.clients[client];
-        let slot = Slot { collection: STREAMED[rng.below(2) as usize], key: rng.below(keys) as u8 };
+        let unique = self.mix[12] > 0 && stream.as_ref().is_none_or(|stream| stream.unique);
+        let over = [STREAMED[0], STREAMED[1], UNIQUE[0]];
+        let collection = over[rng.below(if unique { 3 } else { 2 }) as usize];
+        let slot = Slot { collection, key: rng.below(keys) as u8 };
         let rev = revisions.get(&slot).filter(|_| rng.chance(1, 8)).cloned();
         let one = match rng.below(10) {
             0..=2 => Action::Insert(slot),
@@ -436,6 +485,8 @@ impl Workload {
             6 => Action::Remove(slot, rev),
             _ => Action::Read { slot, dirty: false },
         };
+        let queries = self.mix[13] > 0 && rng.chance(1, 4);
+        let one = if queries { query(rng, collection, keys) } else { one };
         // Now and then it meddles with what another one is at.
         let meddles = !others.is_empty() && rng.chance(1, 12);
         if meddles {
@@ -475,7 +526,7 @@ impl Workload {
                 }
             }
             None if rng.chance(1, 6) => Action::Create(STREAMED[rng.below(2) as usize]),
-            None => Action::Begin { exclusive: rng.chance(1, 8) },
+            None => Action::Begin { exclusive: rng.chance(1, 8), unique: unique && rng.chance(2, 3) },
         }
     }
 
@@ -497,10 +548,10 @@ impl Workload {
         }
         let state = &mut self.clients[client];
         match action {
-            Action::Begin { .. } if response.status == 201 => {
+            Action::Begin { unique, .. } if response.status == 201 => {
                 let id = body.pointer("/result/id").and_then(|id| id.as_str()?.parse().ok());
                 let steps = 1 + state.rng.below(6);
-                state.stream = id.map(|id| Stream { id, steps, asks: 0, spoiled: false });
+                state.stream = id.map(|id| Stream { id, unique: *unique, steps, asks: 0, spoiled: false });
             }
             _ if state.stream.is_some_and(|stream| action.transaction() == Some(stream.id)) => {
                 let ended = matches!(action, Action::Commit(_) | Action::Abort(_)) && response.status < 500;
@@ -701,6 +752,12 @@ impl Workload {
 fn some_of(rng: &mut Rng, collection: u8, keys: u64) -> Vec<Slot> {
     let count = 1 + rng.below(MANY_MAX);
     (0..count).map(|_| Slot { collection, key: rng.below(keys) as u8 }).collect()
+}
+
+/// A query that writes documents of one collection.
+fn query(rng: &mut Rng, collection: u8, keys: u64) -> Action {
+    let verb = Verb::ALL[rng.below(Verb::ALL.len() as u64) as usize];
+    Action::Query { verb, slots: some_of(rng, collection, keys) }
 }
 
 /// The register's value in an answer of the agency, as far as it says; 0 if it is not there.

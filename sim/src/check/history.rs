@@ -1,7 +1,7 @@
 //! I11 to I14: what clients were told, held against the truth.
 
 use super::replication::{Replication, Store, has};
-use super::streams::Streams;
+use super::streams::{Streams, is_whole};
 use super::{Ctx, Verdict, broken};
 use crate::action::{self, Action, Slot};
 use crate::clock::At;
@@ -81,7 +81,7 @@ impl History {
         }
         // A transaction has it: perhaps no longer, but when the request was looked at.
         let held = |slot| self.streams.may_hold((ctx.node, ctx.incarnation, run.epoch), slot, record.called, None);
-        if (status, ran.response.error_num()) == (409, Some(1200)) && action.slot().is_some_and(held) {
+        if (status, ran.response.error_num()) == (409, Some(1200)) && action.slots().into_iter().any(held) {
             return Ok(None);
         }
         let body: serde_json::Value = serde_json::from_slice(&ran.response.body).unwrap_or_default();
@@ -104,8 +104,12 @@ impl History {
                 let position = entry.position();
                 return Err(("I12", format!("s{}: '{action}' changed nothing and wrote {position}", ctx.node)));
             }
-            (Some(entry), Some(_)) => {
+            (Some(entry), Some(effect)) => {
                 let position = entry.position();
+                if matches!(action, Action::Query { .. }) && !is_whole(entry, std::slice::from_ref(effect)) {
+                    let what = format!("s{}: '{action}' is {position}, which is not all that it did", ctx.node);
+                    return Err(("transaction", what));
+                }
                 if let Some(first) = self.written.insert(op, position) {
                     return Err(("R14", format!("operation {op} '{action}' was done twice: {first} and {position}")));
                 }

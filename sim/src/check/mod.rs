@@ -13,6 +13,7 @@
 //! | I15 I16 I17    | [`liveness`]         |
 //! | R6 R15 R17     | [`synchrony`]        |
 //! | transactions   | [`streams`]          |
+//! | unique         | [`replication`], on the stores themselves: [`stores`] |
 //! | room           | [`room`]             |
 
 pub mod agency;
@@ -131,6 +132,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("R14", "1495 and 1496 only if nothing was started"),
     ("R16", "no _rev is given twice"),
     ("transaction", "a transaction has a snapshot and what it wrote, and is committed as a whole or not at all"),
+    ("unique", "no two documents have the same value in a unique index, and an index has what the documents have"),
     ("room", "a leader without room gives way to a server that has some, or stays"),
     ("contract", "the engine keeps its contract with the shell (io.rs)"),
     ("panic", "the engine never panics"),

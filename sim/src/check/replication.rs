@@ -239,6 +239,9 @@ impl Replication {
         store.log.insert(entry.tick.0, (entry.epoch, entry.checksum));
         if let Some(effect) = &effect {
             store.shadow.apply(ctx.at, effect);
+            if let Some((one, other)) = store.shadow.docs.doubles() {
+                broken!("unique", "s{}: {one} and {other} have the same value since {position}", ctx.node);
+            }
         }
         for (slot, doc) in effect.iter().flat_map(Effect::puts).filter(|(_, doc)| !doc.rev.is_empty()) {
             // (An import that writes a document twice shows only its last revision.)

@@ -7,7 +7,7 @@
 
 use super::replication::{Born, Replaced, Store};
 use super::{Verdict, broken};
-use crate::action::{Slot, USERS, home};
+use crate::action::{Slot, USERS, home, unique_value};
 use crate::model::{Doc, Docs, moment_ms};
 use crate::trace::Hash;
 use serde_json::Value;
@@ -51,17 +51,32 @@ pub fn find(store: &impl tanist_engine::db::store::Store) -> StoreResult<Found> 
     let snapshot = store.snapshot()?;
     let reader = Reader::new(&*snapshot)?;
     let mut found = Found { dump: dump(&reader)?, rolled: reader.rolled_back(usize::MAX)?, ..Found::default() };
-    for database in reader.databases()? {
-        for collection in reader.collections(database.id)? {
-            found.wrong_indexes.extend(index::check::wrong(&reader, &collection)?);
-        }
-    }
+    found.wrong_indexes = wrong_indexes(&reader)?;
     for kept in reader.kept_stores()? {
         let old = Reader::of_generation(&*snapshot, kept.generation);
         let base = old.log_base()?.position.tick;
         found.kept.push((kept.epoch, dump(&old)?, old.log(base, usize::MAX)?));
     }
     Ok(found)
+}
+
+fn wrong_indexes(reader: &Reader) -> StoreResult<Vec<String>> {
+    let mut wrong = Vec::new();
+    for database in reader.databases()? {
+        for collection in reader.collections(database.id)? {
+            wrong.extend(index::check::wrong(reader, &collection)?);
+        }
+    }
+    Ok(wrong)
+}
+
+/// Holds the indexes of a store against its documents, at any moment. What can't be read is another checker's.
+pub fn indexes_agree(server: usize, store: &impl tanist_engine::db::store::Store) -> Verdict {
+    let wrong = store.snapshot().and_then(|snapshot| wrong_indexes(&Reader::new(&*snapshot)?)).unwrap_or_default();
+    match wrong.first() {
+        Some(what) => broken!("unique", "s{server}: {what}"),
+        None => Ok(()),
+    }
 }
 
 fn dump(reader: &Reader) -> StoreResult<Dump> {
@@ -131,6 +146,9 @@ impl Dump {
             let home = home(c);
             let field = |name: &str| body.get(name).and_then(Value::as_u64);
             let v = field("v").filter(|_| home == *database).ok_or_else(strange)?;
+            if field("n") != unique_value(slot, v) {
+                return Err(strange());
+            }
             let moment_ms = moment_ms(&body);
             docs.insert(slot, Doc { v, a: field("a"), b: field("b"), moment_ms, rev: rev.clone() });
         }

@@ -4,7 +4,8 @@
 //! Built from what servers answer, when they answer it, whether the client hears it or not. What a transaction reads is
 //! held against the documents where it began and what it was told that it wrote; its commit against the entry that it
 //! became. A conflict must have a reason: somebody has changed the document since, or another transaction has it, or
-//! might have it. A transaction may be gone only with the leadership that it was begun under.
+//! might have it, or has taken a value that a unique index gives to one only. A transaction may be gone only with the
+//! leadership that it was begun under. A query writes as a whole, too, within a transaction and outside.
 
 use super::replication::Replication;
 use super::{Ctx, Verdict, broken};
@@ -71,8 +72,8 @@ impl Stream {
     fn may_have(&mut self, op: u64, inner: &Action) {
         if !inner.is_read() {
             let parts = self.view.expect(op, inner).parts.into_iter();
-            let effects = parts.filter_map(|part| part.result.ok());
-            self.unsure.extend(effects.map(|effect| (self.writes.len(), effect)));
+            let effects: Vec<Effect> = parts.filter_map(|part| part.result.ok()).collect();
+            self.unsure.extend((!effects.is_empty()).then_some((self.writes.len(), Effect::All(effects))));
         }
     }
 
@@ -120,14 +121,20 @@ fn written(entry: &Entry) -> Option<Vec<(String, Option<u64>)>> {
     log::operations(entry).ok()?.into_iter().map(one).collect()
 }
 
-/// The same of a transaction's writes.
+/// The same of what somebody was told that he wrote.
 fn told(writes: &[Effect]) -> Option<Vec<(String, Option<u64>)>> {
     let one = |effect: &Effect| match effect {
         Effect::Put(slot, doc) => Some((slot.key(), Some(doc.v))),
         Effect::Gone(slot) => Some((slot.key(), None)),
         _ => None,
     };
-    writes.iter().map(one).collect()
+    writes.iter().flat_map(Effect::each).map(one).collect()
+}
+
+/// Whether an entry is all that somebody was told he wrote, in order, and nothing else.
+pub fn is_whole(entry: &Entry, writes: &[Effect]) -> bool {
+    let told = told(writes);
+    told.is_some() && told == written(entry)
 }
 
 impl Streams {
@@ -160,8 +167,8 @@ impl Streams {
         let process = (reign.0, reign.1);
         self.streams.iter().any(by_another)
             || self.waiting.values().filter(|waiting| waiting.process == process).any(|waiting| match &waiting.action {
-                Action::Begin { exclusive } => *exclusive && slot.collection == STREAMED[0],
-                Action::Within(id, _) => Some(*id) != me && waiting.action.slot() == Some(slot),
+                Action::Begin { exclusive, .. } => *exclusive && slot.collection == STREAMED[0],
+                Action::Within(id, _) => Some(*id) != me && waiting.action.slots().contains(&slot),
                 _ => false,
             })
     }
@@ -194,7 +201,7 @@ impl Streams {
                 if let Some(first) = stream.committed {
                     return wrong(format!("is committed twice, by {first} and {position}"));
                 }
-                let Some(writes) = stream.may_become().into_iter().find(|writes| told(writes) == written(entry)) else {
+                let Some(writes) = stream.may_become().into_iter().find(|writes| is_whole(entry, writes)) else {
                     return wrong(format!("is committed by {position}, which is {:?}", written(entry)));
                 };
                 (stream.committed, stream.ended) = (Some(position), Some(ctx.at));
@@ -211,7 +218,7 @@ impl Streams {
                 let error = ran.response.error_num().unwrap_or(0);
                 // Of a transaction that is over (165x) its end tells more.
                 if stream.ended.is_none() && !(1650..1660).contains(&error) {
-                    if changed.is_empty() {
+                    if changed.is_empty() && stream.may_become().iter().all(|writes| before.admits(writes)) {
                         return wrong(format!("fails with {status} ({error}), and nobody has changed anything"));
                     }
                     stream.ended = Some(ctx.at);
@@ -229,7 +236,7 @@ impl Streams {
         let (status, action) = (answer.response.status, &answer.record.action);
         let error = if status >= 400 { answer.response.error_num().unwrap_or(0) } else { 0 };
         let body: serde_json::Value = serde_json::from_slice(&answer.response.body).unwrap_or_default();
-        if let Action::Begin { exclusive } = action {
+        if let Action::Begin { exclusive, .. } = action {
             let begin = answer.response.header(header::TICK).and_then(Token::parse).map(|token| token.position());
             let id = body.pointer("/result/id").and_then(|id| id.as_str()?.parse().ok());
             let (201, Some(begin), Some(id)) = (status, begin, id) else { return Ok(()) };
@@ -304,15 +311,14 @@ impl Streams {
         }
     }
 
-    /// A request on one document within a transaction that lives has been answered.
+    /// A request on documents within a transaction that lives has been answered.
     fn within(&mut self, ctx: &Ctx, id: u64, inner: &Action, answer: &Answer, replication: &Replication) -> Verdict {
-        let slot = inner.slot().expect("it is about one document");
+        let slots = inner.slots();
         let Answer { op, response, arrived, .. } = *answer;
         let (node, reign, status) = (ctx.node, (ctx.node, ctx.incarnation, answer.epoch), response.status);
         let error = if status >= 400 { response.error_num().unwrap_or(0) } else { 0 };
         let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let shadow = &replication.stores[node].shadow;
-        let held = self.may_hold(reign, slot, arrived, Some(id));
         if !self.streams[&id].unsure.is_empty() {
             if status < 300 {
                 self.streams.get_mut(&id).expect("it was there").may_have(op, inner);
@@ -320,10 +326,11 @@ impl Streams {
             return Ok(());
         }
         let stream = &self.streams[&id];
-        let own = stream.touched.contains_key(&slot);
-        let changed = shadow.docs.documents.get(&slot) != stream.base.documents.get(&slot);
+        let own = |slot: &Slot| stream.touched.contains_key(slot);
+        let changed = |slot: &Slot| shadow.docs.documents.get(slot) != stream.base.documents.get(slot);
         if (status, error) == (409, CONFLICT) {
-            if !held && (own || !changed) {
+            let held = |slot: &Slot| self.may_hold(reign, *slot, arrived, Some(id));
+            if !slots.iter().any(|slot| held(slot) || (!own(slot) && changed(slot))) {
                 broken!("transaction", "s{node}: '{inner}' within {id} is a conflict with nobody");
             }
             return Ok(());
@@ -331,11 +338,11 @@ impl Streams {
         if status >= 300 && !matches!(error, CONFLICT | SAME_KEY | NO_DOCUMENT) {
             return Ok(());
         }
-        if let Action::Read { .. } = inner {
-            let seen = if status == 200 { Doc::from_json(slot, &body) } else { None };
-            let there = stream.view.documents.get(&slot);
+        if let Action::Read { slot, .. } = inner {
+            let seen = if status == 200 { Doc::from_json(*slot, &body) } else { None };
+            let there = stream.view.documents.get(slot);
             let right = match (there, &seen) {
-                (Some(doc), Some(seen)) => doc.shows_as(slot, seen),
+                (Some(doc), Some(seen)) => doc.shows_as(*slot, seen),
                 (None, None) => status == 404,
                 _ => false,
             };
@@ -350,14 +357,17 @@ impl Streams {
         };
         let Some(effect) = effect else { return Ok(()) };
         // By then it was known to be somebody else's, or another one than where the transaction began.
-        let base = stream.base.documents.get(&slot);
-        if !own && changed && shadow.version_read(slot, arrived, ctx.at, base).is_none() {
+        let over_others = |slot: &Slot| {
+            let base = stream.base.documents.get(slot);
+            !own(slot) && changed(slot) && shadow.version_read(*slot, arrived, ctx.at, base).is_none()
+        };
+        if slots.iter().any(over_others) {
             broken!("transaction", "s{node}: '{inner}' within {id} writes over what has changed since it began");
         }
         let surely = |(other, stream): (&u64, &Stream)| {
             let here = *other != id && stream.reign == reign && !stream.ending && stream.ended.is_none();
             let lives = here && stream.is_in_use(ctx.local, self.idle);
-            lives && stream.touched.get(&slot).is_some_and(|at| *at < arrived)
+            lives && slots.iter().any(|slot| stream.touched.get(slot).is_some_and(|at| *at < arrived))
         };
         if let Some((other, _)) = self.streams.iter().find(|other| surely(*other)) {
             broken!("transaction", "s{node}: '{inner}' within {id} writes what transaction {other} has");
@@ -365,7 +375,9 @@ impl Streams {
         let stream = self.streams.get_mut(&id).expect("it was there");
         stream.view.apply(&effect);
         stream.writes.push(effect);
-        stream.touched.entry(slot).or_insert(ctx.at);
+        for slot in slots {
+            stream.touched.entry(slot).or_insert(ctx.at);
+        }
         Ok(())
     }
 }
@@ -373,6 +385,7 @@ impl Streams {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::UNIQUE;
     use tanist_engine::db::log::Image;
     use tanist_engine::db::rows::Revision;
     use tanist_engine::http::Response;
@@ -433,6 +446,37 @@ mod tests {
         assert!(matches!(commit(&mut once, 200, &all, &none), Ok(Some(Effect::All(writes))) if writes.len() == 2));
         assert_eq!(commit(&mut once, 200, &[], &none), Ok(None), "told again");
         assert!(commit(&mut once, 200, &all, &none).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn a_commit_may_fail_for_a_value_that_another_document_has() {
+        let (mine, other) = (Slot { collection: UNIQUE[0], key: 0 }, Slot { collection: UNIQUE[0], key: 1 });
+        let writing = || {
+            let mut streams = streams();
+            let stream = streams.streams.get_mut(&3).unwrap();
+            stream.writes = vec![Effect::All(vec![Effect::Put(mine, doc(7))])];
+            stream.touched = [(mine, At(5))].into();
+            streams
+        };
+        let mut before = Docs::default();
+        before.apply(&Effect::Put(other, doc(7)));
+        assert!(commit(&mut writing(), 409, &[], &before).unwrap_err().contains("nobody has changed anything"));
+        before.apply(&Effect::Indexed(UNIQUE[0]));
+        assert_eq!(commit(&mut writing(), 409, &[], &before), Ok(None));
+        before.apply(&Effect::Put(other, doc(8)));
+        assert!(commit(&mut writing(), 409, &[], &before).is_err(), "it has another value");
+        assert!(commit(&mut writing(), 200, &[op("k0", Some(7))], &before).is_ok());
+    }
+
+    #[test]
+    fn an_entry_is_all_that_a_query_wrote() {
+        let writes = [Effect::All(vec![Effect::Put(ONE, doc(7)), Effect::Gone(TWO)])];
+        let whole = |ops: &[LogOp]| is_whole(&Entry::new(Epoch(1), Tick(4), encode(ops)), &writes);
+        assert!(whole(&[op("k0", Some(7)), op("k1", None)]));
+        assert!(!whole(&[op("k0", Some(7))]), "the first part");
+        assert!(!whole(&[op("k1", None)]), "the second part");
+        assert!(!whole(&[op("k1", None), op("k0", Some(7))]), "in another order");
+        assert!(!is_whole(&Entry::new(Epoch(1), Tick(4), encode(&[])), &[Effect::Created(0)]), "no documents");
     }
 
     #[test]

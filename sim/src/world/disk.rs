@@ -43,6 +43,14 @@ impl World {
             transactions => store.crash(durable(transactions)),
         }
         let ctx = self.ctx(node);
+        // Where much is turned over at once, and where somebody begins to rely on it.
+        let anew = results.iter().any(|(_, _, result)| {
+            matches!(result, OpResult::Undone { .. } | OpResult::CopyFinished { .. } | OpResult::Began { .. })
+        });
+        if node >= self.agents && anew {
+            let verdict = stores::indexes_agree(node - self.agents, &self.machines[node].store);
+            self.hold(verdict);
+        }
         let mut done = Vec::with_capacity(results.len());
         for (id, op, result) in results {
             if self.trace.on() {
