@@ -294,7 +294,8 @@ fn run_write(run: &Run, base: &dyn Read, attendant: &dyn Attendant) -> StoreResu
     let locks = &run.transaction.locks;
     let mut writer = Writer::beside(base, run.epoch, run.now.wall_ms, run.seed, locks)?;
     let handled = api::write(run, &mut writer, attendant)?;
-    let finished = if handled.response.status < 400 { writer.finish()? } else { Finished::Nothing };
+    let finished =
+        if handled.response.status < 400 || planted!(failed_query_kept) { writer.finish()? } else { Finished::Nothing };
     let (response, entry, batch) = match finished {
         Finished::Entry(entry, batch) => (handled.response, Some(entry), batch),
         Finished::Nothing => (handled.response, None, Batch::default()),

@@ -202,6 +202,7 @@ marks! {
     TransactionBegins "a stream transaction is begun"
     TransactionCommits "a stream transaction that has written is committed"
     TransactionFails "a stream transaction can't be committed, because others have written the same"
+    CommitMeetsValue "a stream transaction can't be committed, because a value of a unique index is taken"
     TransactionsMeet "two stream transactions have written the same at the same moment"
     TransactionBusy "a request waits for another one in the same stream transaction"
     TransactionWaits "a stream transaction waits for collections that another one has to itself"

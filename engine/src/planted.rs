@@ -135,6 +135,14 @@ catalogue! {
     transaction_conflict_ignored, "I12", "a transaction is committed over what others have written since it began";
     transaction_in_parts, "I12", "of a transaction only the first document is committed";
 
+    // Queries that write, and unique indexes.
+    aql_write_in_parts, "I12", "each document that an AQL query writes has a log entry of its own";
+    failed_query_kept, "I12", "an AQL query that fails keeps what it wrote until then";
+    unique_not_checked, "unique", "a value counts as free if a document of an earlier epoch has it";
+    unique_update_unchecked, "unique", "an update is not held against the unique indexes";
+    unique_commit_unchecked, "unique", "a transaction's commit is not held against the unique indexes";
+    index_not_undone, "unique", "undoing a change of a document leaves its entries in indexes as they are";
+
     // The gate.
     token_without_lineage, "R16", "a token of what was rolled back counts once the ticks are there";
     token_ignored, "I14", "a follower answers before it has the tick that is demanded";

@@ -179,6 +179,10 @@ impl Data<'_, '_> {
             LogOp::Document { object, key, before, after } => match way {
                 Way::Apply => self.document(*object, key, before, after, fit),
                 Way::Undo if planted!(before_image_lost) => self.document(*object, key, after, &None, fit),
+                Way::Undo if planted!(index_not_undone) => {
+                    let value = before.as_ref().map(|image| (image.revision, document_value(key, &image.body)));
+                    self.put_document(*object, key, after.as_ref().map(|image| image.revision), value, fit)
+                }
                 Way::Undo => self.document(*object, key, after, before, fit),
             },
         }

@@ -476,7 +476,9 @@ mod tests {
         assert!(!whole(&[op("k0", Some(7))]), "the first part");
         assert!(!whole(&[op("k1", None)]), "the second part");
         assert!(!whole(&[op("k1", None), op("k0", Some(7))]), "in another order");
-        assert!(!is_whole(&Entry::new(Epoch(1), Tick(4), encode(&[])), &[Effect::Created(0)]), "no documents");
+        let nothing: [LogOp; 0] = [];
+        let entry = Entry::new(Epoch(1), Tick(4), encode(&nothing[..]));
+        assert!(!is_whole(&entry, &[Effect::Created(0)]), "no documents");
     }
 
     #[test]

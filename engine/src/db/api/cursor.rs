@@ -375,6 +375,15 @@ fn written(done: Result<document::Done, Failure>) -> Result<Written, Error> {
     Ok(Written { old: done.old, new: done.new })
 }
 
+/// What the next write of a query goes to.
+fn writer<'c, 'a>(call: &'c mut Call<'_, 'a>) -> Result<&'c mut Writer<'a>, Error> {
+    let db = call.writer().map_err(plain)?;
+    if planted!(aql_write_in_parts) {
+        db.cut()?;
+    }
+    Ok(db)
+}
+
 impl Data for Call<'_, '_> {
     fn reader(&self) -> Reader<'_> {
         self.db.reader()
@@ -426,7 +435,7 @@ impl Data for Call<'_, '_> {
 
     fn insert(&mut self, collection: &CollectionRow, text: &str, how: Writing) -> Result<Written, Error> {
         let options = options(self, how);
-        written(document::insert_one(self.writer().map_err(plain)?, collection, text, &options))
+        written(document::insert_one(writer(self)?, collection, text, &options))
     }
 
     fn modify(
@@ -438,8 +447,7 @@ impl Data for Call<'_, '_> {
         how: Writing,
     ) -> Result<Written, Error> {
         let options = options(self, how);
-        let db = self.writer().map_err(plain)?;
-        written(document::modify_one(db, collection, Some(key), text, patch, None, &options))
+        written(document::modify_one(writer(self)?, collection, Some(key), text, patch, None, &options))
     }
 
     fn remove(
@@ -448,8 +456,7 @@ impl Data for Call<'_, '_> {
         key: &str,
         expected: Option<Option<Revision>>,
     ) -> Result<Written, Error> {
-        let db = self.writer().map_err(plain)?;
-        written(document::remove_one(db, collection, key, expected.map(Expected)))
+        written(document::remove_one(writer(self)?, collection, key, expected.map(Expected)))
     }
 }
 
