@@ -646,7 +646,7 @@ mod tests {
         };
         assert!(wrong("/result/0/old/a", json!(3)), "it was another document before");
         assert!(wrong("/result/1/old", json!({"v": 1})), "there was none before");
-        assert!(wrong("/result/1/new/b", json!(9)), "it was updated, not inserted");
+        assert!(wrong("/result/1/new/a", Value::Null), "it was updated, not inserted");
         assert!(wrong("/result", json!([])), "rows are missing");
     }
 
