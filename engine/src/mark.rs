@@ -168,6 +168,7 @@ marks! {
     ReleasedToNobody "the lease is released without a successor"
     LeavesLate "a stop takes too long"
     RenewalWithheld "a leader's disk hangs: it asks for no renewal"
+    LeaderDeaf "a leader does not hear the agency: it asks for no renewal"
     CallRepeated "a request to the agency is asked again"
     CallGivenUp "a request to the agency gets no answer"
 

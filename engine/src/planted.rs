@@ -74,6 +74,8 @@ catalogue! {
     grant_without_round, "I5", "a renewal is granted without a round of the agency";
     renewal_during_depose, "R1", "a renewal is granted between the append of a depose and its end";
     decides_before_own_entry, "R2", "an agency leader decides before an entry of its own term is applied";
+    silent_before_start, "R2", "an agent that was started again votes as if it had never echoed a round before";
+    silence_of_candidate, "R2", "a new agency leader asks itself alone how long nobody has been heard";
     elected_in_any_term, "R2", "an election that an earlier agency leader appended counts as this one's own";
     new_agency_leader_waits_not, "R2", "a new agency leader does not wait for leases that another has granted";
     older_lease_forgotten, "R9", "after D was lowered, leases that were granted under the old D are not waited for";

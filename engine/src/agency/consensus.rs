@@ -56,6 +56,15 @@ impl Consensus {
         each!(self, it => it.first_of_term())
     }
 
+    /// Of a leader that has just been elected: no round of an earlier term that was confirmed began later than that.
+    pub fn earlier_rounds_until(&self, now: Time) -> Time {
+        match self {
+            Consensus::Raft(raft) => raft.earlier_rounds_until().expect("it leads"),
+            // Its rounds are its own questions to etcd: nobody else knows of them.
+            Consensus::Etcd(_) => now,
+        }
+    }
+
     /// What this leader knows of those who follow its log.
     pub fn peers(&self) -> Vec<(NodeId, Progress)> {
         match self {

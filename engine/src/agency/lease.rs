@@ -2,7 +2,11 @@
 //!
 //! Keeps I5: no lease is granted while a depose may be on its way, and no depose is appended before every lease that
 //! anybody can have granted is over (R1, R2, R9). Everything here is lost when the agent stops leading, and that is
-//! sound: the next leader waits as if the last grant had been given at the moment of its own election.
+//! sound: the next leader waits as if the last grant had been asked for when one of its electors last heard a leader.
+//!
+//! That is as good as the moment of the grant, for a grant needs a round that began after it was asked for, and a lease
+//! counts from there; and it is earlier than the election by all the silence that led to it. Each part of the wait is
+//! told by some agent's clock, none of which runs faster than ε allows, so their sum is as safe as one clock.
 
 use crate::mark;
 use crate::message::{Leadership, Peer};
@@ -21,7 +25,8 @@ pub struct Renewal {
 
 #[derive(Clone, Hash)]
 pub struct Leases {
-    led_since: Time,
+    /// Earlier agency leaders granted nothing that was asked for later than this.
+    earlier_grants_until: Time,
     /// The epoch that was granted last, and when the last lease granted in it is over.
     granted: Option<(Epoch, Time)>,
     /// The epoch whose leader this very agent elected, in this term, and when.
@@ -40,9 +45,9 @@ const WAITING_MAX: usize = 1024;
 const UNUSED_LEASES: u32 = 4;
 
 impl Leases {
-    pub fn new(now: Time) -> Leases {
+    pub fn new(earlier_grants_until: Time) -> Leases {
         Leases {
-            led_since: now,
+            earlier_grants_until,
             granted: None,
             elected: None,
             depose_appended: false,
@@ -71,9 +76,8 @@ impl Leases {
             // Nobody else can have granted anything in an epoch that began under this agent.
             return own;
         }
-        // An earlier agency leader's last grant was confirmed before this one was elected.
         let older_lease = older_lease.filter(|_| !planted!(older_lease_forgotten)).unwrap_or_default();
-        own.max(self.led_since.plus(timing.lease.max(older_lease)))
+        own.max(self.earlier_grants_until.plus(timing.lease.max(older_lease)))
     }
 
     /// How much is left of what this agent granted.
@@ -225,10 +229,9 @@ mod tests {
         assert!(grant(&mut leases, 4, 13_000) && in_vain(&leases, 4, 17_000), "counted from the next grant");
     }
 
-    /// R2, R9: an earlier agency leader may have granted up to the moment of this one's election, under the older
-    /// lease.
+    /// R2, R9: under the older lease.
     #[test]
-    fn a_new_agency_leader_waits_as_if_the_last_grant_had_been_given_at_its_election() {
+    fn a_new_agency_leader_waits_for_what_earlier_ones_may_have_granted() {
         let leases = Leases::new(ms(50));
         assert_eq!(leases.over_at(Epoch(3), TIMING, None), ms(1050));
         assert_eq!(leases.over_at(Epoch(3), TIMING, Some(Duration::from_millis(1500))), ms(1550));

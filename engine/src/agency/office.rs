@@ -83,11 +83,12 @@ const IN_SYNC_MAX: usize = 64;
 const STRANGERS_MAX: usize = 1024;
 
 impl Office {
-    pub fn new(term: Term, now: Time, state: &State) -> Office {
+    /// `earlier_grants_until`: up to when another agent may have granted leases.
+    pub fn new(term: Term, now: Time, earlier_grants_until: Time, state: &State) -> Office {
         Office {
             term,
             since: now,
-            leases: Leases::new(now),
+            leases: Leases::new(earlier_grants_until),
             heard: BTreeMap::new(),
             dead: BTreeSet::new(),
             release: None,

@@ -8,7 +8,10 @@
 //!
 //! Rounds: every append carries the leader's round number and its reply echoes it. A round that a majority has echoed
 //! proves that this agent still led *after* the round began. Grants and linearizable reads rest on that; it needs no
-//! disk write.
+//! disk write. Each vote says how long its giver has not heard a leader: of the majority that echoed a round, one is
+//! among those that elected the next leader, so no round of an earlier term that was ever confirmed began after the
+//! last time one of its electors heard a leader ([`Raft::earlier_rounds_until`]). A vote that follows ends that
+//! for good: whoever gave it echoes nothing of an earlier term.
 //!
 //! Who has a voice is in the log itself (`membership`): a leader adds a caught-up learner or removes an agent, one at a
 //! time, and a leader without a seat steps down once that is committed. Until then it may have to stand for election.
@@ -26,7 +29,7 @@ use crate::message::raft::{
 };
 use crate::types::*;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Bounds on one append: entries and bytes; and how far a leader runs ahead of a follower's acknowledgements.
 const APPEND_COUNT_MAX: usize = 512;
@@ -65,7 +68,12 @@ impl Settings {
 #[derive(Clone, Hash)]
 enum Role {
     Follower,
-    Candidate { pre: bool, transfer: bool, votes: BTreeSet<NodeId> },
+    /// `votes`: from whom, and when each of them has last heard a leader.
+    Candidate {
+        pre: bool,
+        transfer: bool,
+        votes: BTreeMap<NodeId, Time>,
+    },
     Leader(Leading),
 }
 
@@ -73,6 +81,7 @@ enum Role {
 #[derive(Clone, Hash)]
 struct Leading {
     since: Time,
+    earlier_rounds_until: Time,
     /// The entry that began the term: until it is applied, inherited entries may be undecided.
     first_index: u64,
     peers: BTreeMap<NodeId, Progress>,
@@ -163,6 +172,8 @@ pub struct Raft {
 
     election_at: Time,
     heard_leader_at: Option<Time>,
+    /// After this, this agent has neither echoed nor begun a round. What it did before it was started is not known.
+    last_round_at: Time,
     /// As a follower: up to where the log agrees with the leader's, and the leader's latest round.
     verified: u64,
     leader_round: u64,
@@ -203,6 +214,7 @@ impl Raft {
             in_flight: None,
             election_at: now,
             heard_leader_at: None,
+            last_round_at: if planted!(silent_before_start) { Time::ZERO } else { now },
             verified: 0,
             leader_round: 0,
             ack_owed: false,
@@ -287,6 +299,15 @@ impl Raft {
         }
     }
 
+    /// No round of an earlier term that was confirmed began later than that: nor did an earlier leader answer what came
+    /// later. `None` if this agent does not lead.
+    pub fn earlier_rounds_until(&self) -> Option<Time> {
+        match &self.role {
+            Role::Leader(leading) => Some(leading.earlier_rounds_until),
+            _ => None,
+        }
+    }
+
     pub fn peers(&self) -> Vec<(NodeId, Progress)> {
         match &self.role {
             Role::Leader(leading) => leading.peers.iter().map(|(id, p)| (*id, p.clone())).collect(),
@@ -350,7 +371,7 @@ impl Raft {
         let hard_is_durable = self.hard_durable == self.hard;
         if hard_is_durable && let Some(candidate) = self.owed_vote.take() {
             assert_eq!(self.hard_durable.vote, Some(candidate), "I4: a vote is durable before it leaves");
-            self.send(candidate, Body::VoteReply { pre: false, granted: true });
+            self.give_vote(now, candidate);
         }
         let log_is_durable = self.durable == self.log.last_index();
         match &mut self.role {
@@ -358,7 +379,7 @@ impl Raft {
             Role::Candidate { pre: false, transfer, votes }
                 if votes.is_empty() && hard_is_durable && log_is_durable =>
             {
-                votes.insert(self.settings.me);
+                votes.insert(self.settings.me, self.last_round_at);
                 let transfer = *transfer;
                 self.ask_for_votes(false, transfer);
                 self.count_votes(now);
@@ -432,7 +453,7 @@ impl Raft {
     fn pre_campaign(&mut self, now: Time) {
         self.reset_election_timer(now);
         self.set_leader(None);
-        self.role = Role::Candidate { pre: true, transfer: false, votes: BTreeSet::from([self.settings.me]) };
+        self.role = Role::Candidate { pre: true, transfer: false, votes: BTreeMap::from([(self.settings.me, now)]) };
         self.events.push(Event::Campaigns { term: Term(self.hard.term.0 + 1), pre: true });
         self.ask_for_votes(true, false);
     }
@@ -442,7 +463,7 @@ impl Raft {
         self.enter_term(Term(self.hard.term.0 + 1));
         self.hard.vote = Some(self.settings.me);
         self.set_leader(None);
-        self.role = Role::Candidate { pre: false, transfer, votes: BTreeSet::new() };
+        self.role = Role::Candidate { pre: false, transfer, votes: BTreeMap::new() };
         self.events.push(Event::Campaigns { term: self.hard.term, pre: false });
         // Votes are asked for when this is durable.
     }
@@ -469,7 +490,7 @@ impl Raft {
     fn count_votes(&mut self, now: Time) {
         let Role::Candidate { pre, votes, .. } = &self.role else { return };
         // Its own counts only if it has a seat.
-        let others = votes.iter().filter(|voter| **voter != self.settings.me).count();
+        let others = votes.keys().filter(|voter| **voter != self.settings.me).count();
         if others + usize::from(self.is_seated()) < self.majority() {
             return;
         }
@@ -482,11 +503,16 @@ impl Raft {
 
     fn become_leader(&mut self, now: Time) {
         assert!(self.hard_durable == self.hard && self.hard.vote == Some(self.settings.me), "I4: our own vote counts");
+        let Role::Candidate { votes, .. } = &self.role else { unreachable!("only a candidate is elected") };
+        let electors =
+            votes.iter().filter(|(elector, _)| **elector == self.settings.me || !planted!(silence_of_candidate));
+        let earlier_rounds_until = electors.map(|(_, heard_at)| *heard_at).max().expect("its own vote, at least");
         let next = self.log.last_index() + 1;
         let progress = Progress::new(next - 1);
         let peers = self.others().into_iter().map(|id| (id, progress.clone())).collect();
         self.role = Role::Leader(Leading {
             since: now,
+            earlier_rounds_until,
             first_index: next,
             peers,
             learner: None,
@@ -504,6 +530,9 @@ impl Raft {
     fn become_follower(&mut self, now: Time, term: Term, leader: Option<NodeId>) {
         if term > self.hard.term {
             self.enter_term(term);
+        }
+        if self.is_leader() {
+            self.last_round_at = now;
         }
         if !matches!(self.role, Role::Follower) {
             self.role = Role::Follower;
@@ -543,15 +572,15 @@ impl Raft {
                 if !granted {
                     mark!(PreVoteRefused);
                 }
-                self.outbox.push((from, answer_term, Body::VoteReply { pre: true, granted }));
+                self.outbox.push((from, answer_term, Body::VoteReply { pre: true, granted, silence: Duration::ZERO }));
                 return;
             }
-            Body::VoteReply { pre: true, granted: true } => {
+            Body::VoteReply { pre: true, granted: true, .. } => {
                 let asked = Term(self.hard.term.0 + 1);
                 if let Role::Candidate { pre: true, votes, .. } = &mut self.role
                     && term == asked
                 {
-                    votes.insert(from);
+                    votes.insert(from, now);
                     self.count_votes(now);
                 }
                 return;
@@ -568,7 +597,7 @@ impl Raft {
             mark!(SenderOfOldTerm);
             // Tell a sender of the past which term it is.
             match body {
-                Body::RequestVote { .. } => self.send(from, Body::VoteReply { pre: false, granted: false }),
+                Body::RequestVote { .. } => self.refuse_vote(from),
                 Body::Append { .. } | Body::Snapshot { .. } => {
                     self.send(from, Body::AppendReply { matched: 0, conflict: None, round: 0 });
                 }
@@ -578,11 +607,11 @@ impl Raft {
         }
         match body {
             Body::RequestVote { last_index, last_term, .. } => self.on_request_vote(now, from, last_index, last_term),
-            Body::VoteReply { granted, .. } => {
+            Body::VoteReply { granted, silence, .. } => {
                 if let Role::Candidate { pre: false, votes, .. } = &mut self.role
                     && granted
                 {
-                    votes.insert(from);
+                    votes.insert(from, now.minus(silence));
                     self.count_votes(now);
                 }
             }
@@ -625,19 +654,27 @@ impl Raft {
         let idle = matches!(self.role, Role::Follower | Role::Candidate { pre: true, .. });
         if !free || !self.up_to_date(last_index, last_term) || !idle {
             mark!(VoteRefused);
-            self.send(from, Body::VoteReply { pre: false, granted: false });
-            return;
+            return self.refuse_vote(from);
         }
         self.role = Role::Follower;
         self.hard.vote = Some(from);
         self.reset_election_timer(now);
         self.owed_vote = Some(from);
         if planted!(vote_before_durable) && self.owed_vote.take().is_some() {
-            self.send(from, Body::VoteReply { pre: false, granted: true });
+            self.give_vote(now, from);
         }
         if self.hard_durable == self.hard {
             self.after_persist(now);
         }
+    }
+
+    fn give_vote(&mut self, now: Time, candidate: NodeId) {
+        let silence = now.since(self.last_round_at);
+        self.send(candidate, Body::VoteReply { pre: false, granted: true, silence });
+    }
+
+    fn refuse_vote(&mut self, candidate: NodeId) {
+        self.send(candidate, Body::VoteReply { pre: false, granted: false, silence: Duration::ZERO });
     }
 
     /// What an agent that keeps the promises can't have said. It is not acted upon, so nothing here depends on it.
@@ -651,6 +688,7 @@ impl Raft {
         assert!(!self.is_leader(), "I1: a leader follows nobody in its own term");
         self.become_follower(now, self.hard.term, Some(from));
         self.heard_leader_at = Some(now);
+        self.last_round_at = now;
         self.reset_election_timer(now);
         self.leader_round = self.leader_round.max(round);
     }

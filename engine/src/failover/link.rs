@@ -66,13 +66,23 @@ impl Link {
     /// To the agency's leader; to every agent while it is not known or does not answer.
     pub fn send(&self, cx: &mut Cx, message: &Message) {
         match &self.leader {
-            Some(leader) if cx.now.time.since(self.heard) < self.interval * 2 => cx.send(leader, message.clone()),
+            Some(leader) if !self.is_doubtful(cx.now.time) => cx.send(leader, message.clone()),
             _ => {
                 for endpoint in &self.endpoints {
                     cx.send_to_endpoint(endpoint, message.clone());
                 }
             }
         }
+    }
+
+    /// For how long the agency's leader has not been heard.
+    pub fn unheard(&self, now: Time) -> Duration {
+        now.since(self.heard)
+    }
+
+    /// It should have been heard by now.
+    fn is_doubtful(&self, now: Time) -> bool {
+        self.unheard(now) >= self.interval * 2
     }
 
     pub fn beat_due(&self, now: Time) -> bool {
@@ -91,11 +101,15 @@ impl Link {
         self.seq
     }
 
-    /// The leading agent was heard. Another one than before is to hear of this server at once.
+    /// The leading agent was heard. Another one than before, or one that was not heard for long, is to hear of this
+    /// server at once.
     pub fn heard(&mut self, from: &Peer, now: Time) {
+        let doubtful = self.is_doubtful(now);
         self.heard = now;
         if self.leader.as_ref() != Some(from) {
             self.leader = Some(from.clone());
+            self.hurry(now);
+        } else if doubtful {
             self.hurry(now);
         }
     }

@@ -155,7 +155,7 @@ impl Rig {
 
     /// The agency's answer to a beat that is sent now.
     fn renew(&mut self, lead: Leadership) -> Vec<Output> {
-        let sent = self.pass(1000);
+        let sent = self.pass(300);
         let seq = messages(&sent).into_iter().find_map(|message| match message {
             Message::Beat(beat) => Some(beat.seq),
             _ => None,
@@ -233,6 +233,25 @@ fn what_is_not_the_agencys_or_not_for_this_server_changes_nothing() {
         rig.hear(&agent(1), message.clone());
         assert_ne!(rig.fingerprint(), before, "{message:?} from an agent has no effect");
     }
+}
+
+/// What a leader does not hear it does not ask for: the agency, which hears it, would grant one lease after the other.
+#[test]
+fn a_leader_that_hears_nothing_asks_for_no_renewal() {
+    let asked = |out: Vec<Output>| {
+        let beat = messages(&out).into_iter().find_map(|message| match message {
+            Message::Beat(beat) => Some(beat.renew),
+            _ => None,
+        });
+        beat.expect("it beats, whatever it hears")
+    };
+    let mut rig = Rig::leading();
+    let lead = leads(1, 3, &rig.me(), BOOT);
+    assert_eq!(asked(rig.pass(499)), Some(Epoch(3)));
+    assert_eq!(asked(rig.pass(200)), None, "half a lease");
+    assert_eq!(asked(rig.pass(2000)), None);
+    let out = rig.hear(&agent(1), Message::BeatReply(reply(lead)));
+    assert_eq!(asked(out), Some(Epoch(3)), "and at once when it hears again");
 }
 
 #[test]

@@ -270,7 +270,11 @@ impl Server {
             if stuck {
                 mark!(RenewalWithheld);
             }
-            let renew = self.reign.as_ref().filter(|_| !stuck).map(|reign| reign.epoch);
+            let deaf = self.hears_nothing(now);
+            if deaf && self.reign.is_some() {
+                mark!(LeaderDeaf);
+            }
+            let renew = self.reign.as_ref().filter(|_| !stuck && !deaf).map(|reign| reign.epoch);
             if renew.is_some() {
                 self.lease.sent(seq, cx.now);
             }
@@ -298,6 +302,12 @@ impl Server {
         if self.release.as_ref().is_some_and(|release| self.lead.epoch > release.epoch) {
             self.release = None;
         }
+    }
+
+    /// A leader that is heard by the agency but does not hear it has no use for grants: each that it asks for is one
+    /// more lease for which nobody else may serve. It beats on, and asks again once it hears.
+    fn hears_nothing(&self, now: Time) -> bool {
+        self.link.as_ref().is_some_and(|link| link.unheard(now) >= self.timing.lease / 2)
     }
 
     /// How this process introduces itself to the agency.

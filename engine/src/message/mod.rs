@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// First byte of every encoded envelope. A peer of another version is refused with a clear log line.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Bound on one encoded envelope.
 pub const ENVELOPE_BYTES_MAX: usize = 64 << 20;

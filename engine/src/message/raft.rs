@@ -45,47 +45,18 @@ pub struct Consensus {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Body {
     /// `pre`: "would you vote for me?", which changes nothing. `transfer`: the leader itself asked for this election.
-    RequestVote {
-        pre: bool,
-        transfer: bool,
-        last_index: u64,
-        last_term: Term,
-    },
-    VoteReply {
-        pre: bool,
-        granted: bool,
-    },
+    RequestVote { pre: bool, transfer: bool, last_index: u64, last_term: Term },
+    /// `silence`: of a vote that is given, how long ago its giver last heard a leader, led itself, or was started.
+    VoteReply { pre: bool, granted: bool, silence: Duration },
     /// Entries right after `prev_index`; without any, a heartbeat. `round` is echoed (see `agency::raft`).
-    Append {
-        prev_index: u64,
-        prev_term: Term,
-        entries: Vec<LogEntry>,
-        commit: u64,
-        round: u64,
-    },
+    Append { prev_index: u64, prev_term: Term, entries: Vec<LogEntry>, commit: u64, round: u64 },
     /// Everything up to `matched` is durable and the same as the leader's. `conflict`: the log does not hold
     /// `prev_index` as the leader has it; try again from this index.
-    AppendReply {
-        matched: u64,
-        conflict: Option<u64>,
-        round: u64,
-    },
+    AppendReply { matched: u64, conflict: Option<u64>, round: u64 },
     /// A piece of the snapshot of everything up to `index`; `seats` is the configuration there.
-    Snapshot {
-        index: u64,
-        index_term: Term,
-        seats: Vec<Seat>,
-        total: u64,
-        offset: u64,
-        piece: Bytes,
-        round: u64,
-    },
+    Snapshot { index: u64, index_term: Term, seats: Vec<Seat>, total: u64, offset: u64, piece: Bytes, round: u64 },
     /// The next piece wanted begins at `offset`.
-    SnapshotReply {
-        index: u64,
-        offset: u64,
-        round: u64,
-    },
+    SnapshotReply { index: u64, offset: u64, round: u64 },
     /// "Campaign now": the leader is about to stop.
     TimeoutNow,
 }

@@ -332,7 +332,7 @@ impl Agency {
             Body::SnapshotReply { .. } if disk.hard.term < term => {
                 broken!("I4", "a{} answers in term {} before it is durable", ctx.node, term.0)
             }
-            Body::VoteReply { pre: false, granted: true } => {
+            Body::VoteReply { pre: false, granted: true, .. } => {
                 let Some(candidate) = envelope.to else { return Ok(()) };
                 if self.votes.get(&(ctx.node, term)) != Some(&candidate) {
                     broken!("I4", "a{} tells of a vote in term {} that is not durable", ctx.node, term.0);
@@ -354,7 +354,7 @@ impl Agency {
     /// A message reaches an agent.
     pub fn received(&mut self, ctx: &Ctx, envelope: &Envelope) {
         if let Message::Raft(Raft::Consensus(consensus)) = &envelope.message
-            && let Body::VoteReply { pre: false, granted: true } = consensus.body
+            && let Body::VoteReply { pre: false, granted: true, .. } = consensus.body
         {
             self.told.entry((ctx.node, consensus.term)).or_default().insert(envelope.from.id);
         }
@@ -433,7 +433,7 @@ mod tests {
     use crate::clock::At;
     use tanist_engine::message::Peer;
     use tanist_engine::message::raft::{Consensus, Snapshot};
-    use tanist_engine::types::{Endpoint, NodeKind, Time};
+    use tanist_engine::types::{Duration, Endpoint, NodeKind, Time};
 
     fn ctx(node: usize) -> Ctx {
         Ctx { at: At(0), event: 1, node, incarnation: 1, local: Time(0) }
@@ -479,7 +479,7 @@ mod tests {
         Event::Applied { index, term: Term(term), digest }
     }
 
-    const YES: Body = Body::VoteReply { pre: false, granted: true };
+    const YES: Body = Body::VoteReply { pre: false, granted: true, silence: Duration::ZERO };
 
     /// Three agents; 0 leads term 1 with the votes of 0 and 1.
     fn led() -> Agency {

@@ -87,17 +87,25 @@ fn ask(pre: bool, last_index: u64, last_term: u64) -> Body {
     Body::RequestVote { pre, transfer: false, last_index, last_term: Term(last_term) }
 }
 
+const fn voted(pre: bool, granted: bool) -> Body {
+    Body::VoteReply { pre, granted, silence: Duration::ZERO }
+}
+
 fn vote(pre: bool, granted: bool) -> Vec<Body> {
-    vec![Body::VoteReply { pre, granted }]
+    vec![voted(pre, granted)]
+}
+
+fn vote_after(silence_ms: u64) -> Vec<Body> {
+    vec![Body::VoteReply { pre: false, granted: true, silence: Duration::from_millis(silence_ms) }]
 }
 
 /// Leads in term 6 with what was in its log and the entry that begins the term; nothing is acknowledged yet.
 fn leader(terms: &[u64]) -> Raft {
     let mut raft = follower(5, terms);
     raft.tick(ms(500));
-    hears(&mut raft, 500, 6, Body::VoteReply { pre: true, granted: true });
+    hears(&mut raft, 500, 6, voted(true, true));
     persist(&mut raft, 500);
-    hears(&mut raft, 500, 6, Body::VoteReply { pre: false, granted: true });
+    hears(&mut raft, 500, 6, voted(false, true));
     assert!(raft.is_leader());
     persist(&mut raft, 500);
     raft
@@ -132,7 +140,7 @@ fn one_vote_a_term() {
     // A candidate keeps its vote to itself.
     let mut raft = follower(5, &[]);
     raft.tick(ms(500));
-    hears(&mut raft, 500, 6, Body::VoteReply { pre: true, granted: true });
+    hears(&mut raft, 500, 6, voted(true, true));
     assert_eq!(hears(&mut raft, 500, 6, ask(false, 9, 5)), vote(false, false));
 }
 
@@ -153,11 +161,11 @@ fn no_vote_while_the_leader_is_heard() {
     raft.step(ms(TIMEOUT_MS), OTHER, disk(OTHER), Term(6), ask(true, 9, 9));
     assert_eq!(sent(&mut raft), vote(true, true));
     raft.step(ms(TIMEOUT_MS), OTHER, disk(OTHER), Term(6), ask(false, 9, 9));
-    assert_eq!(persist(&mut raft, TIMEOUT_MS).1, vote(false, true));
+    assert_eq!(persist(&mut raft, TIMEOUT_MS).1, vote_after(TIMEOUT_MS));
     let mut raft = content();
     let transfer = Body::RequestVote { pre: false, transfer: true, last_index: 9, last_term: Term(9) };
     raft.step(ms(1), OTHER, disk(OTHER), Term(6), transfer);
-    assert_eq!(persist(&mut raft, 1).1, vote(false, true));
+    assert_eq!(persist(&mut raft, 1).1, vote_after(1));
     let mut raft = leader(&[]);
     raft.step(ms(500), OTHER, disk(OTHER), Term(7), ask(true, 9, 9));
     assert_eq!(sent(&mut raft), vote(true, false), "a leader is content with itself");
@@ -193,6 +201,47 @@ fn a_leader_that_is_said_to_be_dead_is_not_waited_for() {
     assert!(!raft.suspect(ms(501), ME), "nobody says so to the leader itself");
 }
 
+/// What a new agency leader knows of grants that it did not give: as much as those who elected it.
+#[test]
+fn a_leader_knows_when_the_last_round_of_an_earlier_term_can_have_begun() {
+    let elected = |raft: &mut Raft, silence_ms| {
+        raft.tick(ms(500));
+        hears(raft, 500, 6, voted(true, true));
+        persist(raft, 500);
+        let silence = Duration::from_millis(silence_ms);
+        hears(raft, 510, 6, Body::VoteReply { pre: false, granted: true, silence });
+        raft.earlier_rounds_until().expect("elected")
+    };
+    let following = |heard_ms| {
+        let mut raft = follower(5, &[]);
+        hears(&mut raft, heard_ms, 5, append(0, 0, &[], 0));
+        raft
+    };
+    assert_eq!(elected(&mut following(200), 400), ms(200), "what it has heard itself");
+    assert_eq!(elected(&mut following(200), 250), ms(260), "what its elector has heard");
+    assert_eq!(
+        elected(&mut follower(5, &[]), 400),
+        ms(110),
+        "an elector that heard it earlier than this agent was started"
+    );
+    assert_eq!(elected(&mut follower(5, &[]), u64::MAX), ms(0), "an elector that is beside itself");
+    // A leader counts itself until it stops.
+    let mut raft = leader(&[]);
+    raft.step(ms(540), OTHER, disk(OTHER), Term(7), append(0, 0, &[], 0));
+    persist(&mut raft, 540);
+    raft.step(ms(900), OTHER, disk(OTHER), Term(8), ask(false, 9, 9));
+    assert_eq!(persist(&mut raft, 900).1, vote_after(360));
+    let mut raft = leader(&[]);
+    raft.step(
+        ms(540),
+        OTHER,
+        disk(OTHER),
+        Term(7),
+        Body::RequestVote { pre: false, transfer: true, last_index: 9, last_term: Term(9) },
+    );
+    assert_eq!(persist(&mut raft, 550).1, vote_after(10));
+}
+
 /// Votes rest on the log that the request names: it is durable before anybody is asked (I4).
 #[test]
 fn votes_are_asked_for_when_term_and_log_are_durable() {
@@ -200,11 +249,11 @@ fn votes_are_asked_for_when_term_and_log_are_durable() {
     hears(&mut raft, 0, 5, append(0, 0, &[5], 0));
     raft.flush().expect("the entry");
     raft.tick(ms(500));
-    hears(&mut raft, 500, 6, Body::VoteReply { pre: true, granted: true });
+    hears(&mut raft, 500, 6, voted(true, true));
     raft.persisted(ms(500));
     assert!(sent(&mut raft).is_empty(), "the term is not durable yet");
     assert_eq!(persist(&mut raft, 500).1, [ask(false, 1, 5), ask(false, 1, 5)]);
-    hears(&mut raft, 500, 6, Body::VoteReply { pre: false, granted: false });
+    hears(&mut raft, 500, 6, voted(false, false));
     assert!(!raft.is_leader());
     assert!(!raft.events.iter().any(|event| matches!(event, Event::Campaigns { term, .. } if *term != Term(6))));
 }
@@ -319,7 +368,7 @@ fn what_breaks_a_promise_is_not_believed() {
 fn a_sender_of_the_past_hears_which_term_it_is() {
     for (body, answer) in [
         (append(0, 0, &[], 0), Some(Body::AppendReply { matched: 0, conflict: None, round: 0 })),
-        (ask(false, 9, 9), Some(Body::VoteReply { pre: false, granted: false })),
+        (ask(false, 9, 9), Some(voted(false, false))),
         (Body::TimeoutNow, None),
     ] {
         let mut raft = follower(5, &[]);
@@ -510,7 +559,7 @@ fn three_of_five_are_a_majority() {
     raft.tick(ms(500));
     let says =
         |raft: &mut Raft, from, body: &Body| raft.step(ms(500), voter(from), disk(voter(from)), Term(1), body.clone());
-    let granted = |pre| Body::VoteReply { pre, granted: true };
+    let granted = |pre| voted(pre, true);
     says(&mut raft, 2, &granted(true));
     assert_eq!(raft.term(), Term(0));
     says(&mut raft, 3, &granted(true));
@@ -579,10 +628,10 @@ fn a_leader_that_took_its_own_seat_stands_until_that_is_committed() {
     raft.tick(ms(500));
     assert_eq!(sent(&mut raft), vec![ask(true, 2, 5)]);
     assert!(raft.flush().is_none(), "its own voice does not count");
-    hears(&mut raft, 500, 6, Body::VoteReply { pre: true, granted: true });
+    hears(&mut raft, 500, 6, voted(true, true));
     assert_eq!(persist(&mut raft, 500).1, vec![ask(false, 2, 5)]);
     assert!(!raft.is_leader());
-    hears(&mut raft, 500, 6, Body::VoteReply { pre: false, granted: true });
+    hears(&mut raft, 500, 6, voted(false, true));
     assert!(raft.is_leader());
     persist(&mut raft, 500);
     assert_eq!(raft.commit(), 1);
