@@ -269,7 +269,7 @@ impl<'q> Nodes<'q> {
         };
         self.cost += self.items * access.cost;
         self.items *= access.items;
-        members["indexes"] = json!([shown(access, collection)]);
+        members["indexes"] = shown(access, collection);
         members["condition"] = self.condition(access, variable);
         let backward = matches!(&access.by, By::Index(ByIndex { backward: true, .. }));
         members["sorted"] = access.sorted.into();
@@ -315,6 +315,10 @@ impl<'q> Nodes<'q> {
             By::Keys(all) => all.iter().map(keys).collect(),
             By::Index(_) if access.answers() == 0 => return json!({}),
             By::Index(by) => by.lookups.iter().map(|one| lookup(&by.index.fields, one)).collect(),
+            By::Several(all) => {
+                all.iter().flat_map(|by| by.lookups.iter().map(|one| lookup(&by.index.fields, one))).collect()
+            }
+            By::Place(by) => vec![and(vec![self.expression(&by.place.condition)])],
         };
         json!({"type": "n-ary or", "subNodes": alternatives})
     }
@@ -404,17 +408,21 @@ fn edge_index(collection: &str) -> Json {
     })
 }
 
+/// The indexes that are used.
 fn shown(access: &Access, collection: &CollectionRow) -> Json {
-    let by = match &access.by {
-        By::Keys(_) => {
-            return json!({
-                "id": "0", "type": "primary", "name": "primary", "fields": ["_key"], "selectivityEstimate": 1,
-                "unique": true, "sparse": false
-            });
-        }
-        By::Index(by) => by,
-    };
-    let Index { id, name, kind, fields, unique, sparse, deduplicate, .. } = &by.index;
+    match &access.by {
+        By::Keys(_) => json!([{
+            "id": "0", "type": "primary", "name": "primary", "fields": ["_key"], "selectivityEstimate": 1,
+            "unique": true, "sparse": false
+        }]),
+        By::Index(by) => json!([shown_index(&by.index, collection)]),
+        By::Several(all) => all.iter().map(|by| shown_index(&by.index, collection)).collect(),
+        By::Place(by) => json!([shown_index(&by.index, collection)]),
+    }
+}
+
+fn shown_index(index: &Index, collection: &CollectionRow) -> Json {
+    let Index { id, name, kind, fields, unique, sparse, deduplicate, .. } = index;
     if *kind == crate::db::IndexKind::Edge {
         let mut edge = edge_index(&collection.name);
         edge["fields"] = fields.clone().into();

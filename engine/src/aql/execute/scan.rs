@@ -4,12 +4,16 @@
 //! documents before the first is looked at, so that what it writes meanwhile, in a subquery, makes no difference.
 
 use super::super::ast::{Expression, Slot};
-use super::super::plan::access::{By, ByIndex, Keys, Limit, Lookup};
+use super::super::plan::access::{By, ByIndex, ByPlace, Keys, Limit, Lookup};
+use super::super::plan::places::Within;
 use super::super::plan::projection::Projection;
 use super::document::document_value;
 use super::rows::Flow;
 use super::*;
+use crate::aql::functions::geo::RADIUS_METERS;
+use crate::aql::functions::geo::shape::{Shape, to_degrees};
 use crate::db::index::cursor::IndexCursor;
+use crate::db::index::geo::{self, Area};
 use crate::db::index::scan::IndexRange;
 use crate::db::store::{Direction, StoreError, StoreResult};
 use std::collections::{BTreeSet, VecDeque};
@@ -23,16 +27,20 @@ const PAGE_BYTES: usize = 1 << 20;
 /// What it takes to know a document again.
 const SEEN_BYTES: usize = 32;
 
+/// How much longer a way is on the sphere than on the ellipsoid, at most.
+const ELLIPSOID: f64 = 1.01;
+
 /// Where the documents come from.
 enum Source {
     /// In the order in which they were last written, after a revision.
     All(Option<Revision>),
     Keys(VecDeque<String>),
     Index {
-        cursor: IndexCursor,
+        /// The next one first.
+        cursors: VecDeque<IndexCursor>,
         /// Found and not yet read.
         waiting: VecDeque<Revision>,
-        /// Of an index that has a document several times.
+        /// Where a document may be found several times.
         seen: Option<BTreeSet<Revision>>,
     },
 }
@@ -92,16 +100,16 @@ impl Source {
                     }
                 }
             }
-            Source::Index { cursor, waiting, seen } => {
+            Source::Index { cursors, waiting, seen } => {
                 while !page.is_full() {
-                    if waiting.is_empty() {
-                        let found = cursor.next(reader, page.documents_max - page.documents.len())?;
-                        if found.is_empty() {
-                            break;
+                    let Some(revision) = waiting.pop_front() else {
+                        let Some(cursor) = cursors.front_mut() else { break };
+                        waiting.extend(cursor.next(reader, page.documents_max - page.documents.len())?);
+                        if waiting.is_empty() {
+                            cursors.pop_front();
                         }
-                        waiting.extend(found);
-                    }
-                    let Some(revision) = waiting.pop_front() else { break };
+                        continue;
+                    };
                     if seen.as_mut().is_some_and(|seen| !seen.insert(revision)) {
                         continue;
                     }
@@ -151,7 +159,9 @@ impl<'q> Executor<'q, '_> {
         let source = match self.plan.access(variable).map(|access| &access.by) {
             None => Source::All(None),
             Some(By::Keys(keys)) => Source::Keys(self.keys_of(keys, collection, row)?),
-            Some(By::Index(by)) => self.index_source(by, collection, row)?,
+            Some(By::Index(by)) => self.index_source(std::slice::from_ref(by), collection, row)?,
+            Some(By::Several(all)) => self.index_source(all, collection, row)?,
+            Some(By::Place(by)) => self.place_source(by, collection, row)?,
         };
         self.stats.cursors_created += u64::from(!matches!(source, Source::All(_)));
         let source_bytes = self.held_bytes - held_before;
@@ -262,15 +272,35 @@ impl<'q> Executor<'q, '_> {
         Ok(values)
     }
 
-    fn index_source(&mut self, by: &'q ByIndex, collection: &CollectionRow, row: &mut Row) -> Result<Source> {
-        let mut ranges = Vec::new();
-        for lookup in &by.lookups {
-            self.ranges_of(lookup, row, &mut ranges)?;
+    fn index_source(&mut self, all: &'q [ByIndex], collection: &CollectionRow, row: &mut Row) -> Result<Source> {
+        let mut cursors = VecDeque::new();
+        for by in all {
+            let mut ranges = Vec::new();
+            for lookup in &by.lookups {
+                self.ranges_of(lookup, row, &mut ranges)?;
+            }
+            let direction = if by.backward { Direction::Backward } else { Direction::Forward };
+            cursors.push_back(IndexCursor::new(collection, by.index.id, ranges, direction));
         }
-        let direction = if by.backward { Direction::Backward } else { Direction::Forward };
-        let cursor = IndexCursor::new(collection, by.index.id, ranges, direction);
-        let several = by.index.fields.iter().any(|field| field.contains("[*]"));
-        Ok(Source::Index { cursor, waiting: VecDeque::new(), seen: several.then(BTreeSet::new) })
+        let several = all.len() > 1 || all[0].index.fields.iter().any(|field| field.contains("[*]"));
+        Ok(Source::Index { cursors, waiting: VecDeque::new(), seen: several.then(BTreeSet::new) })
+    }
+
+    /// What can't be understood here leaves nothing out: the filter says what becomes of it.
+    fn place_source(&mut self, by: &'q ByPlace, collection: &CollectionRow, row: &mut Row) -> Result<Source> {
+        let area = match &by.place.within {
+            Within::Meters { from, most } => {
+                let (from, most) = (self.evaluate(from, row)?, self.evaluate(most, row)?);
+                let centroid = Shape::parse(&from).map(|shape| to_degrees(&shape.centroid()));
+                let angle = most.as_double().map(|meters| meters * ELLIPSOID / RADIUS_METERS);
+                centroid.zip(angle).map(|(place, angle)| Area::around(place, angle))
+            }
+            Within::Shape(shape) => Area::of(&self.evaluate(shape, row)?),
+        };
+        let shapes = geo::has_shapes(&by.index);
+        let ranges = area.unwrap_or(Area::WORLD).ranges(shapes);
+        let cursors = VecDeque::from([IndexCursor::new(collection, by.index.id, ranges, Direction::Forward)]);
+        Ok(Source::Index { cursors, waiting: VecDeque::new(), seen: shapes.then(BTreeSet::new) })
     }
 
     /// A range for each combination of the values that are looked for.

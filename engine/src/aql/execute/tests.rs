@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use std::cell::Cell;
 use std::sync::Arc;
 
+mod places;
 mod properties;
 
 struct Stage {
@@ -193,7 +194,7 @@ macro_rules! scripts {
     };
 }
 
-scripts! { reading writing grouping graphs limits indexes explaining }
+scripts! { reading writing grouping graphs limits indexes places explaining }
 
 #[test]
 fn all_plans_are_one() {
@@ -203,7 +204,7 @@ fn all_plans_are_one() {
     assert_eq!((told["plans"].as_array().map(Vec::len), &told["plan"]), (Some(1), &Value::Null));
     assert_eq!(
         told["stats"],
-        json!({"rulesExecuted": 7, "rulesSkipped": 1, "plansCreated": 1, "peakMemoryUsage": 0, "executionTime": 0.0})
+        json!({"rulesExecuted": 8, "rulesSkipped": 1, "plansCreated": 1, "peakMemoryUsage": 0, "executionTime": 0.0})
     );
 }
 

@@ -1,4 +1,4 @@
-//! How the documents of a loop are come by: all of them, by their keys, or by a range of an index.
+//! How the documents of a loop are come by: all of them, by their keys, by ranges of indexes, or by where they are.
 //!
 //! # The choice
 //!
@@ -6,8 +6,9 @@
 //! the collection: an attribute that must be equal leaves a tenth of them ([`EQUAL_LEAVES`]; of edges at a vertex a
 //! hundredth), one of several values so many tenths, one bound a half, both a quarter; all attributes of a unique index
 //! leave one document. Reading by an index costs two for each document (the entry and the document), where a scan
-//! costs one; sorting `n` rows afterwards costs `n log n`. The cheapest one is taken, of two that cost the same the one
-//! that answers more comparisons. An index that answers a comparison is always preferred to a scan.
+//! costs one; what is near a place is taken to be a tenth of all. Sorting `n` rows afterwards costs `n log n`. The cheapest one is taken, of two that cost the same the one
+//! that answers more comparisons. An index that answers a comparison is always preferred to a scan. Where no index
+//! answers all of several alternatives, each is answered by an index of its own, if each has one.
 //!
 //! # What an index must not leave out
 //!
@@ -17,6 +18,7 @@
 use super::super::ast::*;
 use super::super::value::Value;
 use super::conditions::{Alternative, Condition, Test, field_of};
+use super::places::Place;
 use crate::db::index::{self, IndexKind};
 use crate::db::{CollectionRow, Index};
 use crate::errors::{self, Error};
@@ -27,6 +29,8 @@ const EQUAL_LEAVES: f64 = 0.1;
 const EDGE_LEAVES: f64 = 0.01;
 const ONE_BOUND_LEAVES: f64 = 0.5;
 const TWO_BOUNDS_LEAVE: f64 = 0.25;
+/// The same of a box around a place.
+const PLACE_LEAVES: f64 = 0.1;
 /// As long an array is taken to be if its length is not known before the query runs.
 const ELEMENTS: f64 = 10.0;
 
@@ -47,6 +51,16 @@ pub enum By {
     /// Any of these.
     Keys(Vec<Keys>),
     Index(ByIndex),
+    /// For each alternative an index of its own; a document that several find comes once.
+    Several(Vec<ByIndex>),
+    /// By a geo index. What it finds is held against the filter.
+    Place(ByPlace),
+}
+
+#[derive(Clone, Debug)]
+pub struct ByPlace {
+    pub index: Index,
+    pub place: Place,
 }
 
 /// Documents by their keys.
@@ -93,12 +107,9 @@ impl Access {
     pub fn for_each_expression(&self, each: &mut dyn FnMut(&Expression)) {
         match &self.by {
             By::Keys(keys) => keys.iter().for_each(|keys| each(&keys.value)),
-            By::Index(by) => {
-                for lookup in &by.lookups {
-                    lookup.equal.iter().for_each(|wanted| each(&wanted.value));
-                    lookup.from.iter().chain(&lookup.to).for_each(|limit| each(&limit.value));
-                }
-            }
+            By::Index(by) => by.for_each_expression(each),
+            By::Several(all) => all.iter().for_each(|by| by.for_each_expression(each)),
+            By::Place(by) => each(&by.place.condition),
         }
     }
 
@@ -107,6 +118,8 @@ impl Access {
         match &self.by {
             By::Keys(_) => "primary",
             By::Index(by) => &by.index.name,
+            By::Several(all) => &all[0].index.name,
+            By::Place(by) => &by.index.name,
         }
     }
 
@@ -114,8 +127,23 @@ impl Access {
     pub fn answers(&self) -> usize {
         match &self.by {
             By::Keys(keys) => keys.len(),
-            By::Index(by) => by.lookups.iter().map(Lookup::answers).sum(),
+            By::Index(by) => by.answers(),
+            By::Several(all) => all.iter().map(ByIndex::answers).sum(),
+            By::Place(_) => 1,
         }
+    }
+}
+
+impl ByIndex {
+    fn for_each_expression(&self, each: &mut dyn FnMut(&Expression)) {
+        for lookup in &self.lookups {
+            lookup.equal.iter().for_each(|wanted| each(&wanted.value));
+            lookup.from.iter().chain(&lookup.to).for_each(|limit| each(&limit.value));
+        }
+    }
+
+    fn answers(&self) -> usize {
+        self.lookups.iter().map(Lookup::answers).sum()
     }
 }
 
@@ -137,6 +165,8 @@ pub struct Loop<'q> {
     pub options: &'q Value,
     /// Whether comparisons are to be answered, or only the sort.
     pub by_filters: bool,
+    /// Whether conditions on places are to be answered.
+    pub by_place: bool,
 }
 
 /// The best way to come by the documents; `None`: all of them.
@@ -145,7 +175,13 @@ pub fn choose(of: &Loop<'_>) -> Result<Option<Access>, Error> {
         return Ok(None);
     }
     let mut all: Vec<Access> = of.keys().into_iter().collect();
-    all.extend(index::with_entries(of.collection).into_iter().filter_map(|index| of.index(index)));
+    for index in index::with_entries(of.collection) {
+        all.extend(of.place(&index));
+        all.extend(of.index(index));
+    }
+    if all.iter().all(|access| access.answers() == 0) {
+        all.extend(of.several());
+    }
     let hints = match of.options.attribute("indexHint") {
         Value::String(name) => vec![name.to_string()],
         Value::Array(names) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -222,6 +258,32 @@ impl Loop<'_> {
         let cost = 2.0 * items + if direction.is_some() { 0.0 } else { self.sorting(items) };
         let (backward, sorted) = (direction == Some(true), direction.is_some());
         Some(Access { by: By::Index(ByIndex { index, lookups, backward }), items, cost, covers, sorted })
+    }
+
+    fn several(&self) -> Option<Access> {
+        if self.alternatives.len() < 2 {
+            return None;
+        }
+        let (mut all, mut items) = (Vec::new(), 0.0);
+        for alternative in &self.alternatives {
+            let alone = Loop { alternatives: vec![alternative.clone()], sort: None, ..*self };
+            let indexes = index::with_entries(self.collection).into_iter();
+            let found: Vec<Access> = indexes.filter_map(|index| alone.index(index)).collect();
+            let Access { by: By::Index(by), items: more, .. } = best(found.iter())? else { return None };
+            items += more;
+            all.push(by);
+        }
+        let items = items.min(self.count as f64).max(1.0);
+        let cost = 2.0 * items + self.sorting(items);
+        Some(Access { by: By::Several(all), items, cost, covers: Vec::new(), sorted: false })
+    }
+
+    fn place(&self, index: &Index) -> Option<Access> {
+        let [alternative] = &self.alternatives[..] else { return None };
+        let place = alternative.places.iter().filter(|_| self.by_place).find(|place| place.is_answered_by(index))?;
+        let items = (self.count as f64 * PLACE_LEAVES).max(1.0);
+        let by = By::Place(ByPlace { index: index.clone(), place: place.clone() });
+        Some(Access { by, items, cost: 2.0 * items + self.sorting(items), covers: Vec::new(), sorted: false })
     }
 
     /// What it costs to sort so many rows, if they are to be sorted.

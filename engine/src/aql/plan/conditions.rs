@@ -4,6 +4,7 @@
 use super::super::ast::*;
 use super::super::value::Value;
 use super::expressions::{is_steady, path_from, reads};
+use super::places::Place;
 
 /// A condition with more alternatives than this is left to the filters.
 const ALTERNATIVES_MAX: usize = 32;
@@ -40,6 +41,7 @@ pub struct Alternative {
     /// All comparisons, those that no index answers included: for each, of which filter it is a part.
     pub parts: Vec<usize>,
     pub conditions: Vec<Condition>,
+    pub places: Vec<Place>,
 }
 
 /// The alternatives of some filters on the documents in a variable: of filters without `||`, one.
@@ -56,6 +58,7 @@ pub fn alternatives<'q>(variable: Slot, filters: impl Iterator<Item = &'q Expres
     let alternative = |parts: Vec<(usize, &Expression)>| Alternative {
         parts: parts.iter().map(|(filter, _)| *filter).collect(),
         conditions: parts.iter().enumerate().filter_map(|(at, (_, part))| condition(variable, part, at)).collect(),
+        places: parts.iter().filter_map(|(_, part)| Place::of(variable, part)).collect(),
     };
     all.into_iter().map(alternative).collect()
 }

@@ -7,6 +7,7 @@
 //! - [`rules`]: the rules, and which are on.
 //! - `filters`: filters as early as possible.
 //! - `conditions` and [`access`]: what filters ask for, and the index that answers it best.
+//! - `places`: the same for geo indexes.
 //! - `counts`: documents that are counted only.
 //! - [`projection`]: which attributes are read at all.
 //! - `check`: whether the query may run.
@@ -17,6 +18,7 @@ mod conditions;
 mod counts;
 mod expressions;
 mod filters;
+pub mod places;
 pub mod projection;
 pub mod rules;
 
@@ -24,7 +26,7 @@ use super::ast::*;
 use super::value::Value;
 use crate::db::CollectionRow;
 use crate::errors::Error;
-use access::{Access, Loop};
+use access::{Access, By, Loop};
 use expressions::for_each_block_mut;
 use projection::{Projection, Uses};
 use rules::{Rule, Rules};
@@ -184,6 +186,7 @@ impl Chosen<'_> {
             sort: sort.map(|(_, keys, rows)| (keys, rows)),
             options,
             by_filters: self.rules.has(Rule::UseIndexes),
+            by_place: self.rules.has(Rule::UseGeoIndexes),
         };
         let Some(access) = access::choose(&offered)? else { return Ok(()) };
         let sorted = sort.filter(|_| access.sorted).map(|(place, ..)| at + 1 + place);
@@ -191,8 +194,10 @@ impl Chosen<'_> {
             self.applied.add(Rule::UseIndexForSort);
             block.operations.remove(place);
         }
-        if access.answers() > 0 {
-            self.applied.add(Rule::UseIndexes);
+        match &access.by {
+            By::Place(_) => self.applied.add(Rule::UseGeoIndexes),
+            _ if access.answers() > 0 => self.applied.add(Rule::UseIndexes),
+            _ => {}
         }
         if self.rules.has(Rule::RemoveFilterCoveredByIndex) && !access.covers.is_empty() {
             self.applied.add(Rule::RemoveFilterCoveredByIndex);
@@ -217,7 +222,8 @@ impl Chosen<'_> {
         }
         let count = *count;
         let options = &upsert.options;
-        let offered = Loop { variable, collection, count, alternatives, sort: None, options, by_filters: true };
+        let (sort, by_filters, by_place) = (None, true, false);
+        let offered = Loop { variable, collection, count, alternatives, sort, options, by_filters, by_place };
         if let Some(access) = access::choose(&offered)? {
             self.applied.add(Rule::UseIndexes);
             self.accesses.insert(variable, access);

@@ -8,6 +8,8 @@ pub enum Rule {
     /// The documents of a collection are counted without being read.
     OptimizeCount,
     UseIndexes,
+    /// Documents near a place are found by a geo index.
+    UseGeoIndexes,
     RemoveFilterCoveredByIndex,
     UseIndexForSort,
     /// A sort keeps only as many rows as the limit after it lets pass.
@@ -19,10 +21,11 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 8] = [
+    pub const ALL: [Rule; 9] = [
         Rule::MoveFiltersUp,
         Rule::OptimizeCount,
         Rule::UseIndexes,
+        Rule::UseGeoIndexes,
         Rule::RemoveFilterCoveredByIndex,
         Rule::UseIndexForSort,
         Rule::SortLimit,
@@ -35,6 +38,7 @@ impl Rule {
             Rule::MoveFiltersUp => "move-filters-up",
             Rule::OptimizeCount => "optimize-count",
             Rule::UseIndexes => "use-indexes",
+            Rule::UseGeoIndexes => "geo-index-optimizer",
             Rule::RemoveFilterCoveredByIndex => "remove-filter-covered-by-index",
             Rule::UseIndexForSort => "use-index-for-sort",
             Rule::SortLimit => "sort-limit",

@@ -44,6 +44,13 @@ fn catalog() -> Catalog {
         index("names", &["tags[*].name"], false, false),
         index("dated", &["kind", "at"], false, false),
         Index { kind: IndexKind::Ttl, ..index("ttl", &["expires"], false, false) },
+        Index {
+            kind: IndexKind::Geo,
+            properties: serde_json::json!({"geoJson": true}),
+            ..index("place", &["place"], false, true)
+        },
+        Index { kind: IndexKind::Geo, ..index("spot", &["spot"], false, true) },
+        Index { kind: IndexKind::Geo, ..index("latlng", &["lat", "lng"], false, true) },
     ];
     let row = |row| (Arc::new(row), 1000);
     Catalog::from([
@@ -74,6 +81,8 @@ fn plan(text: &str) -> String {
         let mut words = Vec::new();
         match &access.by {
             By::Keys(_) => words.push("keys".to_owned()),
+            By::Several(all) => words.extend(all.iter().map(|by| by.index.name.clone())),
+            By::Place(by) => words.push(by.index.name.clone()),
             By::Index(by) => {
                 words.push(by.index.name.clone());
                 words.extend((by.lookups.len() > 1).then(|| format!("x{}", by.lookups.len())));
@@ -113,8 +122,29 @@ fn the_best_index_is_chosen() {
         ("FILTER d.a == 1 && d._key == 'x'", "keys, filter"),
         ("FILTER d.a == 1 || d.a == 2", "a x2 1, filter"),
         ("FILTER d.a == 1 || d.b == 2", "all, filter"),
+        ("FILTER d.a == 1 || d.u == 2", "a u, filter"),
+        ("FILTER d.a == 1 || d.s > 2 || d.kind == 3", "a s dated, filter"),
+        ("FILTER d.a == 1 || d.s == null", "all, filter"),
+        ("FILTER d.a == 1 || d.u == 2 SORT d.a", "a u, filter, sort"),
         ("FILTER d.b == 1 && (d.a == 1 || d.a > 5)", "ab x2 2, filter, filter"),
         ("FILTER d.expires == 1", "all, filter"),
+        // Places.
+        ("FILTER GEO_DISTANCE(d.place, [1, 2]) < 5", "place, filter"),
+        ("FILTER 5 >= GEO_DISTANCE([1, 2], d.place, 'wgs84')", "place, filter"),
+        ("FILTER GEO_DISTANCE(d.place, [1, 2]) > 5", "all, filter"),
+        ("FILTER GEO_DISTANCE(d.place, d.other) < 5", "all, filter"),
+        ("FILTER GEO_DISTANCE(d.place, [1, 2]) < d.reach", "all, filter"),
+        ("FILTER GEO_DISTANCE(d.spot, [1, 2]) < 5", "all, filter"),
+        ("FILTER GEO_DISTANCE([d.lng, d.lat], [1, 2]) < 5", "latlng, filter"),
+        ("FILTER GEO_DISTANCE([d.lat, d.lng], [1, 2]) < 5", "all, filter"),
+        ("FILTER DISTANCE(d.lat, d.lng, 2, 1) < 5", "latlng, filter"),
+        ("FILTER DISTANCE(2, 1, d.lat, d.lng) <= 5", "latlng, filter"),
+        ("FILTER GEO_IN_RANGE(d.place, [1, 2], 0, 5)", "place, filter"),
+        ("FILTER GEO_CONTAINS(GEO_POLYGON([[0, 0], [1, 0], [1, 1]]), d.place)", "place, filter"),
+        ("FILTER GEO_INTERSECTS(d.place, [1, 2]) && d.b == 1", "place, filter, filter"),
+        ("FILTER GEO_INTERSECTS(d.place, [1, 2]) || d.b == 1", "all, filter"),
+        ("FILTER GEO_DISTANCE(d.place, [1, 2]) < 5 && d.u == 1", "u 1, filter"),
+        ("FILTER GEO_DISTANCE(d.place, [1, 2]) < 5 SORT d.b", "place, filter, sort"),
         // Sparse.
         ("FILTER d.s == 1", "s 1"),
         ("FILTER d.s == null", "all, filter"),

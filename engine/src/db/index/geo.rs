@@ -12,9 +12,11 @@
 
 use super::Index;
 use super::encoding::encode;
+use super::scan::IndexRange;
 use crate::aql::functions::geo::shape::{Degrees, Shape, coordinates};
 use crate::aql::value::Value;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 pub const LEVEL_MAX: u32 = 30;
 
@@ -114,8 +116,45 @@ impl Area {
         }
     }
 
+    /// All that is within an angle of a place.
+    pub fn around([longitude, latitude]: Degrees, angle: f64) -> Area {
+        const MARGIN: f64 = 1e-6;
+        let reach = angle.max(0.0).to_degrees() + MARGIN;
+        let (south, north) = (latitude - reach, latitude + reach);
+        if !(south > -90.0 && north < 90.0) {
+            return Area { south: south.max(-90.0), north: north.min(90.0), ..Area::WORLD };
+        }
+        // Where a meridian touches the circle.
+        let aside = (angle.sin() / latitude.to_radians().cos()).clamp(-1.0, 1.0).asin().to_degrees().abs() + MARGIN;
+        Area { west: longitude - aside, east: longitude + aside, south, north }
+    }
+
+    /// Around a GeoJSON object or a pair of coordinates; `None` if it is neither.
+    pub fn of(shape: &Value) -> Option<Area> {
+        // Points that count as one may lie on two sides of an edge.
+        const MARGIN: f64 = 1e-9;
+        let Area { west, east, south, north } = around(&vertices(shape)?);
+        let area = Area { west: west - MARGIN, east: east + MARGIN, south: south - MARGIN, north: north + MARGIN };
+        // At a pole all longitudes are one.
+        let at_pole = area.south <= -90.0 || area.north >= 90.0;
+        Some(if at_pole { Area { west: Area::WORLD.west, east: Area::WORLD.east, ..area } } else { area })
+    }
+
+    /// Where an index has the documents that may be in it; `shapes`: it may have others than points.
+    pub fn ranges(self, shapes: bool) -> Vec<IndexRange> {
+        let cells = self.covering();
+        let within = |cell: &Cell| IndexRange {
+            from: Bound::Included(Value::Int(cell.number as i64)),
+            to: Bound::Excluded(Value::Int(cell.end() as i64)),
+            ..IndexRange::default()
+        };
+        // Those that begin before a cell and reach into it.
+        let above: BTreeSet<Cell> = cells.iter().filter(|_| shapes).flat_map(|cell| cell.above()).collect();
+        cells.iter().map(within).chain(above.iter().map(|cell| IndexRange::equal(cell.values()))).collect()
+    }
+
     /// The cells that a lookup within it goes through.
-    pub fn covering(self) -> Vec<Cell> {
+    fn covering(self) -> Vec<Cell> {
         let mut cells = self.cells(SPLITS);
         cells.sort_unstable();
         cells.dedup();
@@ -135,7 +174,8 @@ fn part(west: f64, east: f64, area: Area, most: u32) -> Vec<Cell> {
     (rows[0] >> shift..=rows[1] >> shift).flat_map(in_row).collect()
 }
 
-/// Around all of a shape, its edges and its centroid; the world if it spans half of it.
+/// Around all of a shape, its edges and its centroid; the world if it spans half of it, for the way between two poles is
+/// along any meridian.
 fn around(vertices: &[Degrees]) -> Area {
     let first = vertices[0];
     let mut area = Area { west: first[0], east: first[0], south: first[1], north: first[1] };
@@ -153,7 +193,7 @@ fn around(vertices: &[Degrees]) -> Area {
         area.north = area.north.max(*latitude);
     }
     let (width, height) = (area.east - area.west, area.north - area.south);
-    if width >= 179.0 {
+    if width >= 179.0 || height >= 179.0 {
         return Area::WORLD;
     }
     // No point of a great circle between two vertices is further from the nearer one than half their distance.

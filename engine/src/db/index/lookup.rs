@@ -6,16 +6,14 @@
 use super::super::reader::Reader;
 use super::super::rows::{CollectionRow, Document, Revision};
 use super::super::store::{Direction, StoreResult};
-use super::geo::{self, Area, Cell};
-use super::scan::{IndexRange, ValueRange};
+use super::geo::{self, Area};
+use super::scan::ValueRange;
 use super::{Index, IndexKind, entries, fulltext};
 use crate::aql::functions::geo::RADIUS_METERS;
 use crate::aql::functions::geo::shape::{Degrees, Point, angle, from_degrees, to_degrees};
-use crate::aql::value::Value;
 use crate::errors::{self, Error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::f64::consts::PI;
-use std::ops::Bound;
 
 /// How many `NEAR` finds unless it is told.
 pub const NEAR_LIMIT: usize = 100;
@@ -128,29 +126,13 @@ struct Search<'s, 'r> {
 impl Search<'_, '_> {
     /// The documents that may be in an area, each once.
     fn candidates(&self, area: Area) -> Result<BTreeSet<Revision>, Error> {
-        let cells = area.covering();
         let mut found = BTreeSet::new();
-        let mut take = |range: &IndexRange| -> Result<(), Error> {
-            for revision in self.db.index_scan(self.collection, self.index, range, Direction::Forward) {
+        for range in area.ranges(geo::has_shapes(self.index)) {
+            for revision in self.db.index_scan(self.collection, self.index, &range, Direction::Forward) {
                 found.insert(revision?);
                 if found.len() > DOCUMENTS_MAX {
                     return Err(too_many());
                 }
-            }
-            Ok(())
-        };
-        for cell in &cells {
-            take(&IndexRange {
-                from: Bound::Included(Value::Int(cell.number as i64)),
-                to: Bound::Excluded(Value::Int(cell.end() as i64)),
-                ..IndexRange::default()
-            })?;
-        }
-        if geo::has_shapes(self.index) {
-            // Those that begin before a cell and reach into it.
-            let above: BTreeSet<Cell> = cells.iter().flat_map(|cell| cell.above()).collect();
-            for cell in above {
-                take(&IndexRange::equal(cell.values()))?;
             }
         }
         Ok(found)
@@ -176,7 +158,7 @@ impl Search<'_, '_> {
 
     fn within(&self, place: Degrees, meters: f64) -> Result<Vec<(f64, Revision)>, Error> {
         let center = from_degrees(place);
-        let found = self.centroids(around(place, meters / RADIUS_METERS))?.into_iter();
+        let found = self.centroids(Area::around(place, meters / RADIUS_METERS))?.into_iter();
         let mut found: Vec<(f64, Revision)> = found
             .map(|(revision, point)| (RADIUS_METERS * angle(&center, &point), revision))
             .filter(|(distance, _)| *distance <= meters)
@@ -217,17 +199,4 @@ impl Search<'_, '_> {
         }
         Ok(found.into_iter().map(|(revision, meters)| (meters, revision)).collect())
     }
-}
-
-/// All that is within an angle of a place.
-fn around([longitude, latitude]: Degrees, angle: f64) -> Area {
-    const MARGIN: f64 = 1e-6;
-    let reach = angle.to_degrees() + MARGIN;
-    let (south, north) = (latitude - reach, latitude + reach);
-    if !(south > -90.0 && north < 90.0) {
-        return Area { south: south.max(-90.0), north: north.min(90.0), ..Area::WORLD };
-    }
-    // Where a meridian touches the circle.
-    let aside = (angle.sin() / latitude.to_radians().cos()).clamp(-1.0, 1.0).asin().to_degrees() + MARGIN;
-    Area { west: longitude - aside, east: longitude + aside, south, north }
 }

@@ -155,4 +155,4 @@ pub fn with_entries(collection: &CollectionRow) -> Vec<Index> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::ops::Bound;
 
-mod lookup;
+pub mod lookup;
 
 fn over(fields: &[&str]) -> NewIndex {
     NewIndex {

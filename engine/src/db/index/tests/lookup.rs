@@ -35,13 +35,13 @@ fn keys(db: &Writer<'_>, c: &CollectionRow, lookup: &Lookup) -> Vec<String> {
 }
 
 /// Places that are close to one another, to the poles or to the end of longitudes more often than by chance.
-fn any_place() -> impl Strategy<Value = [f64; 2]> {
+pub fn any_place() -> impl Strategy<Value = [f64; 2]> {
     let longitude = prop_oneof![-180.0..=180.0, 179.0..=180.0, -180.0..=-179.0, 10.0..11.0, Just(180.0), Just(-180.0)];
     let latitude = prop_oneof![-90.0..=90.0, 89.0..=90.0, -90.0..=-89.0, 50.0..51.0, Just(90.0), Just(-90.0)];
     (longitude, latitude).prop_map(|(longitude, latitude)| [longitude, latitude])
 }
 
-fn any_shape() -> impl Strategy<Value = Json> {
+pub fn any_shape() -> impl Strategy<Value = Json> {
     let near = (any_place(), proptest::collection::vec((-20.0..20.0, -10.0..10.0), 3..6)).prop_map(|(center, more)| {
         let beside = |(x, y): &(f64, f64)| {
             let longitude = (center[0] + x + 540.0) % 360.0 - 180.0;
@@ -60,7 +60,7 @@ fn any_shape() -> impl Strategy<Value = Json> {
     ]
 }
 
-fn any_meters() -> impl Strategy<Value = f64> {
+pub fn any_meters() -> impl Strategy<Value = f64> {
     prop_oneof![0.0..1e3, 0.0..1e6, 0.0..21e6, Just(0.0), Just(3e7)]
 }
 
