@@ -30,6 +30,7 @@ kinds! {
     FORBIDDEN = 11 403 "forbidden";
     TYPE_ERROR = 17 400 "type error";
     LOCK_TIMEOUT = 18 500 "lock timeout";
+    REQUEST_CANCELED = 21 410 "canceled request";
     LOCKED = 28 500 "locked";
     SHUTTING_DOWN = 30 503 "shutdown in progress";
     ONLY_ENTERPRISE = 31 501 "this functionality is available only in the enterprise edition";

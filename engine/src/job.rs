@@ -70,6 +70,8 @@ struct Job {
     dirty: bool,
     /// `None` while it is pending.
     answer: Option<Response>,
+    /// Somebody wants it to end early.
+    cancelled: bool,
     /// When it began, or ended.
     since: Now,
 }
@@ -97,7 +99,7 @@ impl Jobs {
         if self.jobs.len() >= limits.jobs || self.jobs.contains_key(&id) {
             return Err(errors::QUEUE_FULL.because("too many jobs are pending or wait to be fetched"));
         }
-        let job = Job { user, epoch: ticket.epoch, dirty: ticket.dirty, answer: None, since: now };
+        let job = Job { user, epoch: ticket.epoch, dirty: ticket.dirty, answer: None, cancelled: false, since: now };
         self.bytes += job.bytes();
         self.jobs.insert(id, job);
         Ok(Response::empty(202).with_header(header::ASYNC_ID, id.to_string()))
@@ -121,6 +123,9 @@ impl Jobs {
         // Nothing was to be kept, or it was removed meanwhile.
         let Some(job) = id.job().and_then(|id| self.jobs.get_mut(&id)) else { return };
         self.bytes -= job.bytes();
+        // What its cancelling has ended is told as such; what ended by itself is as it was.
+        let ended = job.cancelled && response.status == errors::QUERY_KILLED.status;
+        let response = if ended { errors::REQUEST_CANCELED.response() } else { response };
         let fits = self.bytes.saturating_add(response.body.len()) <= limits.job_bytes;
         job.answer = Some(match fits {
             true => response,
@@ -161,6 +166,7 @@ impl Jobs {
             }
             JobWish::Cancel(id) => {
                 found(id)?;
+                self.jobs.get_mut(&id).expect("it was found").cancelled = true;
                 Vec::new()
             }
             JobWish::Fetch(id) => {
@@ -259,6 +265,25 @@ mod tests {
         assert_eq!(ask(&mut jobs, u, 3, JobWish::Fetch(7)), "201 #7 {}");
         assert!(ask(&mut jobs, u, 3, JobWish::Fetch(7)).starts_with("404 "));
         assert_eq!((jobs.jobs.len(), jobs.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_job_that_was_cancelled_says_so_if_that_has_ended_it() {
+        let mut jobs = Jobs::default();
+        for id in [7, 8, 9] {
+            begin(&mut jobs, id, "u");
+        }
+        assert_eq!(ask(&mut jobs, None, 3, JobWish::Cancel(7)), YES);
+        assert_eq!(ask(&mut jobs, None, 3, JobWish::Cancel(8)), YES);
+        for id in [7, 9] {
+            let response = errors::QUERY_KILLED.response();
+            jobs.end(RequestId::of_job(id), response, &limits(), at(100));
+        }
+        end(&mut jobs, 8, "{}");
+        let canceled = r##"410 #7 {"error":true,"errorNum":21,"errorMessage":"canceled request","code":410}"##;
+        assert_eq!(ask(&mut jobs, None, 3, JobWish::Fetch(7)), canceled);
+        assert_eq!(ask(&mut jobs, None, 3, JobWish::Fetch(8)), "201 #8 {}", "it was done already");
+        assert!(ask(&mut jobs, None, 3, JobWish::Fetch(9)).contains("1500"), "it was killed");
     }
 
     #[test]

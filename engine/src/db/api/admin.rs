@@ -41,6 +41,19 @@ pub(super) fn engine(_: &mut Call<'_, '_>) -> Answer {
     Ok(Response::json(200, &json!({"name": "rocksdb", "supports": supports})).into())
 }
 
+/// ArangoDB tells of RocksDB here.
+pub(super) fn engine_stats(_: &mut Call<'_, '_>) -> Answer {
+    Ok(Response::json(200, &json!({})).into())
+}
+
+/// Where this server listens.
+pub(super) fn own_endpoints(call: &mut Call<'_, '_>) -> Answer {
+    if call.database.name != SYSTEM {
+        return Err(errors::USE_SYSTEM_DATABASE.into());
+    }
+    Ok(Response::json(200, &json!([{"endpoint": call.run.view.me.endpoint.url()}])).into())
+}
+
 /// Without `errorNum`: python-arango takes any answer that has one for an error.
 pub(super) fn role(call: &mut Call<'_, '_>) -> Answer {
     let mode = if call.run.view.standalone { "default" } else { "resilient" };

@@ -337,6 +337,7 @@ pub(super) fn rename(call: &mut Call<'_, '_>) -> Answer {
     let after = CollectionRow { name: name.to_owned(), ..row.clone() };
     if after != row {
         call.writer()?.change_collection(&row, &after)?;
+        graph::collection_renamed(call, &row.name, &after.name)?;
     }
     located(call, short(&after))
 }

@@ -405,8 +405,8 @@ impl Data for Call<'_, '_> {
         let (id, now) = (self.run.query(), self.attendant.now().time);
         match self.queries(|queries| queries.interrupted(id, now)) {
             None => Ok(()),
-            Some(Interrupt::Killed) => Err(errors::QUERY_KILLED.into()),
-            Some(Interrupt::TooLong) => Err(errors::QUERY_KILLED.because("it takes longer than it may")),
+            // ArangoDB does not tell one from the other.
+            Some(Interrupt::Killed | Interrupt::TooLong) => Err(errors::QUERY_KILLED.into()),
         }
     }
 

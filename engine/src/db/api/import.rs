@@ -27,6 +27,8 @@ struct Tally {
     empty: u64,
     updated: u64,
     ignored: u64,
+    /// Objects that were tried.
+    tried: usize,
     /// One line for each document that was not imported.
     errors: Vec<String>,
 }
@@ -109,6 +111,9 @@ impl Import {
                 tally,
             );
         }
+        // ArangoDB counts what can't be stored from 0, among all objects; what is no object, from 1, as it comes.
+        let position = tally.tried;
+        tally.tried += 1;
         let text = self.with_prefixes(text);
         match insert_one(db, &self.collection, &text, &self.options) {
             Ok(_) => {

@@ -130,6 +130,7 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
         Some(index) => (200, row.clone(), index.clone()),
         None => {
             refuse_if_impossible(call, &row, &new)?;
+            inverted::check_analyzers(call, &new.properties)?;
             let row = call.writer()?.create_index(&row, new)?;
             let index = row.indexes.last().cloned().expect("it was created right now");
             (201, row, index)

@@ -75,6 +75,17 @@ pub(super) fn read(body: &Value) -> Result<(Vec<String>, Value), Failure> {
     Ok((names, properties))
 }
 
+/// Each analyzer that a definition names, wherever it does, must be there.
+pub(super) fn check_analyzers(call: &Call<'_, '_>, of: &Value) -> Result<(), Failure> {
+    if let Some(name) = of.get("analyzer").and_then(Value::as_str)
+        && analyzer::find(call, name)?.is_none()
+    {
+        return Err(bad(format!("unknown analyzer '{name}'")));
+    }
+    let parts = ["fields", "nested"].into_iter().filter_map(|member| of.get(member)?.as_array()).flatten();
+    parts.into_iter().try_for_each(|part| check_analyzers(call, part))
+}
+
 fn field(given: &Value) -> Result<Value, Failure> {
     let name = given.as_str().or_else(|| given.get("name")?.as_str()).filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| bad("a field must be a string, or an object with a 'name'"))?;

@@ -148,6 +148,11 @@ pub(super) fn applier_config(call: &mut Call<'_, '_>) -> Answer {
     Ok(Response::json(200, &body).into())
 }
 
+/// Only what is committed is in the log.
+pub(super) fn open_transactions(_: &mut Call<'_, '_>) -> Answer {
+    Ok(Response::json(200, &json!([])).into())
+}
+
 /// Followers of other makes can't be served.
 pub(super) fn no_command(call: &mut Call<'_, '_>) -> Answer {
     if call.open[0] == "clusterInventory" {

@@ -14,6 +14,7 @@ use crate::db::index::{self, scan::IndexRange};
 use crate::db::store::Direction;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::ops::Bound;
 
 /// Bound on the documents of one answer.
 pub(super) const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -66,18 +67,18 @@ fn batch(call: &Call<'_, '_>, query: &Query, rows: RowsWriter) -> Answer {
     })
 }
 
-/// Collects what `each` makes of the documents, after `skip` and up to `limit`, within the bound.
+/// Collects what `each` makes of the documents (of those in a range of an index, if there is one), after `skip` and up to `limit`, within the bound.
 fn collect(
     call: &Call<'_, '_>,
     query: &Query,
-    example: Option<&Example>,
+    by: Option<(Index, IndexRange)>,
     mut each: impl FnMut(&Document) -> Result<Option<Vec<u8>>, Failure>,
 ) -> Result<RowsWriter, Failure> {
     let (mut found, mut skipped, mut bytes) = (RowsWriter::default(), 0, 0);
     if query.limit == 0 {
         return Ok(found);
     }
-    for_each_candidate(&call.reader(), &query.collection, example, |document| {
+    for_each_candidate(&call.reader(), &query.collection, by, |document| {
         let Some(element) = each(&document)? else { return Ok(true) };
         if skipped < query.skip {
             skipped += 1;
@@ -164,14 +165,14 @@ impl Example {
     }
 }
 
-/// Calls `each` with documents among which are all that an example fits, until it returns false.
+/// Calls `each` with the documents in a range of an index, or with all, until it returns false.
 fn for_each_candidate(
     db: &Reader<'_>,
     collection: &CollectionRow,
-    example: Option<&Example>,
+    by: Option<(Index, IndexRange)>,
     mut each: impl FnMut(Document) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
-    let Some((index, range)) = example.and_then(|example| example.index(collection)) else {
+    let Some((index, range)) = by else {
         return for_each_document(db, collection, each);
     };
     for document in db.index_documents(collection, &index, &range, Direction::Forward) {
@@ -197,7 +198,7 @@ fn same(left: &Value, right: &Value) -> bool {
 /// The documents that an example fits.
 fn fitting_documents(call: &Call<'_, '_>, query: &Query) -> Result<RowsWriter, Failure> {
     let example = Example::of(query)?;
-    collect(call, query, Some(&example), |document| {
+    collect(call, query, example.index(&query.collection), |document| {
         let whole = whole(query, document);
         Ok(example.fits(&whole)?.then_some(whole))
     })
@@ -209,7 +210,8 @@ pub(super) fn by_example(call: &mut Call<'_, '_>) -> Answer {
     batch(call, &query, found)
 }
 
-/// Documents whose attribute is within bounds, in AQL's order of values; the right one counts if it is `closed`.
+/// Documents whose attribute is within bounds, in AQL's order of values; the right one counts if it is `closed`. They
+/// come in that order if the attribute has an index.
 pub(super) fn range(call: &mut Call<'_, '_>) -> Answer {
     let query = query(call, Level::Ro)?;
     let Some(attribute) = query.body.get("attribute").and_then(Value::as_str) else {
@@ -218,13 +220,25 @@ pub(super) fn range(call: &mut Call<'_, '_>) -> Answer {
     let bound = |name: &str| aql::Value::parse_stored(&query.body.get(name).unwrap_or(&Value::Null).to_string());
     let (left, right) = (bound("left"), bound("right"));
     let closed = query.body.get("closed").and_then(Value::as_bool).unwrap_or(false);
-    let found = collect(call, &query, None, |document| {
+    let to = if closed { Bound::Included(right.clone()) } else { Bound::Excluded(right.clone()) };
+    let range = IndexRange { from: Bound::Included(left.clone()), to, ..IndexRange::default() };
+    let by = ordered_by(&query.collection, attribute, left.is_null()).map(|index| (index, range));
+    let found = collect(call, &query, by, |document| {
         let whole = whole(&query, document);
         let value = attribute.split('.').fold(parsed(&whole)?, |value: aql::Value, name| value.attribute(name));
         let within = left <= value && if closed { value <= right } else { value < right };
         Ok(within.then_some(whole))
     })?;
     batch(call, &query, found)
+}
+
+/// An index in which each document has one place, by an attribute first.
+fn ordered_by(collection: &CollectionRow, attribute: &str, also_null: bool) -> Option<Index> {
+    index::with_entries(collection).into_iter().find(|index| {
+        let once = index.fields.iter().all(|field| !field.contains("[*]"));
+        let whole = !index.sparse || (index.fields.len() == 1 && !also_null);
+        index.kind.is_ordered() && index.fields[0] == attribute && once && whole
+    })
 }
 
 /// The only document that was found, if any was.
@@ -258,7 +272,8 @@ pub(super) fn any(call: &mut Call<'_, '_>) -> Answer {
 fn fitting(call: &Call<'_, '_>, query: &Query) -> Result<Vec<String>, Failure> {
     let example = Example::of(query)?;
     let mut keys = Vec::new();
-    for_each_candidate(&call.reader(), &query.collection, Some(&example), |document| {
+    let by = example.index(&query.collection);
+    for_each_candidate(&call.reader(), &query.collection, by, |document| {
         if keys.len() < query.limit && example.fits(&whole(query, &document))? {
             keys.push(document.key);
         }

@@ -50,7 +50,7 @@ pub(super) fn grant_creator(call: &mut Call<'_, '_>, row: &CollectionRow) -> Res
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), Failure> {
-    if name.is_empty() || name.len() > users::NAME_BYTES_MAX || name.contains(['/', '\0']) {
+    if name.is_empty() || name.len() > users::NAME_BYTES_MAX || name.contains('\0') {
         return Err(errors::USER_INVALID_NAME.into());
     }
     Ok(())
@@ -179,6 +179,10 @@ pub(super) fn update(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn remove(call: &mut Call<'_, '_>) -> Answer {
     let user = grantable(call)?;
+    // As in ArangoDB: somebody must be able to log in.
+    if user.name == users::ROOT {
+        return Err(errors::FORBIDDEN.into());
+    }
     let collection = users::collection(&call.reader())?.ok_or(errors::DATA_SOURCE_NOT_FOUND)?;
     let (_, document) = users::find(&call.reader(), &user.name)?.ok_or(errors::USER_NOT_FOUND)?;
     call.writer()?.remove(&collection, &document)?;

@@ -167,6 +167,18 @@ pub(in super::super) fn remove_definition(call: &mut Call<'_, '_>) -> Answer {
     saved(call, graph)
 }
 
+/// Graphs follow their collections, whatever the user may do with graphs.
+pub(in super::super) fn collection_renamed(call: &mut Call<'_, '_>, before: &str, after: &str) -> Result<(), Failure> {
+    let Some(collection) = call.reader().collection(call.database.id, GRAPHS)? else { return Ok(()) };
+    for mut graph in of_collection(call, &collection)? {
+        if graph.uses(before) {
+            graph.rename(before, after);
+            graph.save_to(call, &collection)?;
+        }
+    }
+    Ok(())
+}
+
 // ---- parts ----------------------------------------------------------------------------------------------------------
 
 /// Adds a definition, with its collections, which must not contradict those of `graphs`.

@@ -96,6 +96,22 @@ impl Graph {
         self.definition(name).is_some() || self.has_vertex_collection(name)
     }
 
+    fn rename(&mut self, before: &str, after: &str) {
+        let renamed = |names: &mut BTreeSet<String>| {
+            if names.remove(before) {
+                names.insert(after.to_owned());
+            }
+        };
+        for definition in &mut self.definitions {
+            if definition.collection == before {
+                definition.collection = after.to_owned();
+            }
+            renamed(&mut definition.from);
+            renamed(&mut definition.to);
+        }
+        renamed(&mut self.orphans);
+    }
+
     fn parts(&self) -> [(String, Value); 2] {
         let definitions = self.definitions.iter().map(Definition::json).collect();
         let orphans = self.orphans.iter().map(String::as_str).collect();
@@ -116,14 +132,18 @@ impl Graph {
     }
 
     fn save(&mut self, call: &mut Call<'_, '_>) -> Result<(), Failure> {
+        let collection = graphs(call)?;
+        self.save_to(call, &collection)
+    }
+
+    fn save_to(&mut self, call: &mut Call<'_, '_>, collection: &CollectionRow) -> Result<(), Failure> {
         let mut members = self.rest.clone();
         members.extend(self.parts());
         let body = Bytes::from(Value::Object(members).to_string());
         if body.len() > call.run.view.limits.document_bytes {
             return Err(errors::DOCUMENT_TOO_LARGE.into());
         }
-        let collection = graphs(call)?;
-        let revision = call.writer()?.put(&collection, &self.name, body.clone(), self.document.as_ref())?;
+        let revision = call.writer()?.put(collection, &self.name, body.clone(), self.document.as_ref())?;
         self.document = Some(Document { key: self.name.clone(), revision, body });
         Ok(())
     }
@@ -140,8 +160,12 @@ fn graphs(call: &Call<'_, '_>) -> Result<CollectionRow, Failure> {
 
 /// All graphs of the database.
 fn all(call: &Call<'_, '_>) -> Result<Vec<Graph>, Failure> {
+    of_collection(call, &graphs(call)?)
+}
+
+fn of_collection(call: &Call<'_, '_>, collection: &CollectionRow) -> Result<Vec<Graph>, Failure> {
     let mut found = Vec::new();
-    for_each_document(&call.reader(), &graphs(call)?, |document| {
+    for_each_document(&call.reader(), collection, |document| {
         found.push(Graph::of(document));
         Ok(true)
     })?;
