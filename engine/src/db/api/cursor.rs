@@ -136,13 +136,15 @@ fn asked(call: &Call<'_, '_>) -> Result<(Query, Asked), Failure> {
         true => execute::STEPS_MAX_WRITING,
         false => execute::STEPS_MAX_READING,
     };
+    // Neither its rows are counted nor is its result kept.
+    let stream = flag(&options, "stream") || flag(&body, "stream");
     let memory = number(&body, "memoryLimit").or_else(|| number(&options, "memoryLimit"));
     let profile =
         options.get("profile").map_or(0, |level| level.as_u64().unwrap_or(level.as_bool().unwrap_or(false).into()));
     let settings = Settings {
         memory_bytes: memory.map_or(usize::MAX, |bytes| bytes as usize).min(execute::MEMORY_BYTES_MAX),
         steps: steps_max,
-        full_count: flag(&options, "fullCount"),
+        full_count: flag(&options, "fullCount") && !stream,
         fail_on_warning: flag(&options, "failOnWarning"),
         profile: profile > 1,
         now_ms: i64::try_from(call.run.now.wall_ms).unwrap_or(i64::MAX),
@@ -155,12 +157,12 @@ fn asked(call: &Call<'_, '_>) -> Result<(Query, Asked), Failure> {
         user: call.who.name().map(str::to_owned),
         text: text.to_owned(),
         binds: bind_text,
-        stream: flag(&options, "stream"),
+        stream,
     };
     let max_runtime_s = number(&options, "maxRuntime").filter(|seconds| *seconds < TTL_S_MAX);
     let asked = Asked {
         batch_rows,
-        count: flag(&body, "count"),
+        count: flag(&body, "count") && !stream,
         ttl: ttl(&body),
         retry: flag(&options, "allowRetry"),
         settings,

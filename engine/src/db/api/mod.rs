@@ -321,6 +321,7 @@ static ROUTES: &[Route] = &[
     changes(Delete, "/_api/database/{name}", Any, database::remove),
     // user.rs
     reads(Post, "/_open/auth", Any, user::log_in),
+    reads(Post, "/_open/auth/renew", Any, user::renew),
     reads(Get, "/_api/user", Any, user::list),
     changes(Post, "/_api/user", Any, user::create),
     reads(Get, "/_api/user/{user}", Any, user::get),
@@ -343,6 +344,7 @@ static ROUTES: &[Route] = &[
     // admin.rs
     reads(Get, "/", Any, admin::root),
     reads(Get, "/_api/version", Any, admin::version),
+    reads(Put, "/_api/version", Any, admin::version),
     reads(Get, "/_admin/version", Any, admin::version),
     reads(Get, "/_api/engine", Any, admin::engine),
     reads(Get, "/_api/engine/stats", Any, admin::engine_stats),

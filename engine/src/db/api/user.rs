@@ -25,6 +25,19 @@ pub(super) fn log_in(call: &mut Call<'_, '_>) -> Answer {
     }
 }
 
+/// A new token for whoever has one. (ArangoDB gives one only shortly before the old one ends.)
+pub(super) fn renew(call: &mut Call<'_, '_>) -> Answer {
+    let (auth, wall_ms) = (&call.run.view.auth, call.run.now.wall_ms);
+    let authorization = call.request().header(header::AUTHORIZATION);
+    match (auth::credentials(auth, authorization, wall_ms), &call.who) {
+        (auth::Credentials::Bearer(auth::Token::User(_)), Who::User(user)) => {
+            let token = auth::user_token(auth, &user.name, wall_ms);
+            Ok(Response::json(200, &json!({"jwt": token})).into())
+        }
+        _ => Err(errors::USER_NOT_FOUND.into()),
+    }
+}
+
 // ---- helpers --------------------------------------------------------------------------------------------------------
 
 /// Writes a user back, or for the first time.
