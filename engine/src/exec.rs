@@ -29,7 +29,7 @@ use std::fmt;
 use std::ops::Bound;
 
 /// Version of everything that is stored.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// ArangoDB's `errorNum` for a request that asks for more than is allowed.
 const RESOURCE_LIMIT: u32 = 32;

@@ -223,7 +223,7 @@ impl Loop<'_> {
     }
 
     fn index(&self, index: Index) -> Option<Access> {
-        if !matches!(index.kind, IndexKind::Persistent | IndexKind::Hash | IndexKind::Skiplist | IndexKind::Edge) {
+        if !index.kind.is_ordered() {
             return None;
         }
         if index.sparse && !self.alternatives.iter().all(|alternative| alternative.excludes_null(&index.fields)) {

@@ -47,7 +47,7 @@ pub(super) fn list(db: &Reader<'_>, row: &CollectionRow, with_stats: bool) -> St
 
 fn shown(db: &Reader<'_>, row: &CollectionRow, index: &Index) -> StoreResult<Value> {
     let mut members = index.properties.as_object().cloned().unwrap_or_default();
-    if index.kind.is_ordered() {
+    if index.kind.is_persistent() {
         members.insert("deduplicate".into(), index.deduplicate.into());
     }
     if index.kind != IndexKind::Inverted {
@@ -55,7 +55,7 @@ fn shown(db: &Reader<'_>, row: &CollectionRow, index: &Index) -> StoreResult<Val
     }
     members.insert("id".into(), format!("{}/{}", row.name, index.id).into());
     members.insert("name".into(), index.name.clone().into());
-    if index.kind.is_ordered() || index.kind == IndexKind::Ttl {
+    if index.kind.is_persistent() || index.kind == IndexKind::Ttl {
         members.insert("selectivityEstimate".into(), estimate(db, row, index)?);
     }
     members.insert("sparse".into(), index.sparse.into());
@@ -226,7 +226,7 @@ fn definition(body: &Value) -> Result<NewIndex, Failure> {
         fields,
         unique,
         // Those of the other kinds never hold what has no value.
-        sparse: if kind.is_ordered() { flag("sparse", false)? } else { kind != IndexKind::Zkd },
+        sparse: if kind.is_persistent() { flag("sparse", false)? } else { kind != IndexKind::Zkd },
         deduplicate: flag("deduplicate", true)?,
         properties,
     })
@@ -239,7 +239,7 @@ fn fields(kind: IndexKind, given: Option<&Value>) -> Result<Vec<String>, Failure
         _ => FIELDS_MAX,
     };
     let given = given.ok_or_else(|| bad("'fields' must be an array of attribute paths"))?;
-    let fields = paths(given, "fields", kind.is_ordered())?;
+    let fields = paths(given, "fields", kind.is_persistent())?;
     if fields.is_empty() || fields.len() > most {
         return Err(bad(format!("illegal number of 'fields': 1 to {most} of a {} index", kind.name())));
     }

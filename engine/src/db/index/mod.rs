@@ -49,18 +49,19 @@ pub enum End {
 pub enum IndexKind {
     /// One end of the edges.
     Edge,
-    /// Ordered by values; the other two are older names of it.
+    /// Ordered by values; the next two are older names of it.
     Persistent,
     Hash,
     Skiplist,
+    /// Ordered by values, too, the first field before the second. (ArangoDB's goes by all fields at once.)
+    Zkd,
     /// When documents are due to be removed: see [`ttl`].
     Ttl,
     /// Where documents are: see [`geo`].
     Geo,
     /// The words in them: see [`fulltext`].
     Fulltext,
-    /// The two below are kept as definitions only, without entries.
-    Zkd,
+    /// Kept as a definition only, without entries.
     Inverted,
 }
 
@@ -92,11 +93,16 @@ impl IndexKind {
 
     /// Its entries are the values of its fields as they are: values can be looked up in it.
     pub fn is_ordered(self) -> bool {
-        matches!(self, IndexKind::Edge | IndexKind::Persistent | IndexKind::Hash | IndexKind::Skiplist)
+        self == IndexKind::Edge || self == IndexKind::Zkd || self.is_persistent()
+    }
+
+    /// Whichever of its names it has.
+    pub fn is_persistent(self) -> bool {
+        matches!(self, IndexKind::Persistent | IndexKind::Hash | IndexKind::Skiplist)
     }
 
     pub fn has_entries(self) -> bool {
-        !matches!(self, IndexKind::Zkd | IndexKind::Inverted)
+        self != IndexKind::Inverted
     }
 }
 
