@@ -79,3 +79,6 @@ fn undone(open: &Open, now: &dyn Read, last: Position) -> StoreResult<Option<Bat
     }
     Ok(Some(rows.into_batch()))
 }
+
+#[cfg(test)]
+mod tests;
