@@ -45,7 +45,8 @@ pub fn cargo(folder: &Path, list: &Path) {
         let wanted = std::fs::read_to_string(list).expect("the list of packages");
         let (package, version) = wanted.trim().split_once(' ').expect("PACKAGE VERSION");
         let arguments = ["install", "--quiet", "--locked", package, "--version", version, "--root"];
-        succeeds(Command::new("cargo").args(arguments).arg(folder));
+        // Elsewhere, for this workspace's flags are not meant for the programs of others.
+        succeeds(Command::new("cargo").args(arguments).arg(folder).current_dir(std::env::temp_dir()));
     });
 }
 
