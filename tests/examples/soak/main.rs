@@ -146,7 +146,7 @@ fn conclude(ground: &Ground, history: &History, rounds: &[Round], begun: Instant
         verdict.overlapped_at.iter().filter_map(|at| during(*at)).map(|round| round.name).collect();
     let count = |names: &[&str], name: &str| names.iter().filter(|other| **other == name).count();
     println!(
-        "\n{:<22}{:>6}{:>11}{:>10}{:>6}{:>12}{:>17}{:>17}",
+        "\n{:<22}{:>6}{:>11}{:>10}{:>9}{:>12}{:>17}{:>17}",
         "fault", "times", "median ms", "worst ms", "lost", "overlapped", "false failovers", "false elections"
     );
     let names: BTreeSet<&str> = rounds.iter().map(|round| round.name).collect();
@@ -155,7 +155,7 @@ fn conclude(ground: &Ground, history: &History, rounds: &[Round], begun: Instant
         let mut outages: Vec<u64> = of_it.iter().map(|round| round.outage_ms).collect();
         outages.sort_unstable();
         println!(
-            "{name:<22}{:>6}{:>11}{:>10}{:>6}{:>12}{:>17}{:>17}",
+            "{name:<22}{:>6}{:>11}{:>10}{:>9}{:>12}{:>17}{:>17}",
             outages.len(),
             outages[outages.len() / 2],
             outages[outages.len() - 1],
