@@ -80,7 +80,9 @@ impl Cluster for Redis {
         let of_sentinel = |port: &u16| {
             let lines = ask(*port, &["SENTINEL", "master", MASTER]).unwrap_or_default();
             let field = |name: &str| lines.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
-            field("num-other-sentinels").as_deref() == Some("2") && field("flags").as_deref() == Some("master")
+            // Without a replica that it knows of it gives up at once, and tries again only after six minutes.
+            let expected = [("num-other-sentinels", "2"), ("num-slaves", "1"), ("flags", "master")];
+            expected.iter().all(|(name, value)| field(name).as_deref() == Some(*value))
         };
         let replica = self.replication(1 - leader);
         self.replication(leader).contains("role:master")
