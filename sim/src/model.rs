@@ -10,7 +10,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A document of the workload. `v` names the operation that wrote it last; `a` and `b` tell replace from update. Of a
-/// user, `v` stands in `extra`, and `a` is the level that it was granted. What it has in a unique index follows from `v`.
+/// user, `v` stands in `extra`, and `a` is the level that it was granted. What it has in a unique index follows from
+/// `v`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Doc {
     pub v: u64,

@@ -1,8 +1,8 @@
 //! Real programs end to end: `cargo run --release -p tanist-tests --example programs [NAME]`.
 //!
-//! Each is installed, pinned, below `target/drivers/programs`, and works by a script of `tests/programs` against a fresh
-//! deployment, whose leader is killed twice meanwhile. In the end every acknowledged write is read back from the leader;
-//! what is missing must be in a rollback record. Exits with 1 when that, or anything else, is not so.
+//! Each is installed, pinned, below `target/drivers/programs`, and works by a script of `tests/programs` against a
+//! fresh deployment, whose leader is killed twice meanwhile. In the end every acknowledged write is read back from the
+//! leader; what is missing must be in a rollback record. Exits with 1 when that, or anything else, is not so.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

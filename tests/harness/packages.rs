@@ -1,4 +1,5 @@
-//! Packages of npm, PyPI and the Rust registry, pinned by lists in the repository, installed below `target` where they are needed.
+//! Packages of npm, PyPI and the Rust registry, pinned by lists in the repository, installed below `target` where they
+//! are needed.
 
 use crate::process::run;
 use std::path::{Path, PathBuf};

@@ -6,9 +6,10 @@
 //! the collection: an attribute that must be equal leaves a tenth of them ([`EQUAL_LEAVES`]; of edges at a vertex a
 //! hundredth), one of several values so many tenths, one bound a half, both a quarter; all attributes of a unique index
 //! leave one document. Reading by an index costs two for each document (the entry and the document), where a scan
-//! costs one; what is near a place is taken to be a tenth of all. Sorting `n` rows afterwards costs `n log n`. The cheapest one is taken, of two that cost the same the one
-//! that answers more comparisons. An index that answers a comparison is always preferred to a scan. Where no index
-//! answers all of several alternatives, each is answered by an index of its own, if each has one.
+//! costs one; what is near a place is taken to be a tenth of all. Sorting `n` rows afterwards costs `n log n`. The
+//! cheapest one is taken, of two that cost the same the one that answers more comparisons. An index that answers a
+//! comparison is always preferred to a scan. Where no index answers all of several alternatives, each is answered by an
+//! index of its own, if each has one.
 //!
 //! # What an index must not leave out
 //!

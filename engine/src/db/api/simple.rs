@@ -67,7 +67,8 @@ fn batch(call: &Call<'_, '_>, query: &Query, rows: RowsWriter) -> Answer {
     })
 }
 
-/// Collects what `each` makes of the documents (of those in a range of an index, if there is one), after `skip` and up to `limit`, within the bound.
+/// Collects what `each` makes of the documents (of those in a range of an index, if there is one), after `skip` and up
+/// to `limit`, within the bound.
 fn collect(
     call: &Call<'_, '_>,
     query: &Query,

@@ -174,8 +174,8 @@ fn part(west: f64, east: f64, area: Area, most: u32) -> Vec<Cell> {
     (rows[0] >> shift..=rows[1] >> shift).flat_map(in_row).collect()
 }
 
-/// Around all of a shape, its edges and its centroid; the world if it spans half of it, for the way between two poles is
-/// along any meridian.
+/// Around all of a shape, its edges and its centroid; the world if it spans half of it, for the way between two poles
+/// is along any meridian.
 fn around(vertices: &[Degrees]) -> Area {
     let first = vertices[0];
     let mut area = Area { west: first[0], east: first[0], south: first[1], north: first[1] };
