@@ -316,12 +316,10 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
 
 fn on_a_small_disk(disk: &Path) {
     let ballast = disk.join("ballast");
+    // Page by page: rows are moved meanwhile, and take what was free a moment ago.
     let fill = |spare_bytes: u64| {
-        let free = bytes_free(disk).saturating_sub(spare_bytes);
-        std::fs::write(&ballast, vec![1; free as usize]).unwrap();
-        // To the last page.
-        let mut file = OpenOptions::new().append(true).open(&ballast).unwrap();
-        while spare_bytes == 0 && file.write_all(&[1; 4096]).is_ok() {}
+        let mut file = std::fs::File::create(&ballast).unwrap();
+        while bytes_free(disk) >= spare_bytes && file.write_all(&[1; 4096]).is_ok() {}
     };
     let open = || DiskStore::open_with(&disk.join("data"), 1 << 30, Extent::All, 1 << 20).unwrap();
     let mut store = open();
