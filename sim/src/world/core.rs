@@ -98,6 +98,11 @@ impl World {
         }
     }
 
+    /// It was healed while others stay broken.
+    pub(super) fn is_of_core(&self, node: usize) -> bool {
+        self.core.as_ref().is_some_and(|core| core.nodes.contains(&node))
+    }
+
     /// What the core still lacks.
     pub(super) fn watch_core(&mut self) {
         let Some(core) = &self.core else { return };

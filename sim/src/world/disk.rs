@@ -111,8 +111,8 @@ impl World {
         };
         let again = |world: &mut World, reading: Reading| {
             let s = &world.scenario;
-            let pause =
-                s.read_pause_ms > 0 && world.disk_rng.below(1000) < s.read_pause_permille && world.healed.is_none();
+            let drawn = s.read_pause_ms > 0 && world.disk_rng.below(1000) < s.read_pause_permille;
+            let pause = drawn && world.healed.is_none() && !world.is_of_core(node);
             let wait = if pause { world.disk_rng.below(world.scenario.read_pause_ms) * 1000 } else { 20 };
             if let Some(process) = &mut world.machines[node].process {
                 let reading = process.reading(reading);
