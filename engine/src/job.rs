@@ -124,7 +124,7 @@ impl Jobs {
         let Some(job) = id.job().and_then(|id| self.jobs.get_mut(&id)) else { return };
         self.bytes -= job.bytes();
         // What its cancelling has ended is told as such; what ended by itself is as it was.
-        let ended = job.cancelled && response.status == errors::QUERY_KILLED.status;
+        let ended = job.cancelled && response.error_num() == Some(errors::QUERY_KILLED.number.into());
         let response = if ended { errors::REQUEST_CANCELED.response() } else { response };
         let fits = self.bytes.saturating_add(response.body.len()) <= limits.job_bytes;
         job.answer = Some(match fits {
@@ -284,6 +284,10 @@ mod tests {
         assert_eq!(ask(&mut jobs, None, 3, JobWish::Fetch(7)), canceled);
         assert_eq!(ask(&mut jobs, None, 3, JobWish::Fetch(8)), "201 #8 {}", "it was done already");
         assert!(ask(&mut jobs, None, 3, JobWish::Fetch(9)).contains("1500"), "it was killed");
+        begin(&mut jobs, 7, "u");
+        assert_eq!(ask(&mut jobs, None, 3, JobWish::Cancel(7)), YES);
+        jobs.end(RequestId::of_job(7), errors::TRANSACTION_ABORTED.response(), &limits(), at(100));
+        assert!(ask(&mut jobs, None, 3, JobWish::Fetch(7)).contains("1654"), "it ended for another reason");
     }
 
     #[test]

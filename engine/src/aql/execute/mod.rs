@@ -216,7 +216,7 @@ impl<'q> Executor<'q, '_> {
     fn step(&mut self) -> Result<()> {
         self.steps += 1;
         if self.steps > self.settings.steps {
-            return Err(errors::QUERY_KILLED.into());
+            return Err(errors::QUERY_KILLED.because("it takes longer than it may"));
         }
         if self.steps.is_multiple_of(STEPS_A_LOOK) { self.data.go_on() } else { Ok(()) }
     }
