@@ -19,6 +19,8 @@ pub mod postgresql;
 pub mod process;
 #[path = "harness/programs.rs"]
 pub mod programs;
+#[path = "harness/rollbacks.rs"]
+pub mod rollbacks;
 #[path = "harness/starter.rs"]
 pub mod starter;
 #[path = "harness/wait.rs"]

@@ -575,4 +575,6 @@ fn read_log(after: Position, bytes_max: usize, reader: &Reader<'_>) -> StoreResu
 }
 
 #[cfg(test)]
+pub mod fixture;
+#[cfg(test)]
 mod tests;

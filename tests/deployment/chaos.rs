@@ -4,7 +4,7 @@
 //! found again in the simulator. `TANIST_CHAOS_S` sets the length, `TANIST_CHAOS_SEED` the faults.
 
 use crate::setup;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use tanist_engine::types::Rng;
 use tanist_tests::deployment::Deployment;
 use tanist_tests::http::Client;
 use tanist_tests::process::Process;
+use tanist_tests::rollbacks;
 
 const C: &str = "chaos";
 const WRITERS: u64 = 4;
@@ -185,16 +186,6 @@ fn write(writer: u64, addresses: &[String], stop: &AtomicBool) -> BTreeMap<u64, 
 
 /// All numbers in the rollback records of all servers.
 fn undone(deployment: &Deployment) -> BTreeSet<u64> {
-    let mut found = BTreeSet::new();
-    for server in 0..3 {
-        let mut client = deployment.client(server);
-        let list = client.get("/_api/tanist/rollbacks").unwrap().expect(200).json();
-        for record in list["result"].as_array().expect("a list") {
-            let id = record["id"].as_str().expect("an id");
-            let text = client.get(&format!("/_api/tanist/rollbacks/{id}")).unwrap().expect(200).text();
-            let operations = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            found.extend(operations.filter_map(|operation| operation["after"]["value"].as_u64()));
-        }
-    }
-    found
+    let operations = (0..3).flat_map(|server| rollbacks::operations(&mut deployment.client(server)));
+    operations.filter_map(|operation| operation["after"]["value"].as_u64()).collect()
 }

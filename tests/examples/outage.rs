@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tanist_tests::http::Client;
 use tanist_tests::process::build_release;
+use tanist_tests::rollbacks;
 use tanist_tests::starter::Starter;
 use tanist_tests::wait::{wait, wait_until};
 
@@ -209,14 +210,8 @@ fn lost(started: &Starter, log: &Log) -> (usize, usize) {
     let key = |document: &Value| document["_key"].as_str()?.parse::<u64>().ok();
     let there: BTreeSet<u64> = body["result"].as_array().expect("a result").iter().filter_map(key).collect();
     let missing: Vec<u64> = log.acknowledged.iter().map(|(_, key)| *key).filter(|key| !there.contains(key)).collect();
-    let mut records = String::new();
-    for port in started.servers() {
-        let list = started.client(port).get("/_api/tanist/rollbacks").expect("an answer").json();
-        for record in list["result"].as_array().cloned().unwrap_or_default() {
-            let target = format!("/_api/tanist/rollbacks/{}", record["id"].as_str().unwrap_or_default());
-            records += &started.client(port).get(&target).expect("an answer").text();
-        }
-    }
-    let kept = missing.iter().filter(|key| records.contains(&format!("\"_key\":\"{key}\""))).count();
+    let records = started.servers().into_iter().flat_map(|port| rollbacks::operations(&mut started.client(port)));
+    let undone: BTreeSet<u64> = records.filter_map(|operation| key(&operation)).collect();
+    let kept = missing.iter().filter(|key| undone.contains(key)).count();
     (missing.len(), kept)
 }

@@ -7,6 +7,7 @@
 use crate::http::Client;
 use crate::packages;
 use crate::process::spawn;
+use crate::rollbacks;
 use crate::starter::Starter;
 use crate::wait::{wait, wait_until};
 use rustix::process::Signal;
@@ -290,7 +291,8 @@ fn judge(log: Log, started: &Starter) -> Report {
     let leader = wait("somebody leads", || started.leader());
     let mut problems = log.problems;
     let mut collections: BTreeMap<(&str, &str), Vec<Value>> = BTreeMap::new();
-    let records = records(started);
+    let records: Vec<Value> =
+        started.servers().into_iter().flat_map(|port| rollbacks::operations(&mut started.client(port))).collect();
     let (mut missing, mut recorded) = (0, 0);
     for write in log.claims.values() {
         let place = (&*write.database, &*write.collection);
@@ -326,21 +328,6 @@ fn documents(mut client: Client, (database, collection): (&str, &str)) -> Vec<Va
     let answer = client.put(&format!("/_db/{database}/_api/simple/all"), &all).expect("an answer");
     // A collection that was dropped has nothing.
     answer.json()["result"].as_array().cloned().unwrap_or_default()
-}
-
-/// What all servers' rollback records have.
-fn records(started: &Starter) -> Vec<Value> {
-    let mut operations = Vec::new();
-    for port in started.servers() {
-        let mut client = started.client(port);
-        let list = client.get("/_api/tanist/rollbacks").expect("an answer").expect(200).json();
-        for record in list["result"].as_array().expect("a list") {
-            let id = record["id"].as_str().expect("an id");
-            let text = client.get(&format!("/_api/tanist/rollbacks/{id}")).expect("an answer").expect(200).text();
-            operations.extend(text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()));
-        }
-    }
-    operations
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tanist_tests::http::Client;
+use tanist_tests::rollbacks;
 
 /// What became of the acknowledged writes.
 #[derive(Default)]
@@ -28,18 +29,11 @@ pub struct Undone {
 /// Gathers the rollback records of all servers.
 pub fn undone(servers: &mut [Client]) -> Undone {
     let mut undone = Undone::default();
-    for client in servers {
-        let list = client.get("/_api/tanist/rollbacks").expect("an answer").expect(200).json();
-        for record in list["result"].as_array().expect("a list of records") {
-            let id = record["id"].as_str().expect("a record has an id");
-            let text = client.get(&format!("/_api/tanist/rollbacks/{id}")).expect("an answer").expect(200).text();
-            for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-                match (line["before"]["value"].as_u64(), line["after"]["value"].as_u64()) {
-                    (_, Some(after)) => drop(undone.stored.insert(after)),
-                    (Some(before), None) => drop(undone.removed.insert(before)),
-                    (None, None) => {}
-                }
-            }
+    for operation in servers.iter_mut().flat_map(rollbacks::operations) {
+        match (operation["before"]["value"].as_u64(), operation["after"]["value"].as_u64()) {
+            (_, Some(after)) => drop(undone.stored.insert(after)),
+            (Some(before), None) => drop(undone.removed.insert(before)),
+            (None, None) => {}
         }
     }
     undone

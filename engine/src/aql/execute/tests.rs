@@ -8,17 +8,14 @@
 //! - `plan […]`: the types of the nodes that explain tells of the last one, or pairs of a type and an object of what
 //!   else the node has; `rules […]`: the rules that were applied.
 
-use crate::db::api;
 use crate::db::mem::MemStore;
-use crate::exec;
+use crate::exec::{self, fixture};
 use crate::http::{Method, Request, Response};
 use crate::io::*;
-use crate::message::Peer;
 use crate::queries::{Alone, Attendant, Queries};
 use crate::types::*;
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
-use std::sync::Arc;
 
 mod places;
 mod properties;
@@ -30,11 +27,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
-        let mut store = MemStore::new();
-        let config = Config::Server(ServerConfig::new(Endpoint::parse("tcp://server:8529").unwrap(), Nonce(0)));
-        exec::open(&mut store, &config, Now { time: Time(0), wall_ms: 1_700_000_000_000 }, 1).expect("it opens");
-        exec::perform(vec![(OpId(1), Op::BeginEpoch { epoch: Epoch(1), lineage: Lineage(7) })], &mut store);
-        Stage { store, steps: 0 }
+        Stage { store: fixture::store(), steps: 0 }
     }
 
     fn ask(&mut self, method: Method, path: &str, body: &Value) -> Ran {
@@ -43,33 +36,9 @@ impl Stage {
 
     fn ask_attended(&mut self, method: Method, path: &str, body: &Value, attendant: &dyn Attendant) -> Ran {
         self.steps += 1;
-        let id = NodeId { kind: NodeKind::Server, uuid: 1 };
-        let view = View {
-            mode: Mode::Default,
-            read_only: false,
-            standalone: true,
-            epoch: Epoch(1),
-            lease_end: Time::NEVER,
-            ..View::new(Peer { id, endpoint: Endpoint::parse("tcp://server:8529").unwrap() })
-        };
         let request = Request::new(method, path).with_body(body.to_string());
-        let effect = api::effect(&request);
-        let op = Op::Run(Run {
-            epoch: Epoch(1),
-            writes: effect.writes,
-            kept: effect.kept,
-            dirty: false,
-            open: false,
-            at_least: None,
-            fresh: None,
-            sync_followers: 0,
-            now: Now { time: Time(0), wall_ms: 1_700_000_000_000 },
-            seed: self.steps << 12,
-            view: Arc::new(view),
-            transaction: Default::default(),
-            request,
-        });
-        let result = match effect.writes {
+        let op = Op::Run(fixture::admitted(request, self.steps << 12));
+        let result = match op.writes() {
             true => exec::perform_attended(vec![(OpId(self.steps), op)], &mut self.store, attendant).remove(0).1,
             false => exec::read_attended(op, &self.store, attendant),
         };

@@ -4,16 +4,14 @@
 use crate::db::mem::MemStore;
 use crate::db::store::Store;
 use crate::db::{Reader, api, index};
-use crate::exec;
+use crate::exec::{self, fixture};
 use crate::http::{Method, Request, header};
-use crate::io::{Mode, Op, OpId, OpResult, Run, Then, View};
-use crate::message::Peer;
-use crate::transaction::{Attached, Part, Transactions};
+use crate::io::{Op, OpId, OpResult, Then};
+use crate::transaction::{Attached, Transactions};
 use crate::types::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 const TRANSACTIONS: usize = 3;
 const KEYS: u8 = 5;
@@ -34,11 +32,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
-        let mut store = MemStore::new();
-        let config = Config::Server(ServerConfig::new(Endpoint::parse("tcp://server:8529").unwrap(), Nonce(0)));
-        exec::open(&mut store, &config, Now { time: Time(0), wall_ms: 1_700_000_000_000 }, 1).expect("it opens");
-        exec::perform(vec![(OpId(1), Op::BeginEpoch { epoch: Epoch(1), lineage: Lineage(7) })], &mut store);
-        let mut stage = Stage { store, transactions: Transactions::default(), asked: 0 };
+        let mut stage = Stage { store: fixture::store(), transactions: Transactions::default(), asked: 0 };
         stage.ask(Method::Post, "/_api/collection", &json!({"name": "c"}), None);
         let index = json!({"type": "persistent", "fields": ["n"], "unique": true});
         assert_eq!(stage.ask(Method::Post, "/_api/index?collection=c", &index, None).0, 201);
@@ -48,40 +42,15 @@ impl Stage {
     /// As the loop does it, with nothing else under way.
     fn ask(&mut self, method: Method, path: &str, body: &Value, within: Option<u64>) -> (u16, Value) {
         self.asked += 1;
-        let now = Now { time: Time(0), wall_ms: 1_700_000_000_000 };
-        let limits = TransactionLimits::default();
-        let id = NodeId { kind: NodeKind::Server, uuid: 1 };
-        let view = View {
-            mode: Mode::Default,
-            read_only: false,
-            standalone: true,
-            epoch: Epoch(1),
-            lease_end: Time::NEVER,
-            ..View::new(Peer { id, endpoint: Endpoint::parse("tcp://server:8529").unwrap() })
-        };
+        let (now, limits) = (fixture::NOW, TransactionLimits::default());
         let request = Request::new(method, path).with_body(body.to_string());
         let request = match within {
             Some(id) => request.with_header(header::TRANSACTION, id.to_string()),
             None => request,
         };
-        let effect = api::effect(&request);
-        let mut part = Part { concern: effect.concern, ..Part::default() };
-        let holds = self.transactions.attach(&mut part, effect.writes, &limits, now.time);
-        let op = Op::Run(Run {
-            epoch: Epoch(1),
-            writes: effect.writes,
-            kept: effect.kept,
-            dirty: false,
-            open: false,
-            at_least: None,
-            fresh: None,
-            sync_followers: 0,
-            now,
-            seed: self.asked << 12,
-            view: Arc::new(view),
-            transaction: part,
-            request,
-        });
+        let mut run = fixture::admitted(request, self.asked << 12);
+        let holds = self.transactions.attach(&mut run.transaction, run.writes, &limits, now.time);
+        let op = Op::Run(run);
         let result = match op.writes() {
             true => exec::perform(vec![(OpId(1), op)], &mut self.store).remove(0).1,
             false => exec::read(op, &self.store),

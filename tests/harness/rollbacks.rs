@@ -1,0 +1,17 @@
+//! What a server keeps of operations that a failover has undone.
+
+use crate::http::Client;
+use serde_json::Value;
+
+/// The operations of all its rollback records, as `before` and `after` of a document or what else they were about.
+#[track_caller]
+pub fn operations(client: &mut Client) -> Vec<Value> {
+    let list = client.get("/_api/tanist/rollbacks").expect("an answer").expect(200).json();
+    let mut operations = Vec::new();
+    for record in list["result"].as_array().expect("a list of records") {
+        let id = record["id"].as_str().expect("a record has an id");
+        let text = client.get(&format!("/_api/tanist/rollbacks/{id}")).expect("an answer").expect(200).text();
+        operations.extend(text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()));
+    }
+    operations
+}
