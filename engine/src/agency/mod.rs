@@ -457,17 +457,17 @@ impl Agency {
     fn follow_consensus(&mut self, cx: &mut Cx) -> bool {
         let Some(consensus) = &self.consensus else { return false };
         let leads = consensus.is_leader().then(|| consensus.term());
-        let now = cx.now.time;
         if self.office.as_ref().map(|office| office.term) == leads {
             return false;
         }
-        let earlier_rounds_until = leads.map(|_| consensus.earlier_rounds_until(now));
+        let now = cx.now.time;
+        let office = leads.map(|term| Office::new(term, now, consensus.earlier_rounds_until(now), &self.state));
         let leader = self.leader_peer();
         if let Some(office) = self.office.take() {
             office.leave(cx, leader);
             self.jobs.refuse_all(cx, &api::no_leader());
         }
-        self.office = leads.zip(earlier_rounds_until).map(|(term, until)| Office::new(term, now, until, &self.state));
+        self.office = office;
         true
     }
 

@@ -104,14 +104,11 @@ impl Link {
     /// The leading agent was heard. Another one than before, or one that was not heard for long, is to hear of this
     /// server at once.
     pub fn heard(&mut self, from: &Peer, now: Time) {
-        let doubtful = self.is_doubtful(now);
-        self.heard = now;
-        if self.leader.as_ref() != Some(from) {
+        if self.leader.as_ref() != Some(from) || self.is_doubtful(now) {
             self.leader = Some(from.clone());
             self.hurry(now);
-        } else if doubtful {
-            self.hurry(now);
         }
+        self.heard = now;
     }
 
     pub fn learn_agents(&mut self, agents: &[Peer]) {

@@ -265,26 +265,29 @@ impl Loop<'_> {
         if self.alternatives.len() < 2 {
             return None;
         }
+        let indexes = index::with_entries(self.collection);
         let (mut all, mut items) = (Vec::new(), 0.0);
         for alternative in &self.alternatives {
             let alone = Loop { alternatives: vec![alternative.clone()], sort: None, ..*self };
-            let indexes = index::with_entries(self.collection).into_iter();
-            let found: Vec<Access> = indexes.filter_map(|index| alone.index(index)).collect();
+            let found: Vec<Access> = indexes.iter().filter_map(|index| alone.index(index.clone())).collect();
             let Access { by: By::Index(by), items: more, .. } = best(found.iter())? else { return None };
             items += more;
             all.push(by);
         }
-        let items = items.min(self.count as f64).max(1.0);
-        let cost = 2.0 * items + self.sorting(items);
-        Some(Access { by: By::Several(all), items, cost, covers: Vec::new(), sorted: false })
+        Some(self.only_found(By::Several(all), items.min(self.count as f64)))
     }
 
     fn place(&self, index: &Index) -> Option<Access> {
         let [alternative] = &self.alternatives[..] else { return None };
         let place = alternative.places.iter().filter(|_| self.by_place).find(|place| place.is_answered_by(index))?;
-        let items = (self.count as f64 * PLACE_LEAVES).max(1.0);
         let by = By::Place(ByPlace { index: index.clone(), place: place.clone() });
-        Some(Access { by, items, cost: 2.0 * items + self.sorting(items), covers: Vec::new(), sorted: false })
+        Some(self.only_found(by, self.count as f64 * PLACE_LEAVES))
+    }
+
+    /// So many documents by indexes that spare neither a filter nor the sort.
+    fn only_found(&self, by: By, items: f64) -> Access {
+        let items = items.max(1.0);
+        Access { by, items, cost: 2.0 * items + self.sorting(items), covers: Vec::new(), sorted: false }
     }
 
     /// What it costs to sort so many rows, if they are to be sorted.

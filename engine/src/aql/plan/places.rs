@@ -42,6 +42,9 @@ impl Place {
             let coordinates = ExpressionKind::Array(vec![longitude.clone(), latitude.clone()]);
             Expression::new(condition.position, coordinates)
         };
+        let near = |(fields, from): (Vec<String>, Expression), most: &Expression| {
+            known(most).then(|| (fields, Within::Meters { from, most: most.clone() }))
+        };
         let (fields, within) = match &condition.kind {
             ExpressionKind::Binary(BinaryOperator::Compare(how), left, right) => {
                 let (distance, most) = match how {
@@ -50,20 +53,17 @@ impl Place {
                     _ => return None,
                 };
                 let ExpressionKind::Call(name, args) = &distance.kind else { return None };
-                let (fields, from) = match (&**name, &args[..]) {
+                let place = match (&**name, &args[..]) {
                     ("GEO_DISTANCE", [a, b] | [a, b, _]) => either(a, b)?,
                     ("DISTANCE", [latitude, longitude, other_latitude, other_longitude]) => {
                         either(&pair(latitude, longitude), &pair(other_latitude, other_longitude))?
                     }
                     _ => return None,
                 };
-                (fields, Within::Meters { from, most: (**most).clone() })
+                near(place, most)?
             }
             ExpressionKind::Call(name, args) => match (&**name, &args[..]) {
-                ("GEO_IN_RANGE", [a, b, _, most, ..]) => {
-                    let (fields, from) = either(a, b)?;
-                    (fields, Within::Meters { from, most: most.clone() })
-                }
+                ("GEO_IN_RANGE", [a, b, _, most, ..]) => near(either(a, b)?, most)?,
                 ("GEO_CONTAINS" | "GEO_INTERSECTS" | "GEO_EQUALS", [a, b]) => {
                     let (fields, shape) = either(a, b)?;
                     (fields, Within::Shape(shape))
@@ -72,11 +72,7 @@ impl Place {
             },
             _ => return None,
         };
-        let usable = match &within {
-            Within::Meters { most, .. } => known(most),
-            Within::Shape(_) => true,
-        };
-        usable.then(|| Place { fields, within, condition: condition.clone() })
+        Some(Place { fields, within, condition: condition.clone() })
     }
 
     /// An index over one attribute that is not GeoJSON's has latitude first, where functions have longitude first.

@@ -96,6 +96,14 @@ pub(super) fn find(call: &Call<'_, '_>, name: &str) -> Result<Option<Analyzer>, 
     Ok(document.and_then(|document| Analyzer::of(&document, &database)))
 }
 
+/// Refuses the name of an analyzer that is not there.
+pub(super) fn check_known(call: &Call<'_, '_>, name: &str) -> Result<(), Failure> {
+    match find(call, name)? {
+        Some(_) => Ok(()),
+        None => Err(errors::BAD_PARAMETER.because(format!("unknown analyzer '{name}'")).into()),
+    }
+}
+
 fn not_found(name: &str) -> Failure {
     let message = format!("unable to find analyzer '{name}'");
     errors::DOCUMENT_NOT_FOUND.says(message).into()

@@ -130,7 +130,6 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
         Some(index) => (200, row.clone(), index.clone()),
         None => {
             refuse_if_impossible(call, &row, &new)?;
-            inverted::check_analyzers(call, &new.properties)?;
             let row = call.writer()?.create_index(&row, new)?;
             let index = row.indexes.last().cloned().expect("it was created right now");
             (201, row, index)
@@ -158,6 +157,9 @@ fn refuse_if_impossible(call: &Call<'_, '_>, row: &CollectionRow, new: &NewIndex
     if new.kind.has_entries() && call.reader().count(row)? > BUILD_DOCUMENTS_MAX {
         let limit = format!("an index can be built over {BUILD_DOCUMENTS_MAX} documents at most");
         return Err(errors::RESOURCE_LIMIT.because(limit).into());
+    }
+    if new.kind == IndexKind::Inverted {
+        inverted::check_analyzers(call, &new.properties)?;
     }
     Ok(())
 }

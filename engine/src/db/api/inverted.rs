@@ -77,10 +77,8 @@ pub(super) fn read(body: &Value) -> Result<(Vec<String>, Value), Failure> {
 
 /// Each analyzer that a definition names, wherever it does, must be there.
 pub(super) fn check_analyzers(call: &Call<'_, '_>, of: &Value) -> Result<(), Failure> {
-    if let Some(name) = of.get("analyzer").and_then(Value::as_str)
-        && analyzer::find(call, name)?.is_none()
-    {
-        return Err(bad(format!("unknown analyzer '{name}'")));
+    if let Some(name) = of.get("analyzer").and_then(Value::as_str) {
+        analyzer::check_known(call, name)?;
     }
     let parts = ["fields", "nested"].into_iter().filter_map(|member| of.get(member)?.as_array()).flatten();
     parts.into_iter().try_for_each(|part| check_analyzers(call, part))

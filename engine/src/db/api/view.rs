@@ -353,9 +353,7 @@ fn search_link(call: &Call<'_, '_>, link: &Value, top: bool) -> Result<Value, Fa
     if let Some(analyzers) = given(link, "analyzers") {
         for name in analyzers.as_array().ok_or_else(|| illegal("analyzers"))? {
             let name = name.as_str().ok_or_else(|| illegal("analyzers"))?;
-            if analyzer::find(call, name)?.is_none() {
-                return Err(errors::BAD_PARAMETER.because(format!("unknown analyzer '{name}'")).into());
-            }
+            analyzer::check_known(call, name)?;
         }
         shown["analyzers"] = analyzers.clone();
     }
