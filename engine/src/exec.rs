@@ -448,7 +448,7 @@ fn append(
             None => return Ok(OpResult::NoCopy),
         },
     };
-    let mut data = Data { rows, generation };
+    let mut data = Data::new(rows, generation);
     let last = data.reader().last()?;
     if last != prev {
         return Ok(OpResult::Mismatch { last });
@@ -480,7 +480,7 @@ fn undo(epoch: Epoch, common: Position, limit: usize, rows: &mut Overlay<'_>) ->
     };
     let (end, mut undone, mut operations) = (last, 0, 0);
     while last.tick.0 > stop && undone < limit as u64 {
-        let entry = Data { rows, generation }.undo(last.tick)?;
+        let entry = Data::new(rows, generation).undo(last.tick)?;
         let before = Tick(last.tick.0 - 1);
         let missing = || StoreError::Corrupt(format!("log entry {} is missing", before.0));
         last = Reader::of_generation(rows, generation).log_at(before)?.ok_or_else(missing)?.position;

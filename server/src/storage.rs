@@ -6,8 +6,8 @@
 //! crash what is behind that is read from the journal and moved before anything else is done.
 //!
 //! Where room is short (in LMDB's map or on the disk), nothing is promised that could not be moved: then a transaction
-//! goes straight to LMDB, behind what was put aside before, and LMDB says whether there is room. So does a large one,
-//! which would gain nothing by a journal.
+//! goes straight to LMDB, behind what was put aside before, and LMDB says whether there is room. So does one that is
+//! larger than a layer may be.
 //!
 //! A handle is cheap to clone; every clone may read, one of them (the writer thread's) writes.
 //! What it must never do: let two processes into one directory, report a commit that is not durable, show a reader
@@ -40,10 +40,6 @@ pub const MAP_BYTES_DEFAULT: u64 = 64 << 30;
 /// A layer of memory that is as large is moved to LMDB. What it costs: up to three times as much memory, twice as much
 /// journal, and the time to read that at a start; what it brings: rows that are written again and again are moved once.
 pub const LAYER_BYTES: usize = 16 << 20;
-
-/// A transaction as large goes to LMDB at once: what its rows cost there is more than the flush that a journal saves,
-/// and they would be written twice.
-const LARGE_BYTES: usize = 256 << 10;
 
 /// Room on the disk and in the map that is left to LMDB beside the rows that are to be moved.
 const ROOM_BYTES: u64 = 16 << 20;
@@ -326,7 +322,7 @@ impl Writer {
         let aside = rows.layers().aside.clone();
         let stuck = aside.is_some() && self.mover.is_none();
         let room = aside.as_ref().map_or_else(Room::default, |aside| aside.room()) + newest.room();
-        let large = record.bytes() > LARGE_BYTES.min(self.layer_bytes);
+        let large = record.bytes() > self.layer_bytes;
         if stuck || large || !self.has_room(&rows.lmdb, room) {
             return self.commit_to_lmdb(rows, record);
         }

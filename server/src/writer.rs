@@ -12,9 +12,10 @@ use tanist_engine::db::store::StoreError;
 use tanist_engine::exec;
 use tanist_engine::io::{Op, OpId, OpResult};
 
-/// Bounds of one commit: ops, and about as many bytes.
+/// Bounds of one commit: ops, and about as many bytes. With their rows and the log these come to about three times as
+/// much, which the store takes without going to LMDB for it.
 const BATCH_OPS_MAX: usize = 512;
-const BATCH_BYTES_MAX: usize = 32 << 20;
+const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Performs ops that write until the loop is gone.
 pub fn write(ops: Receiver<(OpId, Op)>, mut store: DiskStore, inbox: Sender<Event>, attending: &Attending) {

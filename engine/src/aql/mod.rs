@@ -22,6 +22,7 @@ pub mod lexer;
 pub mod operators;
 pub mod parser;
 pub mod plan;
+pub mod select;
 pub mod tree;
 pub mod value;
 

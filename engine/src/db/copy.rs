@@ -170,7 +170,7 @@ pub fn begin(offer: &SnapshotOffer, rows: &mut Overlay<'_>) -> StoreResult<OpRes
         meta::put(rows, meta::GENERATION, &generation);
     }
 
-    let mut data = Data { rows, generation };
+    let mut data = Data::new(rows, generation);
     let base = LogBase { position: offer.start, checksum: offer.start_checksum };
     data.put_catalog(kind::LOG_BASE, &[], &base);
     data.put_catalog(kind::COUNTERS, &[], &catalog.counters);
@@ -207,7 +207,7 @@ pub fn take_in(piece: &SnapshotPiece, rows: &mut Overlay<'_>) -> StoreResult<OpR
         return Ok(OpResult::Copied { next: copy.cursor });
     }
     let copied: Vec<CopiedRow> = decode(&piece.rows, "rows of a copy")?;
-    let mut data = Data { rows, generation };
+    let mut data = Data::new(rows, generation);
     let left_out = planted!(copy_without_last_piece) && piece.next.is_none();
     for (object, revision, value) in copied.into_iter().filter(|_| !left_out) {
         let (key, body) = split_document(&value, object, revision)?;
@@ -253,7 +253,7 @@ pub fn finish(id: SnapshotId, rows: &mut Overlay<'_>) -> StoreResult<OpResult> {
     meta::put(rows, meta::GENERATION, &copy.generation);
     meta::put(rows, meta::COMPLETE, &true);
     meta::remove(rows, meta::COPY);
-    let mut data = Data { rows, generation: copy.generation };
+    let mut data = Data::new(rows, copy.generation);
     counters.absorb_counters(data.reader().counters()?);
     data.put_catalog(kind::COUNTERS, &[], &counters);
     let log_first = data.reader().log_first()?;

@@ -3,12 +3,16 @@
 //! Documents are kept as text, so that numbers stay exactly what the client sent. Everything from outside passes
 //! [`compact`] once; the other functions take its output (or documents that were stored) for well-formed.
 
+use memchr::memchr2;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Arrays and objects within one another. Well below the limit of the parsers that read documents later.
 pub const NESTING_MAX: usize = 100;
+
+/// A number written with so many digits, and no exponent, is one that a double can stand for.
+const DIGITS_SURE: usize = 300;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
@@ -199,7 +203,9 @@ impl Scan<'_> {
             self.at += 1;
             digits(self)?;
         }
+        let mut may_be_huge = self.at - from > DIGITS_SURE;
         if matches!(self.peek(), Some(b'e' | b'E')) {
+            may_be_huge = true;
             self.at += 1;
             if matches!(self.peek(), Some(b'+' | b'-')) {
                 self.at += 1;
@@ -207,7 +213,7 @@ impl Scan<'_> {
             digits(self)?;
         }
         // What no reader could represent is refused here, so that it never gets into the store.
-        if !self.text[from..self.at].parse::<f64>().is_ok_and(f64::is_finite) {
+        if may_be_huge && !self.text[from..self.at].parse::<f64>().is_ok_and(f64::is_finite) {
             return self.fail("number out of range");
         }
         self.copy(from);
@@ -230,32 +236,54 @@ pub fn members(object: &str) -> Vec<Member<'_>> {
     found.members()
 }
 
-/// Members in the order in which their names first came. Found by name in logarithmic time, because a hostile document
-/// may have millions.
+/// Members in the order in which their names first came. Few are searched one by one; more are found by name in
+/// logarithmic time, because a hostile document may have millions.
 #[derive(Default)]
 struct Ordered<'a> {
     values: Vec<Option<Member<'a>>>,
+    /// Empty while there are few.
     places: BTreeMap<Cow<'a, str>, usize>,
 }
 
+/// Up to so many members are searched one by one.
+const MEMBERS_SEARCHED: usize = 12;
+
 impl<'a> Ordered<'a> {
+    fn are_few(&self) -> bool {
+        self.values.len() <= MEMBERS_SEARCHED
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        match self.are_few() {
+            true => self.values.iter().position(|member| member.as_ref().is_some_and(|(other, _)| other == name)),
+            false => self.places.get(name).copied(),
+        }
+    }
+
     fn get(&self, name: &str) -> Option<&Cow<'a, str>> {
-        self.values[*self.places.get(name)?].as_ref().map(|(_, value)| value)
+        self.values[self.place(name)?].as_ref().map(|(_, value)| value)
     }
 
     fn put(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
-        match self.places.get(&name) {
-            Some(&place) => self.values[place] = Some((name, value)),
-            None => {
-                self.places.insert(name.clone(), self.values.len());
-                self.values.push(Some((name, value)));
-            }
+        if let Some(place) = self.place(&name) {
+            self.values[place] = Some((name, value));
+            return;
+        }
+        let (new, were_few) = (self.values.len(), self.are_few());
+        self.values.push(Some((name, value)));
+        if !self.are_few() {
+            // With the first one that is too many, those before it.
+            let from = if were_few { 0 } else { new };
+            let named =
+                |(place, member): (usize, &Option<Member<'a>>)| Some((member.as_ref()?.0.clone(), from + place));
+            self.places.extend(self.values[from..].iter().enumerate().filter_map(named));
         }
     }
 
     fn remove(&mut self, name: &str) {
-        if let Some(place) = self.places.remove(name) {
+        if let Some(place) = self.place(name) {
             self.values[place] = None;
+            self.places.remove(name);
         }
     }
 
@@ -289,7 +317,7 @@ pub fn is_array(text: &str) -> bool {
 
 /// The text of a string.
 pub fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::to_string(text).expect("a string is JSON")
 }
 
 /// The text of an object.
@@ -347,10 +375,13 @@ pub fn fits(value: &serde_json::Value) -> bool {
 fn string_end(text: &str) -> usize {
     let bytes = text.as_bytes();
     let mut at = 1;
-    while bytes[at] != b'"' {
-        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    loop {
+        at += memchr2(b'"', b'\\', &bytes[at..]).expect("a string ends");
+        match bytes[at] {
+            b'"' => return at + 1,
+            _ => at += 2,
+        }
     }
-    at + 1
 }
 
 /// What stands between the commas of the outermost array or object.

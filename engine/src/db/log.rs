@@ -7,7 +7,9 @@
 //! such. Only a copy that is being built is lenient, because its rows were read at different moments while its source
 //! went on writing; where the source wrote meanwhile, the log from the copy's start on has the last word (R8).
 
-use super::index::{self, Index, entries};
+use super::index::entries::{self, Indexed};
+use super::index::scan::indexes_of_row;
+use super::index::{self, Index};
 use super::overlay::Overlay;
 use super::prune;
 use super::reader::Reader;
@@ -17,6 +19,7 @@ use crate::message::Entry;
 use crate::types::*;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Bound on the payload of one entry, so that it fits into a message.
 pub const PAYLOAD_BYTES_MAX: usize = 60 << 20;
@@ -102,6 +105,17 @@ enum Way {
 pub struct Data<'o, 'a> {
     pub rows: &'o mut Overlay<'a>,
     pub generation: u32,
+    pub known: Known,
+}
+
+/// The row that said what the last object is indexed by, and what it said: taken apart once for many documents, and
+/// good for every object whose row is the same.
+pub type Known = Option<(Vec<u8>, Arc<Indexed>)>;
+
+impl<'o, 'a> Data<'o, 'a> {
+    pub fn new(rows: &'o mut Overlay<'a>, generation: u32) -> Data<'o, 'a> {
+        Data { rows, generation, known: None }
+    }
 }
 
 impl Data<'_, '_> {
@@ -342,8 +356,8 @@ impl Data<'_, '_> {
             }
             new.retain(|index| !kept.contains(&index.id));
         }
-        let mut after = None;
-        while !new.is_empty() {
+        let (new, mut after) = (Indexed::by(new), None);
+        while !new.indexes.is_empty() {
             let page = self.reader().documents(collection, after, PAGE)?;
             let Some(last) = page.last() else { break };
             after = Some(last.revision);
@@ -368,37 +382,47 @@ impl Data<'_, '_> {
         before: Option<&Image>,
         after: Option<&Image>,
     ) -> StoreResult<()> {
-        let indexes = self.reader().indexed(object)?;
-        if indexes.is_empty() {
-            return Ok(());
-        }
+        let Some(indexed) = self.indexed(object)? else { return Ok(()) };
         if let Some(revision) = present {
             let body = match before {
                 Some(image) => Some(image.body.clone()),
                 None => self.reader().document_in(object, revision)?.map(|document| document.body),
             };
             if let Some(body) = body {
-                self.put_entries(object, &indexes, key, revision, &body, false)?;
+                self.put_entries(object, &indexed, key, revision, &body, false)?;
             }
         }
         if let Some(image) = after {
-            self.put_entries(object, &indexes, key, image.revision, &image.body, true)?;
+            self.put_entries(object, &indexed, key, image.revision, &image.body, true)?;
         }
         Ok(())
+    }
+
+    fn indexed(&mut self, object: u64) -> StoreResult<Option<Arc<Indexed>>> {
+        let key = catalog_key(self.generation, kind::INDEXED, &[&object.to_be_bytes()]);
+        let Some(row) = self.rows.get(Table::Catalog, &key)? else { return Ok(None) };
+        if let Some((known, indexed)) = &self.known
+            && known == row
+        {
+            return Ok(Some(Arc::clone(indexed)));
+        }
+        let indexed = Arc::new(Indexed::by(indexes_of_row(row)?));
+        self.known = Some((row.to_vec(), Arc::clone(&indexed)));
+        Ok(Some(indexed))
     }
 
     /// Writes or removes the entries of a document.
     fn put_entries(
         &mut self,
         object: u64,
-        indexes: &[Index],
+        indexed: &Indexed,
         key: &str,
         revision: Revision,
         body: &[u8],
         put: bool,
     ) -> StoreResult<()> {
-        let body = entries::parsed(body)?;
-        for index in indexes {
+        let body = indexed.attributes.read(body)?;
+        for index in &indexed.indexes {
             // The leader refuses a document that has too many.
             for values in entries::of_document(index, key, revision, &body).unwrap_or_default() {
                 let (key, value) = entries::row(self.generation, object, index.id, &values, revision);

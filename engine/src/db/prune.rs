@@ -44,7 +44,7 @@ fn prune_log(rows: &mut Overlay<'_>, generation: u32, keep_from: Tick, budget: &
         rows.remove(Table::Log, key);
     }
     mark!(LogPruned);
-    Data { rows, generation }.put_catalog(kind::LOG_BASE, &[], &base);
+    Data::new(rows, generation).put_catalog(kind::LOG_BASE, &[], &base);
     Ok(())
 }
 

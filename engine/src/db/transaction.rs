@@ -75,7 +75,7 @@ fn undone(open: &Open, now: &dyn Read, last: Position) -> StoreResult<Option<Bat
     let generation = reader.generation();
     for tick in (open.seen.tick.0 + 1..=last.tick.0).rev() {
         mark!(PastUndone);
-        Data { rows: &mut rows, generation }.undo(Tick(tick))?;
+        Data::new(&mut rows, generation).undo(Tick(tick))?;
     }
     Ok(Some(rows.into_batch()))
 }

@@ -4,7 +4,8 @@
 //! becomes a part of that ([`crate::transaction`]); the entry is written by the commit. Whatever writes must not touch
 //! what open transactions have to themselves.
 
-use super::index::{Index, IndexKind, entries, scan::IndexRange};
+use super::index::entries::{self, Attributes};
+use super::index::{Index, IndexKind, scan::IndexRange};
 use super::log::*;
 use super::overlay::{Batch, Overlay};
 use super::reader::Reader;
@@ -34,6 +35,7 @@ pub struct Writer<'a> {
     ops: Vec<LogOp>,
     /// What the collections that were written to demand, with the properties that it stands in.
     rules: BTreeMap<u64, (serde_json::Value, Arc<Rules>)>,
+    known: Known,
     locks: Option<&'a Locks>,
     within: Option<Within<'a>>,
 }
@@ -155,6 +157,7 @@ impl<'a> Writer<'a> {
             counters: reader.counters()?,
             ops: Vec::new(),
             rules: BTreeMap::new(),
+            known: None,
             locks: None,
             within: None,
         })
@@ -525,9 +528,10 @@ impl<'a> Writer<'a> {
 
     /// Whether each document by itself can be in an index.
     fn check_documents(&self, collection: &CollectionRow, index: &Index) -> Result<(), PutError> {
+        let attributes = Attributes::of([index]);
         for document in self.reader().scan_documents(collection, None) {
             let document = document?;
-            let body = entries::parsed(&document.body)?;
+            let body = attributes.read(&document.body)?;
             self.entries(index, &document.key, document.revision, &body)?;
         }
         Ok(())
@@ -583,7 +587,7 @@ impl<'a> Writer<'a> {
         if indexes.peek().is_none() || (before.is_some() && planted!(unique_update_unchecked)) {
             return Ok(());
         }
-        let body = entries::parsed(body)?;
+        let body = Attributes::of(indexes.clone()).read(body)?;
         for index in indexes {
             let entries = self.entries(index, key, revision, &body)?;
             for values in entries.iter().filter(|_| index.unique) {
@@ -730,13 +734,15 @@ impl<'a> Writer<'a> {
 
     fn write(&mut self, op: LogOp) -> StoreResult<()> {
         let tick = self.tick;
-        self.data().change(&op, tick, Fit::Exact)?;
+        let mut data = self.data();
+        data.change(&op, tick, Fit::Exact)?;
+        self.known = data.known;
         self.ops.push(op);
         Ok(())
     }
 
     fn data(&mut self) -> Data<'_, 'a> {
-        Data { rows: &mut self.rows, generation: self.generation }
+        Data { known: self.known.take(), ..Data::new(&mut self.rows, self.generation) }
     }
 
     /// For databases, collections and objects: never given out twice, not even by another epoch (R16).

@@ -1,12 +1,9 @@
 //! Documents as values: as queries see them, and no more of them than the query reads.
 
 use super::super::plan::projection::Projection;
+use super::super::select::select;
 use super::super::value::{Object, Value};
 use crate::db::rows::StoredDocument;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::Arc;
 
 /// What a document is, or what the projection leaves of it.
 pub fn document_value(document: &StoredDocument<'_>, collection: &str, projection: &Projection) -> Value {
@@ -25,65 +22,8 @@ pub fn document_value(document: &StoredDocument<'_>, collection: &str, projectio
     if wanted.contains("_rev") {
         members.push(("_rev".into(), document.revision.encode().into()));
     }
-    // What was stored is well-formed.
-    let mut parser = serde_json::Deserializer::from_slice(document.body);
-    let _ = Members { wanted, members: &mut members }.deserialize(&mut parser);
+    select(document.body, wanted, &mut members);
     members.into_iter().collect::<Object>().into()
-}
-
-/// Takes the members of an object out of its text.
-struct Members<'a> {
-    wanted: &'a BTreeSet<Arc<str>>,
-    members: &'a mut Vec<(Arc<str>, Value)>,
-}
-
-impl<'de> DeserializeSeed<'de> for Members<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Members<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a document")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
-        while let Some(name) = access.next_key_seed(Name(self.wanted))? {
-            match name {
-                Some(name) => self.members.push((name, access.next_value()?)),
-                None => drop(access.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A name, if it is wanted.
-struct Name<'a>(&'a BTreeSet<Arc<str>>);
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = Option<Arc<str>>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Arc<str>>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = Option<Arc<str>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Option<Arc<str>>, E> {
-        Ok(self.0.get(name).cloned())
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use super::super::reader::Reader;
 use super::super::rows::{CollectionRow, catalog_key, in_object, kind, number_at};
 use super::super::store::*;
-use super::{entries, with_entries};
+use super::entries::{self, Attributes};
+use super::with_entries;
 use std::collections::BTreeMap;
 
 /// What is wrong with the indexes of a collection, if anything is.
@@ -13,10 +14,11 @@ pub fn wrong(reader: &Reader<'_>, collection: &CollectionRow) -> StoreResult<Opt
     if reader.indexed(object)? != indexes {
         return Ok(Some(format!("object {object} of '{}' has other indexes than its row says", collection.name)));
     }
+    let attributes = Attributes::of(&indexes);
     let mut expected = BTreeMap::new();
     for document in reader.scan_documents(collection, None) {
         let document = document?;
-        let body = entries::parsed(&document.body)?;
+        let body = attributes.read(&document.body)?;
         for index in &indexes {
             let entries = entries::of_document(index, &document.key, document.revision, &body).unwrap_or_default();
             expected.extend(

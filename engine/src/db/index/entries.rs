@@ -13,9 +13,11 @@ use super::super::rows::{Revision, in_object};
 use super::super::store::{KEY_BYTES_MAX, StoreError, StoreResult};
 use super::encoding::encode;
 use super::{Index, IndexKind, fulltext, geo, ttl};
-use crate::aql::value::Value;
+use crate::aql::select::select;
+use crate::aql::value::{Object, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Generation, object, index id.
 pub const HEAD_BYTES: usize = 20;
@@ -64,10 +66,43 @@ pub fn split_row<'a>(key: &'a [u8], value: &'a [u8]) -> StoreResult<(&'a [u8], R
     Ok((values, Revision(u64::from_be_bytes(*revision))))
 }
 
-/// The body of a stored document.
-pub fn parsed(body: &[u8]) -> StoreResult<Value> {
-    let text = std::str::from_utf8(body).map_err(|_| StoreError::Corrupt("a document: not UTF-8".into()))?;
-    Ok(Value::parse_stored(text))
+/// The attributes that indexes are over: all that is read of a document for its entries.
+#[derive(Debug)]
+pub struct Attributes(BTreeSet<Arc<str>>);
+
+impl Attributes {
+    pub fn of<'i>(indexes: impl IntoIterator<Item = &'i Index>) -> Attributes {
+        // Of a path, `a.b` or `a[*].b`, the first name.
+        let first = |field: &'i String| {
+            let path = field.split_once("[*]").map_or(field.as_str(), |(before, _)| before);
+            path.split('.').find(|name| !name.is_empty())
+        };
+        let fields = indexes.into_iter().flat_map(|index| &index.fields);
+        Attributes(fields.filter_map(first).map(Arc::from).collect())
+    }
+
+    /// What a stored document has of them.
+    pub fn read(&self, body: &[u8]) -> StoreResult<Value> {
+        if std::str::from_utf8(body).is_err() {
+            return Err(StoreError::Corrupt("a document: not UTF-8".into()));
+        }
+        let mut members = Vec::with_capacity(self.0.len());
+        select(body, &self.0, &mut members);
+        Ok(members.into_iter().collect::<Object>().into())
+    }
+}
+
+/// Indexes, and what they are over together.
+#[derive(Debug)]
+pub struct Indexed {
+    pub indexes: Vec<Index>,
+    pub attributes: Attributes,
+}
+
+impl Indexed {
+    pub fn by(indexes: Vec<Index>) -> Indexed {
+        Indexed { attributes: Attributes::of(&indexes), indexes }
+    }
 }
 
 /// The values that a document has in an index, as bytes, in their order; each once. Fails if there are too many.

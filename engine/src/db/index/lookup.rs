@@ -151,7 +151,7 @@ impl Search<'_, '_> {
 
     fn centroid(&self, revision: Revision) -> StoreResult<Option<Point>> {
         let Some(document) = self.db.document_at(self.collection, revision)? else { return Ok(None) };
-        let body = entries::parsed(&document.body)?;
+        let body = entries::Attributes::of([self.index]).read(&document.body)?;
         let field = |field: &str| entries::value_of(field, &document.key, revision, &body);
         Ok(geo::shape(self.index, field).map(|shape| shape.centroid()))
     }

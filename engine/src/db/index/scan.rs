@@ -203,8 +203,13 @@ impl<'a> Reader<'a> {
     pub(in crate::db) fn indexed(&self, object: u64) -> StoreResult<Vec<Index>> {
         let key = catalog_key(self.generation, kind::INDEXED, &[&object.to_be_bytes()]);
         let row = self.rows.get(Table::Catalog, &key)?;
-        row.map_or(Ok(Vec::new()), |value| decode(value, "indexes of an object"))
+        row.map_or(Ok(Vec::new()), indexes_of_row)
     }
+}
+
+/// What a row of the kind [`kind::INDEXED`] says.
+pub(in crate::db) fn indexes_of_row(row: &[u8]) -> StoreResult<Vec<Index>> {
+    decode(row, "indexes of an object")
 }
 
 /// The entries of a range. Rows that share a long head are in no order, so they are collected and sorted.
