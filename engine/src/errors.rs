@@ -201,6 +201,12 @@ impl From<StoreError> for Error {
 }
 
 impl Error {
+    /// Under another HTTP status, where ArangoDB gives one.
+    pub fn with_status(mut self, status: u16) -> Error {
+        self.kind.status = status;
+        self
+    }
+
     fn members(&self) -> Map<String, Value> {
         let mut map = Map::new();
         map.insert("error".into(), true.into());

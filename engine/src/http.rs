@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Header names are compared in lower case; the HTTP/1.1 shell writes each word capitalised, as ArangoDB does.
 pub mod header {
@@ -153,6 +153,21 @@ pub fn truthy(text: &str) -> Option<bool> {
     }
 }
 
+/// What may stand in a part of a path as it is, beside letters and digits.
+pub const UNRESERVED: &[u8] = b"-_.~";
+
+/// All but ASCII letters, digits and what is to be kept as `%XX`.
+pub fn percent_encode(text: &str, kept: &[u8]) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || kept.contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("a string is always written");
+        }
+        out
+    })
+}
+
 /// Decodes `%xx`; `None` if an escape is broken or the bytes are not UTF-8.
 pub fn percent_decode(text: &str) -> Option<String> {
     if !text.contains('%') {
@@ -259,6 +274,7 @@ mod tests {
         assert_eq!(Request::new(Method::Get, "/_db/x").split_database(), (Some("x"), "/"));
         assert_eq!(percent_decode("%zz"), None);
         assert_eq!(percent_decode("%ff"), None);
+        assert_eq!(percent_encode("a-Z_0.~ü/+", UNRESERVED), "a-Z_0.~%C3%BC%2F%2B");
     }
 
     #[test]

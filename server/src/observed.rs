@@ -14,7 +14,11 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub struct Answered {
     pub method: Method,
     pub of_superuser: bool,
+    /// Whether the client waits for the answer.
+    pub waits: bool,
     pub took: Duration,
+    /// Until it was read.
+    pub read: Duration,
     pub queued: Duration,
     pub bytes_received: usize,
     pub bytes_sent: usize,
@@ -41,10 +45,12 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Observed {
     pub fn count(&self, answered: &Answered) {
         let mut figures = locked(&self.figures);
-        figures.requests.add(answered.method, answered.of_superuser);
+        figures.requests.add(answered.method, answered.of_superuser, answered.waits);
         let add = |traffic: &mut Traffic| {
             traffic.total_time.add(answered.took.as_secs_f64());
-            traffic.request_time.add(answered.took.saturating_sub(answered.queued).as_secs_f64());
+            let of_engine = answered.took.saturating_sub(answered.read).saturating_sub(answered.queued);
+            traffic.request_time.add(of_engine.as_secs_f64());
+            traffic.io_time.add(answered.read.as_secs_f64());
             traffic.queue_time.add(answered.queued.as_secs_f64());
             traffic.bytes_received.add(answered.bytes_received as f64);
             traffic.bytes_sent.add(answered.bytes_sent as f64);
@@ -55,8 +61,17 @@ impl Observed {
         }
     }
 
-    /// Does what a call says, and answers it.
-    pub fn answer(&self, call: &Call, connections: usize, wall_ms: u64) -> Response {
+    /// A connection has ended.
+    pub fn count_connection(&self, open: Duration) {
+        let mut figures = locked(&self.figures);
+        let Figures { all, of_users, .. } = &mut *figures;
+        for traffic in [all, of_users] {
+            traffic.connection_time.add(open.as_secs_f64());
+        }
+    }
+
+    /// Does what a call says, and answers it. `connections` are open, `pending` requests are not answered yet.
+    pub fn answer(&self, call: &Call, connections: usize, pending: usize, wall_ms: u64) -> Response {
         let settings = {
             let mut settings = locked(&self.settings);
             settings.apply(call);
@@ -69,6 +84,7 @@ impl Observed {
             memory: memory(),
             uptime_s: self.started.elapsed().as_secs_f64(),
             connections: connections as u64,
+            pending: pending as u64,
             ..locked(&self.figures).clone()
         };
         let entries = if matches!(call, Call::Log(_)) { log::newest() } else { Vec::new() };
@@ -97,6 +113,20 @@ fn memory() -> Memory {
         resident_bytes: line(&status, "VmRSS") << 10,
         physical_bytes: line(&machine, "MemTotal") << 10,
         cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+        of_cores: of_cores(&read("/proc/stat")),
+    }
+}
+
+/// See [`Memory::of_cores`]; from the first line of `/proc/stat`: `cpu`, then the times of programs, of nice ones, of
+/// the system, of nobody, of waiting for disks, and others.
+fn of_cores(stat: &str) -> [f64; 4] {
+    let line = stat.lines().next().unwrap_or_default();
+    let times: Vec<f64> = line.split_whitespace().skip(1).filter_map(|time| time.parse().ok()).collect();
+    match (&times[..], times.iter().sum::<f64>()) {
+        ([user, nice, system, idle, waiting, ..], all) if all > 0.0 => {
+            [user + nice, *system, *idle, *waiting].map(|time| time / all)
+        }
+        _ => [0.0; 4],
     }
 }
 
@@ -107,7 +137,7 @@ mod tests {
     use tanist_engine::process::Level;
 
     fn ask(observed: &Observed, call: &Call) -> serde_json::Value {
-        serde_json::from_slice(&observed.answer(call, 2, 1000).body).unwrap()
+        serde_json::from_slice(&observed.answer(call, 2, 0, 1000).body).unwrap()
     }
 
     #[test]
@@ -117,7 +147,9 @@ mod tests {
         let answered = |method, of_superuser| Answered {
             method,
             of_superuser,
+            waits: !of_superuser,
             took,
+            read: Duration::ZERO,
             queued: Duration::ZERO,
             bytes_received: 100,
             bytes_sent: 300,
@@ -130,6 +162,12 @@ mod tests {
         assert_eq!(statistics["clientUser"]["bytesReceived"]["count"], 1);
         assert_eq!(statistics["http"]["requestsGet"], 1);
         assert_eq!(statistics["http"]["requestsSuperuser"], 1);
+        assert_eq!(statistics["http"]["requestsAsync"], 1);
+        observed.count_connection(took);
+        assert_eq!(
+            ask(&observed, &Call::Statistics)["client"]["connectionTime"]["counts"],
+            serde_json::json!([1, 0, 0, 0])
+        );
 
         let set = Call::LogLevels(BTreeMap::from([("agency".into(), Level::Debug)]));
         assert_eq!(ask(&observed, &set)["agency"], "DEBUG");
@@ -143,5 +181,7 @@ mod tests {
         assert!(memory.threads > 0 && memory.cores > 0);
         assert!(memory.resident_bytes > 0 && memory.resident_bytes < memory.virtual_bytes);
         assert!(memory.resident_bytes < memory.physical_bytes && memory.minor_page_faults > 0);
+        assert_eq!(of_cores("cpu  10 10 20 40 20 0 0\ncpu0 1 2"), [0.2, 0.2, 0.4, 0.2]);
+        assert_eq!(of_cores(""), [0.0; 4]);
     }
 }

@@ -44,7 +44,7 @@ pub struct Variable {
 }
 
 /// A whole query.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
     /// The collections after `WITH`.
     pub with: Vec<Name>,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
 const SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 15.0, 30.0];
+const CONNECTED: &[f64] = &[0.1, 1.0, 60.0];
 const SENT: &[f64] = &[250.0, 1000.0, 2000.0, 5000.0, 10000.0];
 const RECEIVED: &[f64] = &[250.0, 1000.0, 2000.0, 5000.0, 10000.0];
 
@@ -48,12 +49,16 @@ impl Distribution {
     }
 }
 
-/// What went through the port. From a request's last byte to its answer's first it is in the engine's hands.
+/// What went through the port. Reading a request is input, then it waits, then it is in the engine's hands until the
+/// first byte of its answer: together the total.
 #[derive(Clone, Debug)]
 pub struct Traffic {
+    /// Of connections that have ended.
+    pub connection_time: Distribution,
     pub total_time: Distribution,
     pub request_time: Distribution,
     pub queue_time: Distribution,
+    pub io_time: Distribution,
     pub bytes_sent: Distribution,
     pub bytes_received: Distribution,
 }
@@ -61,9 +66,11 @@ pub struct Traffic {
 impl Default for Traffic {
     fn default() -> Traffic {
         Traffic {
+            connection_time: Distribution::new(CONNECTED),
             total_time: Distribution::new(SECONDS),
             request_time: Distribution::new(SECONDS),
             queue_time: Distribution::new(SECONDS),
+            io_time: Distribution::new(SECONDS),
             bytes_sent: Distribution::new(SENT),
             bytes_received: Distribution::new(RECEIVED),
         }
@@ -72,11 +79,13 @@ impl Default for Traffic {
 
 impl Traffic {
     /// Name, name as a metric, what it is.
-    fn parts(&self) -> [(&'static str, &'static str, &'static str, &Distribution); 5] {
+    fn parts(&self) -> [(&'static str, &'static str, &'static str, &Distribution); 7] {
         [
+            ("connectionTime", "connection_time", "Total connection time of a client", &self.connection_time),
             ("totalTime", "total_time", "Total time needed to answer a request", &self.total_time),
             ("requestTime", "request_time", "Request time needed to answer a request", &self.request_time),
             ("queueTime", "queue_time", "Queue time needed to answer a request", &self.queue_time),
+            ("ioTime", "io_time", "Request time needed to read a request", &self.io_time),
             ("bytesSent", "bytes_sent", "Bytes sent for a request", &self.bytes_sent),
             ("bytesReceived", "bytes_received", "Bytes received for a request", &self.bytes_received),
         ]
@@ -90,7 +99,7 @@ impl Traffic {
     }
 }
 
-/// What the system says of the process.
+/// What the system says of the process and of the machine's cores.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
     pub minor_page_faults: u64,
@@ -102,6 +111,9 @@ pub struct Memory {
     pub virtual_bytes: u64,
     pub physical_bytes: u64,
     pub cores: u64,
+    /// Of the time of all cores since the machine started, the parts that went to programs, to the system, to nothing,
+    /// and to waiting for disks.
+    pub of_cores: [f64; 4],
 }
 
 /// Everything.
@@ -110,6 +122,8 @@ pub struct Figures {
     pub memory: Memory,
     pub uptime_s: f64,
     pub connections: u64,
+    /// Requests that are not answered yet.
+    pub pending: u64,
     pub all: Traffic,
     /// Without what the deployment's own tokens asked.
     pub of_users: Traffic,
@@ -121,6 +135,7 @@ pub struct Figures {
 pub struct Requests {
     total: u64,
     of_superuser: u64,
+    without_waiting: u64,
     by_method: [u64; METHODS.len()],
 }
 
@@ -135,9 +150,11 @@ const METHODS: [(&str, &str, Method); 7] = [
 ];
 
 impl Requests {
-    pub fn add(&mut self, method: Method, of_superuser: bool) {
+    /// `waits` says whether the client waits for the answer.
+    pub fn add(&mut self, method: Method, of_superuser: bool, waits: bool) {
         self.total += 1;
         self.of_superuser += u64::from(of_superuser);
+        self.without_waiting += u64::from(!waits);
         if let Some(place) = METHODS.iter().position(|(_, _, known)| *known == method) {
             self.by_method[place] += 1;
         }
@@ -148,7 +165,7 @@ impl Requests {
             "requestsTotal": self.total,
             "requestsSuperuser": self.of_superuser,
             "requestsUser": self.total - self.of_superuser,
-            "requestsAsync": 0,
+            "requestsAsync": self.without_waiting,
         });
         for ((name, _, _), count) in METHODS.iter().zip(self.by_method) {
             shown[format!("requests{name}")] = count.into();
@@ -184,7 +201,19 @@ impl Figures {
             "client": self.all.json(self.connections),
             "clientUser": self.of_users.json(self.connections),
             "http": self.requests.json(),
-            "server": {"uptime": self.uptime_s, "physicalMemory": memory.physical_bytes},
+            "server": {
+                "uptime": self.uptime_s,
+                "physicalMemory": memory.physical_bytes,
+                // There is no V8.
+                "v8Context": {"available": 0, "busy": 0, "dirty": 0, "free": 0, "max": 0, "min": 0, "memory": []},
+                "threads": {
+                    "scheduler-threads": memory.threads,
+                    "blocked": 0,
+                    "queued": 0,
+                    "in-progress": self.pending,
+                    "direct-exec": 0,
+                },
+            },
             "error": false,
             "code": 200,
         })
@@ -214,14 +243,23 @@ impl Figures {
             ("physical_memory", "gauge", "Bytes of the machine's memory", memory.physical_bytes as f64),
             ("cpu_cores", "gauge", "Cores that the process may use", memory.cores as f64),
             ("server_uptime_total", "counter", "Seconds since the start", self.uptime_s),
+            ("user_percent", "gauge", "Part of the cores' time that programs had", memory.of_cores[0]),
+            ("system_percent", "gauge", "Part of the cores' time that the system had", memory.of_cores[1]),
+            ("idle_percent", "gauge", "Part of the cores' time that nobody had", memory.of_cores[2]),
+            ("iowait_percent", "gauge", "Part of the cores' time spent waiting for disks", memory.of_cores[3]),
         ] {
             one(&format!("server_statistics_{name}"), kind, help, value);
+        }
+        for name in ["alive", "busy", "dirty", "free", "max", "min"] {
+            one(&format!("v8_context_{name}"), "gauge", "V8 contexts, of which there are none", 0.0);
         }
         let of_users = requests.total - requests.of_superuser;
         for (name, help, value) in [
             ("total_requests_total", "Requests", requests.total),
             ("superuser_requests_total", "Requests with the deployment's own tokens", requests.of_superuser),
             ("user_requests_total", "Requests of users", of_users),
+            ("async_requests_total", "Requests whose clients do not wait", requests.without_waiting),
+            ("other_http_requests_total", "Requests with no known method", 0),
         ] {
             one(&format!("http_request_statistics_{name}"), "counter", help, value as f64);
         }
@@ -271,7 +309,7 @@ pub(super) fn description() -> (Value, Value) {
     figure("client", "httpConnections", "Client Connections", "current", "number");
     let nothing = Traffic::default();
     for (name, _, text, distribution) in nothing.parts() {
-        let units = if distribution.cuts == SECONDS { "seconds" } else { "bytes" };
+        let units = if distribution.cuts == SENT { "bytes" } else { "seconds" };
         figure("client", name, text, "distribution", units);
     }
     for name in nothing_of_requests().as_object().into_iter().flat_map(Map::keys) {
@@ -311,7 +349,7 @@ mod tests {
     #[test]
     fn every_line_of_metrics_is_well_formed() {
         let mut figures = Figures::default();
-        figures.requests.add(Method::Put, true);
+        figures.requests.add(Method::Put, true, true);
         let text = figures.metrics();
         assert!(text.contains("\narangodb_http_request_statistics_http_put_requests_total 1\n"));
         for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -14,6 +14,7 @@
 //! written.
 
 mod alone;
+mod constants;
 mod document;
 mod edges;
 mod explain;
@@ -26,6 +27,7 @@ mod rows;
 mod scan;
 mod traverse;
 
+pub use constants::fold;
 pub use explain::{explain, profiled};
 pub use profile::Profile;
 
@@ -111,6 +113,8 @@ pub struct Settings {
     pub steps: u64,
     pub full_count: bool,
     pub fail_on_warning: bool,
+    /// Of more warnings than this the first are told.
+    pub warnings_max: usize,
     /// What each operation does is counted.
     pub profile: bool,
     pub now_ms: i64,
@@ -141,13 +145,13 @@ pub struct Outcome {
 pub fn evaluate_alone(query: Query, reader: Reader<'_>, settings: Settings) -> Result<Value> {
     // Nothing can be planned where there is no loop.
     let plan = Plan::new(query, Catalog::new(), Rules::NONE)?;
-    let outcome = execute(&plan, &mut alone::Alone { reader }, settings)?;
+    let outcome = execute(&plan, Vec::new(), &mut alone::Alone { reader }, settings)?;
     let rows = outcome.rows.finish();
     Ok(std::str::from_utf8(rows.text()).map(Value::parse_stored).unwrap_or_default())
 }
 
-/// What is to be done for a query that has all its parameters. If it `runs`, it must also be allowed to write.
-pub fn plan(query: Query, data: &dyn Data, rules: Rules, runs: bool) -> Result<Plan> {
+/// The collections of a query. If it `runs`, it must also be allowed to write to them.
+pub fn catalog(query: &Query, data: &dyn Data, runs: bool) -> Result<Catalog> {
     let mut catalog = Catalog::new();
     let named = query.with.iter().map(|name| (name, false));
     for (name, written) in query.collections.iter().map(|used| (&used.name, used.written)).chain(named) {
@@ -157,36 +161,15 @@ pub fn plan(query: Query, data: &dyn Data, rules: Rules, runs: bool) -> Result<P
             catalog.insert(name.text.clone(), (Arc::new(collection), count));
         }
     }
-    Plan::new(query, catalog, rules)
+    Ok(catalog)
 }
 
-/// Runs a query.
-pub fn execute(plan: &Plan, data: &mut dyn Data, settings: Settings) -> Result<Outcome> {
-    let query = &plan.query;
-    let collections =
-        plan.catalog.iter().map(|(name, (collection, _))| (name.clone(), Arc::clone(collection))).collect();
-    let is_limit = |operation: &&Operation| matches!(operation.kind, OperationKind::Limit { .. });
-    let counted = query.body.operations.iter().rfind(is_limit).filter(|_| settings.full_count);
-    let profile = settings.profile.then(|| Profile::begin(data.now()));
-    let mut executor = Executor {
-        plan,
-        writes: query.writes(),
-        data,
-        collections,
-        settings,
-        counted,
-        stats: Stats { full_count: counted.map(|_| 0), ..Stats::default() },
-        warnings: Vec::new(),
-        regexes: Regexes::default(),
-        rng: Rng::new(settings.seed),
-        steps: 0,
-        held_bytes: 0,
-        nesting: 0,
-        profile,
-    };
-    let mut row = vec![Value::Null; query.variables.len()];
+/// Runs a query, of which there may have been something to warn before.
+pub fn execute(plan: &Plan, warnings: Vec<Warning>, data: &mut dyn Data, settings: Settings) -> Result<Outcome> {
+    let mut executor = Executor { warnings, ..Executor::new(plan, data, settings) };
+    let mut row = vec![Value::Null; plan.query.variables.len()];
     let mut output = rows::Output::Result(RowsWriter::default());
-    executor.block(&query.body, &mut row, &mut output)?;
+    executor.block(&plan.query.body, &mut row, &mut output)?;
     let rows::Output::Result(rows) = output else { unreachable!("it was made as one") };
     executor.hold(rows.bytes())?;
     Ok(Outcome { rows, stats: executor.stats, warnings: executor.warnings, profile: executor.profile })
@@ -210,6 +193,33 @@ struct Executor<'q, 'd> {
     held_bytes: usize,
     nesting: usize,
     profile: Option<Profile>,
+}
+
+impl<'q, 'd> Executor<'q, 'd> {
+    fn new(plan: &'q Plan, data: &'d mut dyn Data, settings: Settings) -> Executor<'q, 'd> {
+        let query = &plan.query;
+        let collections =
+            plan.catalog.iter().map(|(name, (collection, _))| (name.clone(), Arc::clone(collection))).collect();
+        let is_limit = |operation: &&Operation| matches!(operation.kind, OperationKind::Limit { .. });
+        let counted = query.body.operations.iter().rfind(is_limit).filter(|_| settings.full_count);
+        let profile = settings.profile.then(|| Profile::begin(data.now()));
+        Executor {
+            plan,
+            writes: query.writes(),
+            data,
+            collections,
+            settings,
+            counted,
+            stats: Stats { full_count: counted.map(|_| 0), ..Stats::default() },
+            warnings: Vec::new(),
+            regexes: Regexes::default(),
+            rng: Rng::new(settings.seed),
+            steps: 0,
+            held_bytes: 0,
+            nesting: 0,
+            profile,
+        }
+    }
 }
 
 impl<'q> Executor<'q, '_> {
@@ -281,6 +291,7 @@ impl<'q> Executor<'q, '_> {
         context.warnings = std::mem::take(&mut self.warnings);
         context.regexes = std::mem::take(&mut self.regexes);
         context.fail_on_warning = self.settings.fail_on_warning;
+        context.warnings_max = self.settings.warnings_max;
         let result = call(&mut context);
         self.rng = context.rng;
         self.warnings = context.warnings;

@@ -25,8 +25,8 @@ use std::sync::LazyLock;
 /// No function builds a larger value (about).
 pub const VALUE_BYTES_MAX: usize = 64 << 20;
 
-/// Of more warnings than this the first are kept.
-const WARNINGS_MAX: usize = 10;
+/// Of more warnings than this the first are kept, unless a query says otherwise.
+pub const WARNINGS_MAX: usize = 10;
 
 /// As many arguments as the query has.
 pub const ANY: usize = usize::MAX;
@@ -101,6 +101,7 @@ pub struct Context<'a> {
     pub warnings: Vec<Warning>,
     /// The first warning ends the query.
     pub fail_on_warning: bool,
+    pub warnings_max: usize,
     /// The function that runs, for what it has to say.
     function: &'static str,
     /// Regular expressions that were compiled, by pattern and whether case is ignored.
@@ -123,6 +124,7 @@ impl<'a> Context<'a> {
             rng,
             warnings: Vec::new(),
             fail_on_warning: false,
+            warnings_max: WARNINGS_MAX,
             function: "",
             regexes: BTreeMap::new(),
         }
@@ -154,7 +156,7 @@ impl<'a> Context<'a> {
         if self.fail_on_warning {
             return Err(kind.says(message));
         }
-        if self.warnings.len() < WARNINGS_MAX {
+        if self.warnings.len() < self.warnings_max {
             self.warnings.push(Warning { number: kind.number, message });
         }
         Ok(Value::Null)

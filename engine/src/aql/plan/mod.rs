@@ -26,6 +26,7 @@ use super::ast::*;
 use super::value::Value;
 use crate::db::CollectionRow;
 use crate::errors::Error;
+use crate::types::{Duration, Time};
 use access::{Access, By, Loop};
 use expressions::for_each_block_mut;
 use projection::{Projection, Uses};
@@ -45,6 +46,8 @@ pub struct Plan {
     pub rules: Rules,
     /// Which of them made a difference.
     pub applied: Rules,
+    /// How long they took; a rule that is applied together with the one before it is not here.
+    pub times: BTreeMap<Rule, Duration>,
     /// By the variables of loops over collections, and of what `UPSERT` looks for.
     accesses: BTreeMap<Slot, Access>,
     projections: BTreeMap<Slot, Projection>,
@@ -58,19 +61,34 @@ const REWRITING: [(Rule, Apply); 2] =
 impl Plan {
     /// Fails if the query may not run, or if it demands an index that is of no use.
     pub fn new(query: Query, catalog: Catalog, rules: Rules) -> Result<Plan, Error> {
+        Plan::timed(query, catalog, rules, &|| Time::ZERO)
+    }
+
+    /// The same, with somebody's clock to measure the rules by.
+    pub fn timed(query: Query, catalog: Catalog, rules: Rules, now: &dyn Fn() -> Time) -> Result<Plan, Error> {
         check::check(&query)?;
-        let (accesses, projections) = Default::default();
+        let (times, accesses, projections) = Default::default();
         let cacheable = !query.writes() && expressions::is_repeatable(&query.body);
-        let mut plan = Plan { query, catalog, cacheable, rules, applied: Rules::NONE, accesses, projections };
+        let applied = Rules::NONE;
+        let mut plan = Plan { query, catalog, cacheable, rules, applied, times, accesses, projections };
+        let mut began = now();
+        let mut done = |plan: &mut Plan, rule: Rule| {
+            let ended = now();
+            plan.times.insert(rule, ended.since(began));
+            began = ended;
+        };
         for (rule, apply) in REWRITING.into_iter().filter(|(rule, _)| rules.has(*rule)) {
             let mut applied = false;
             for_each_block_mut(&mut plan.query.body, &mut |block| applied |= apply(block));
             if applied {
                 plan.applied.add(rule);
             }
+            done(&mut plan, rule);
         }
         plan.choose_accesses()?;
+        done(&mut plan, Rule::UseIndexes);
         plan.see_what_is_read();
+        done(&mut plan, Rule::ReduceExtractionToProjection);
         Ok(plan)
     }
 

@@ -23,13 +23,17 @@ pub(super) fn version(call: &mut Call<'_, '_>) -> Answer {
     if call.flag("details", false) {
         body["details"] = json!({
             "architecture": if cfg!(target_pointer_width = "64") { "64bit" } else { "32bit" },
+            "build-date": "unknown",
             "debug": cfg!(debug_assertions).to_string(),
             "host": call.run.view.me.id.to_string(),
+            "icu-version": "none",
             "license": "community",
             "mode": "server",
+            "openssl-version-compile-time": "none",
             "role": "SINGLE",
             "server-version": VERSION,
             "tanist-version": env!("CARGO_PKG_VERSION"),
+            "v8-version": "none",
             "version-number": VERSION_NUMBER.to_string(),
         });
     }
@@ -41,9 +45,9 @@ pub(super) fn engine(_: &mut Call<'_, '_>) -> Answer {
     Ok(Response::json(200, &json!({"name": "rocksdb", "supports": supports})).into())
 }
 
-/// ArangoDB tells of RocksDB here.
+/// ArangoDB tells of RocksDB here, of which there is nothing.
 pub(super) fn engine_stats(_: &mut Call<'_, '_>) -> Answer {
-    Ok(Response::json(200, &json!({})).into())
+    Ok(Response::json(200, &json!({"cache.limit": 0, "cache.allocated": 0, "columnFamilies": {}})).into())
 }
 
 /// Where this server listens.
@@ -92,6 +96,7 @@ pub(super) fn status(call: &mut Call<'_, '_>) -> Answer {
         "role": "SINGLE",
         "writeOpsEnabled": !view.read_only,
         "readOnly": view.read_only,
+        "progress": {"phase": "in wait", "feature": "", "recoveryTick": 0},
     });
     let mut body = json!({
         "server": "arango",

@@ -68,7 +68,8 @@ fn key_options(key: &KeyOptions, last_value: u64) -> Value {
 /// With the header that ArangoDB adds to answers about one collection's parts.
 fn located(call: &Call<'_, '_>, body: Value) -> Answer {
     let mut handled = ok(200, body)?;
-    let location = format!("/_db/{}{}", call.database.name, call.request().split_database().1);
+    let database = percent_encode(&call.database.name, UNRESERVED);
+    let location = format!("/_db/{database}{}", call.request().split_database().1);
     handled.response = handled.response.with_header(header::LOCATION, location);
     Ok(handled)
 }

@@ -7,10 +7,10 @@ use super::document::{Expected, Options};
 use super::*;
 use crate::aql::ast::Query;
 use crate::aql::execute::{self, Data, Profile, Settings, Writing, Written};
-use crate::aql::functions::Warning;
+use crate::aql::functions::{WARNINGS_MAX, Warning};
 use crate::aql::parser;
 use crate::aql::plan::Plan;
-use crate::aql::plan::rules::Rules;
+use crate::aql::plan::rules::{Rule, Rules};
 use crate::aql::value::Value as AqlValue;
 use crate::cursor::{CursorCall, CursorWish, Owner, QueryResult, Rows};
 use crate::db::rows::LogBase;
@@ -20,6 +20,8 @@ use crate::types::Time;
 use serde_json::json;
 
 const BATCH_ROWS: usize = 1000;
+/// More warnings than this are not told of a query, whatever it asks for.
+const WARNINGS_LIMIT: usize = 1000;
 const TTL_S: f64 = 30.0;
 const TTL_S_MAX: f64 = 24.0 * 3600.0;
 
@@ -146,6 +148,10 @@ fn asked(call: &Call<'_, '_>) -> Result<(Query, Asked), Failure> {
         steps: steps_max,
         full_count: flag(&options, "fullCount") && !stream,
         fail_on_warning: flag(&options, "failOnWarning"),
+        warnings_max: options
+            .get("maxWarningCount")
+            .and_then(Value::as_u64)
+            .map_or(WARNINGS_MAX, |most| usize::try_from(most).unwrap_or(usize::MAX).min(WARNINGS_LIMIT)),
         profile: profile > 1,
         now_ms: i64::try_from(call.run.now.wall_ms).unwrap_or(i64::MAX),
         seed: call.run.seed,
@@ -184,10 +190,29 @@ fn rules(options: &Map<String, Value>) -> Rules {
     Rules::chosen(switches.into_iter().flatten().filter_map(Value::as_str))
 }
 
+/// What is to be done for a query, and what there is to warn of before it runs.
+fn planned(
+    call: &Call<'_, '_>,
+    mut query: Query,
+    asked: &mut Asked,
+    runs: bool,
+) -> Result<(Plan, Vec<Warning>), Failure> {
+    let now = || call.attendant.now().time;
+    let warnings = execute::fold(&mut query, call.reader(), asked.settings);
+    let warnings = warnings.map_err(|error| during("optimizing ast", error))?;
+    asked.timings.phase("optimizing ast", now());
+    let catalog = execute::catalog(&query, call, runs).map_err(|error| during("parsing", error))?;
+    asked.timings.phase("loading collections", now());
+    let plan = Plan::timed(query, catalog, asked.rules, &now).map_err(|error| during("parsing", error))?;
+    // Operations are the plan's nodes, as they were parsed.
+    asked.timings.phase("instantiating plan", now());
+    asked.timings.phase("optimizing plan", now());
+    Ok((plan, warnings))
+}
+
 pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
     let (query, mut asked) = asked(call)?;
-    let plan = execute::plan(query, call, asked.rules, true).map_err(|error| during("parsing", error))?;
-    asked.timings.phase("optimizing plan", call.attendant.now().time);
+    let (plan, warnings) = planned(call, query, &mut asked, true)?;
     let question = question(call, &asked, &plan)?;
     let find = |(question, end): &(Question, LogBase)| call.queries(|queries| queries.results.find(question, *end));
     if let Some(rows) = question.as_ref().and_then(find) {
@@ -195,7 +220,8 @@ pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
     }
     let (began, id) = (call.attendant.now(), asked.description.id);
     call.queries(|queries| queries.begin(asked.description.clone(), began, asked.max_runtime));
-    let outcome = execute::execute(&plan, call, asked.settings);
+    asked.timings.phase("instantiating executors", call.attendant.now().time);
+    let outcome = execute::execute(&plan, warnings, call, asked.settings);
     let now = call.attendant.now().time;
     let peak_memory_bytes = outcome.as_ref().map_or(0, |outcome| outcome.stats.peak_memory_bytes);
     call.queries(|queries| queries.end(id, now, peak_memory_bytes));
@@ -254,6 +280,10 @@ pub(super) fn first_batch(result: QueryResult) -> Answer {
     Ok(Handled { response: Response::empty(201), then: Some(Then::Keep(Box::new(result))) })
 }
 
+fn shown(warnings: &[Warning]) -> Vec<Value> {
+    warnings.iter().map(|warning| json!({"code": warning.number, "message": warning.message})).collect()
+}
+
 fn extra(
     stats: &execute::Stats,
     warnings: &[Warning],
@@ -261,8 +291,6 @@ fn extra(
     profile: u64,
     profiled: Option<(Value, Value)>,
 ) -> String {
-    let warnings: Vec<Value> =
-        warnings.iter().map(|warning| json!({"code": warning.number, "message": warning.message})).collect();
     let mut told = json!({
         "writesExecuted": stats.writes_executed,
         "writesIgnored": stats.writes_ignored,
@@ -285,7 +313,7 @@ fn extra(
         told["nodes"] = nodes;
         plan
     });
-    let mut extra = json!({"warnings": warnings, "stats": told});
+    let mut extra = json!({"warnings": shown(warnings), "stats": told});
     if profile > 0 {
         let phases = timings.phases.iter().map(|(name, took)| ((*name).to_owned(), took.as_secs_f64().into()));
         extra["profile"] = Value::Object(phases.collect());
@@ -323,12 +351,11 @@ fn go_on(call: &Call<'_, '_>, what: CursorWish) -> Answer {
 // ---- /_api/explain and /_api/query ----------------------------------------------------------------------------------
 
 pub(super) fn explain(call: &mut Call<'_, '_>) -> Answer {
-    let (query, asked) = asked(call)?;
-    let (rules, mut timings) = (asked.rules, asked.timings);
-    let plan = execute::plan(query, call, rules, false).map_err(|error| during("parsing", error))?;
-    let cacheable = plan.cacheable;
+    let (query, mut asked) = asked(call)?;
+    let (plan, warnings) = planned(call, query, &mut asked, false)?;
+    let Asked { rules, timings, .. } = &asked;
+    let (cacheable, times) = (plan.cacheable, &plan.times);
     let plan = execute::explain(&plan);
-    timings.phase("optimizing plan", call.attendant.now().time);
     let executed = rules.iter().count();
     let skipped = Rules::ALL.iter().count() - executed;
     // There is never more than one plan.
@@ -336,7 +363,7 @@ pub(super) fn explain(call: &mut Call<'_, '_>) -> Answer {
         true => json!({"plans": [plan]}),
         false => json!({"plan": plan, "cacheable": cacheable}),
     };
-    body["warnings"] = json!([]);
+    body["warnings"] = shown(&warnings).into();
     body["stats"] = json!({
         "rulesExecuted": executed,
         "rulesSkipped": skipped,
@@ -345,6 +372,11 @@ pub(super) fn explain(call: &mut Call<'_, '_>) -> Answer {
         "peakMemoryUsage": 0,
         "executionTime": timings.seconds(),
     });
+    if asked.profile > 1 {
+        let took = |rule: Rule| times.get(&rule).copied().unwrap_or_default().as_secs_f64();
+        let times: Map<String, Value> = rules.iter().map(|rule| (rule.name().to_owned(), took(rule).into())).collect();
+        body["stats"]["rules"] = times.into();
+    }
     body["error"] = false.into();
     body["code"] = 200.into();
     Ok(Response::json(200, &body).into())

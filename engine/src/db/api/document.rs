@@ -343,7 +343,8 @@ fn single(call: &Call<'_, '_>, collection: &CollectionRow, options: &Options, su
     }
     let mut body = Vec::new();
     done.write_json(collection, options, &mut body);
-    let location = format!("/_db/{}/_api/document/{}/{}", call.database.name, collection.name, done.key);
+    let [database, key] = [&call.database.name, &done.key].map(|name| percent_encode(name, UNRESERVED));
+    let location = format!("/_db/{database}/_api/document/{}/{key}", collection.name);
     let response = Response::raw(status, body)
         .with_header(header::ETAG, format!("\"{}\"", done.revision.encode()))
         .with_header(header::LOCATION, location);

@@ -129,8 +129,8 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
     let (status, row, index) = match row.indexes.iter().find(same) {
         Some(index) => (200, row.clone(), index.clone()),
         None => {
-            refuse_if_impossible(call, &row, &new)?;
-            let row = call.writer()?.create_index(&row, new)?;
+            refuse_if_impossible(call, &row, &new).map_err(as_bad_request)?;
+            let row = call.writer()?.create_index(&row, new).map_err(|error| as_bad_request(error.into()))?;
             let index = row.indexes.last().cloned().expect("it was created right now");
             (201, row, index)
         }
@@ -138,6 +138,14 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
     let mut body = shown(&call.reader(), &row, &index)?;
     body["isNewlyCreated"] = (status == 201).into();
     ok(status, body)
+}
+
+/// Whatever keeps an index from being made, ArangoDB calls the request a bad one.
+fn as_bad_request(failure: Failure) -> Failure {
+    match failure {
+        Failure::Error(error) if error.kind != errors::FORBIDDEN => error.with_status(400).into(),
+        other => other,
+    }
 }
 
 /// Whether an index can be added to those that are there.

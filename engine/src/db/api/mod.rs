@@ -45,7 +45,7 @@ use super::users::{self, Level, SYSTEM, User};
 use super::{CollectionKind, Index, PutError, Reader, Writer};
 use crate::auth::{self, Credentials, Token};
 use crate::errors::{self, Error, Kind};
-use crate::http::{Method, Request, Response, header, percent_decode, truthy};
+use crate::http::{Method, Request, Response, UNRESERVED, header, percent_decode, percent_encode, truthy};
 use crate::io::{Mode, Run, Then};
 use crate::job::JobOrder;
 use crate::queries::{Attendant, Queries};
@@ -573,16 +573,12 @@ impl From<Kind> for Failure {
 }
 
 fn handle(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>, attendant: &dyn Attendant) -> StoreResult<Handled> {
-    let mut handled = match answer(run, db, now, attendant) {
-        Ok(handled) => handled,
-        Err(Failure::Error(error)) => error.response().into(),
-        Err(Failure::Response(response)) => response.into(),
-        Err(Failure::Store(error)) => return Err(error),
-    };
-    if run.request.method == Head {
-        handled.response.body.clear();
+    match answer(run, db, now, attendant) {
+        Ok(handled) => Ok(handled),
+        Err(Failure::Error(error)) => Ok(error.response().into()),
+        Err(Failure::Response(response)) => Ok(response.into()),
+        Err(Failure::Store(error)) => Err(error),
     }
-    Ok(handled)
 }
 
 fn answer(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>, attendant: &dyn Attendant) -> Answer {

@@ -215,15 +215,22 @@ pub(super) fn by_example(call: &mut Call<'_, '_>) -> Answer {
 /// come in that order if the attribute has an index.
 pub(super) fn range(call: &mut Call<'_, '_>) -> Answer {
     let query = query(call, Level::Ro)?;
-    let Some(attribute) = query.body.get("attribute").and_then(Value::as_str) else {
-        return Err(errors::HTTP_BAD_PARAMETER.because("expecting string for <attribute>").into());
+    // A list is a path, too.
+    let attribute = match query.body.get("attribute") {
+        Some(Value::String(path)) => Some(path.clone()),
+        Some(Value::Array(path)) => {
+            path.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|path| path.join("."))
+        }
+        _ => None,
     };
+    let attribute = attribute.filter(|path| !path.is_empty());
+    let attribute = attribute.ok_or_else(|| errors::HTTP_BAD_PARAMETER.because("expecting string for <attribute>"))?;
     let bound = |name: &str| aql::Value::parse_stored(&query.body.get(name).unwrap_or(&Value::Null).to_string());
     let (left, right) = (bound("left"), bound("right"));
     let closed = query.body.get("closed").and_then(Value::as_bool).unwrap_or(false);
     let to = if closed { Bound::Included(right.clone()) } else { Bound::Excluded(right.clone()) };
     let range = IndexRange { from: Bound::Included(left.clone()), to, ..IndexRange::default() };
-    let by = ordered_by(&query.collection, attribute, left.is_null()).map(|index| (index, range));
+    let by = ordered_by(&query.collection, &attribute, left.is_null()).map(|index| (index, range));
     let found = collect(call, &query, by, |document| {
         let whole = whole(&query, document);
         let value = attribute.split('.').fold(parsed(&whole)?, |value: aql::Value, name| value.attribute(name));
@@ -352,13 +359,20 @@ fn look_up(call: &Call<'_, '_>, query: &Query, lookup: &Lookup, index: &str) -> 
     let handle = query.body.get(index).and_then(Value::as_str);
     let id = handle.map(|handle| handle.rsplit('/').next().unwrap_or_default().parse().unwrap_or(u64::MAX));
     let name = query.body.get("distance").and_then(Value::as_str);
-    let found = lookup::find(&call.reader(), &query.collection, lookup, id)?;
+    // ArangoDB tells here of a missing index as of a bad request.
+    let found = lookup::find(&call.reader(), &query.collection, lookup, id);
+    let found = found.map_err(|error| match error.kind {
+        errors::QUERY_GEO_INDEX_MISSING | errors::QUERY_FULLTEXT_INDEX_MISSING => error.with_status(400),
+        _ => error,
+    })?;
     let mut rows = RowsWriter::default();
     for (document, meters) in found.iter().skip(query.skip).take(query.limit) {
         let mut text = whole(query, document);
         if let Some(name) = name {
             text.pop();
-            text.extend_from_slice(format!(",{}:{}}}", json::quote(name), json!(meters)).as_bytes());
+            text.extend_from_slice(format!(",{}:", json::quote(name)).as_bytes());
+            aql::Value::number(*meters).write_json(&mut text);
+            text.push(b'}');
         }
         rows.push(|out| out.extend_from_slice(&text));
     }

@@ -138,6 +138,7 @@ impl ComputedValue {
             steps: STEPS_MAX,
             full_count: false,
             fail_on_warning: self.fail_on_warning,
+            warnings_max: 0,
             profile: false,
             now_ms: i64::try_from(db.wall_ms()).unwrap_or(i64::MAX),
             seed: db.chance(),

@@ -4,11 +4,11 @@ use super::super::{Context, Function, impure, pure};
 use super::Called;
 use crate::aql::value::Value;
 use crate::auth::hex;
+use crate::http::percent_encode;
 use base64::Engine;
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
-use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 const TOKEN_CHARACTERS_MAX: i64 = 65_536;
@@ -21,7 +21,7 @@ macro_rules! hash {
 
 pub(super) const FUNCTIONS: &[Function] = &[
     pure("CRC32", 1, 1, |_, args| Ok(format!("{:X}", crc32c(args[0].to_string().as_bytes())).into())),
-    pure("ENCODE_URI_COMPONENT", 1, 1, |_, args| Ok(encode_uri_component(&args[0].to_string()).into())),
+    pure("ENCODE_URI_COMPONENT", 1, 1, |_, args| Ok(percent_encode(&args[0].to_string(), b"-_.!~*'()").into())),
     pure("FNV64", 1, 1, |_, args| Ok(format!("{:X}", fnv64(args[0].to_string().as_bytes())).into())),
     pure("IPV4_FROM_NUMBER", 1, 1, |context, args| {
         match args[0].as_double().filter(|number| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number))
@@ -70,17 +70,6 @@ fn crc32c(bytes: &[u8]) -> u32 {
 /// FNV-1a.
 pub fn fnv64(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
-}
-
-fn encode_uri_component(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            write!(out, "%{byte:02X}").expect("a string is always written");
-        }
-        out
-    })
 }
 
 /// Four decimal numbers without leading zeros.

@@ -99,7 +99,8 @@ pub(in super::super) fn add_vertex_collection(call: &mut Call<'_, '_>) -> Answer
         return Err(errors::GRAPH_COLLECTION_USED_IN_ORPHANS.into());
     }
     if graph.connects(name) {
-        return Err(errors::GRAPH_COLLECTION_USED_IN_EDGE_DEF.into());
+        let kind = errors::GRAPH_COLLECTION_USED_IN_EDGE_DEF;
+        return Err(kind.says(format!("{name} {}", kind.message)).into());
     }
     ensure_orphan(call, name)?;
     graph.orphans.insert(name.to_owned());
@@ -109,11 +110,8 @@ pub(in super::super) fn add_vertex_collection(call: &mut Call<'_, '_>) -> Answer
 pub(in super::super) fn remove_vertex_collection(call: &mut Call<'_, '_>) -> Answer {
     let mut graph = find(call)?;
     let name = call.open[1].clone();
-    if graph.connects(&name) {
-        return Err(errors::GRAPH_NOT_IN_ORPHAN_COLLECTION.into());
-    }
     if !graph.orphans.remove(&name) {
-        return Err(errors::GRAPH_VERTEX_COL_DOES_NOT_EXIST.into());
+        return Err(errors::GRAPH_NOT_IN_ORPHAN_COLLECTION.into());
     }
     if call.flag("dropCollection", false) {
         drop_unused(call, &graph, &BTreeSet::from([&name]))?;

@@ -162,14 +162,15 @@ fn written(element: Element, collection: &CollectionRow, options: &Options, succ
 
 // ---- edges and what they lead to ------------------------------------------------------------------------------------
 
-/// An edge's ends must be there, in collections that the definition names. A patch may leave them out.
+/// An edge's ends must be there, in collections of the graph: as in ArangoDB, also in those to which the definition does
+/// not lead. A patch may leave them out.
 fn check_ends(call: &Call<'_, '_>, graph: &Graph, text: &str, patch: bool) -> Result<(), Failure> {
     if !json::is_object(text) {
         return Err(errors::DOCUMENT_TYPE_INVALID.into());
     }
-    let definition = graph.definition(&call.open[1]).ok_or(errors::GRAPH_EDGE_COLLECTION_NOT_USED)?;
+    graph.definition(&call.open[1]).ok_or(errors::GRAPH_EDGE_COLLECTION_NOT_USED)?;
     let members = json::members(text);
-    for (end, allowed) in [("_from", &definition.from), ("_to", &definition.to)] {
+    for end in ["_from", "_to"] {
         let Some((_, value)) = members.iter().find(|(name, _)| name == end) else {
             if patch {
                 continue;
@@ -181,10 +182,6 @@ fn check_ends(call: &Call<'_, '_>, graph: &Graph, text: &str, patch: bool) -> Re
         if !graph.has_vertex_collection(name) {
             let message = format!("referenced {end} collection '{name}' is not part of the graph");
             return Err(errors::GRAPH_REFERENCED_VERTEX_COLLECTION_NOT_USED.says(message).into());
-        }
-        if !allowed.contains(name) {
-            let what = format!("the definition of '{}' has no '{name}' for {end}", definition.collection);
-            return Err(errors::GRAPH_INVALID_EDGE.because(what).into());
         }
         let vertices = call.collection(name, Level::Ro)?;
         if find_document(&call.reader(), &vertices, key)?.is_none() {
