@@ -16,13 +16,17 @@ use crate::peer::{self, Receiving};
 use crate::queries::Attending;
 use crate::storage::DiskStore;
 use bytes::{Bytes, BytesMut};
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SERVER, UPGRADE};
+use hyper::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SERVER, UPGRADE,
+};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use progress::{Progress, Watched};
 use std::convert::Infallible;
+use std::io::Read;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -40,6 +44,10 @@ use tanist_engine::types::{Auth, Limits, Position, Rng};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
+
+/// What a compressed body may become: so many bytes, or so many times what was sent.
+const DECODED_BYTES_SURE: usize = 16 << 20;
+const DECODED_TIMES_MAX: usize = 100;
 
 type WireResponse = hyper::Response<Full<Bytes>>;
 
@@ -349,6 +357,10 @@ impl Port {
             }
         }
         let body = if more.is_empty() { first } else { more.freeze() };
+        let body = match head.headers.get(CONTENT_ENCODING) {
+            Some(encoding) if !body.is_empty() => aside(|| decoded(encoding.as_bytes(), &body, limit))?,
+            _ => body,
+        };
         Ok(Request { method, target, headers, body })
     }
 
@@ -512,6 +524,24 @@ pub fn to_wire(response: Response, head: bool, queue_time_us: u64) -> WireRespon
         }
     }
     wire
+}
+
+/// A body that was sent compressed. Nobody knows yet who sent it, so it may not become as large as it likes.
+fn decoded(encoding: &[u8], body: &[u8], limit: usize) -> Result<Bytes, Response> {
+    let mut plain = Vec::new();
+    let limit = limit.min(DECODED_BYTES_SURE.max(body.len().saturating_mul(DECODED_TIMES_MAX)));
+    let bound = limit as u64 + 1;
+    let read = match encoding.to_ascii_lowercase().as_slice() {
+        b"identity" => return Ok(Bytes::copy_from_slice(body)),
+        b"gzip" | b"x-gzip" => MultiGzDecoder::new(body).take(bound).read_to_end(&mut plain),
+        b"deflate" => ZlibDecoder::new(body).take(bound).read_to_end(&mut plain),
+        _ => return Err(errors::BAD_PARAMETER.says("unknown content encoding").response()),
+    };
+    match read {
+        Ok(bytes) if bytes > limit => Err(Response::error(413, 413, "request body too large")),
+        Ok(_) => Ok(plain.into()),
+        Err(_) => Err(errors::BAD_PARAMETER.says("decoding error").response()),
+    }
 }
 
 /// Does what takes long without holding up other connections, where the runtime has more than one thread.

@@ -355,9 +355,12 @@ pub fn merge<'a>(base: Vec<Member<'a>>, patch: Vec<Member<'a>>, how: Merge) -> V
             merged.remove(&name);
             continue;
         }
-        let met = merged.get(&name).filter(|met| how.merge_objects && is_object(met) && is_object(&value));
-        let value = match met {
-            Some(met) => Cow::Owned(object(&merge(members(met), members(&value), how))),
+        let value = match merged.get(&name) {
+            Some(met) if how.merge_objects && is_object(met) && is_object(&value) => {
+                Cow::Owned(object(&merge(members(met), members(&value), how)))
+            }
+            // What replaces another value is taken as it is.
+            Some(_) => value,
             None if !how.keep_null && is_object(&value) => Cow::Owned(object(&merge(Vec::new(), members(&value), how))),
             None => value,
         };
@@ -490,8 +493,9 @@ mod tests {
         assert_eq!(merged(base, patch, true, true), r#"{"a":null,"b":{"x":null,"y":2,"z":3}}"#);
         assert_eq!(merged(base, patch, false, true), r#"{"b":{"y":2,"z":3}}"#);
         assert_eq!(merged(base, patch, true, false), r#"{"a":null,"b":{"x":null,"z":3}}"#);
-        assert_eq!(merged(base, patch, false, false), r#"{"b":{"z":3}}"#);
+        assert_eq!(merged(base, patch, false, false), r#"{"b":{"x":null,"z":3}}"#);
         assert_eq!(merged("{}", r#"{"n":{"m":null}}"#, false, true), r#"{"n":{}}"#);
+        assert_eq!(merged(r#"{"n":1}"#, r#"{"n":{"m":null}}"#, false, true), r#"{"n":{"m":null}}"#);
     }
 
     #[test]

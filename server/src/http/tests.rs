@@ -103,6 +103,37 @@ async fn requests_and_answers_go_through() {
 }
 
 #[tokio::test]
+async fn compressed_bodies_are_taken_as_they_were() {
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use std::io::Write;
+    let served = serve_echo(Auth::default()).await;
+    let zlib = |body: &[u8]| {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    };
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&[b'a'; 900]).unwrap();
+    for (encoding, body, answer) in [
+        ("gzip", gzip.finish().unwrap(), "POST / 900"),
+        ("Deflate", zlib(&[b'a'; 1000]), "POST / 1000"),
+        ("identity", b"abc".to_vec(), "POST / 3"),
+        ("deflate", Vec::new(), "POST / 0"),
+        ("deflate", b"abc".to_vec(), r#""errorMessage":"decoding error","code":400}"#),
+        ("frob", b"abc".to_vec(), r#""errorNum":10,"errorMessage":"unknown content encoding","code":400}"#),
+        // It is little on the wire, but more than a body may be.
+        ("deflate", zlib(&[b'a'; 1001]), r#""errorMessage":"request body too large","code":413}"#),
+    ] {
+        let length = body.len();
+        let head =
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: {encoding}\r\nContent-Length: {length}\r\n\r\n");
+        let got = talk(&served, &[head.as_bytes(), &body].concat()).await;
+        assert!(got.ends_with(answer), "{encoding}: {got}");
+    }
+}
+
+#[tokio::test]
 async fn the_parts_of_a_batch_are_requests() {
     let served = serve_echo(Auth::default()).await;
     let part = |request: &str| format!("--XX\r\nContent-Id: {request}\r\n\r\n{request} HTTP/1.1\r\n\r\nabc\r\n");

@@ -163,7 +163,7 @@ macro_rules! scripts {
     };
 }
 
-scripts! { reading writing grouping graphs limits indexes places explaining }
+scripts! { constants reading writing grouping graphs limits indexes places explaining }
 
 #[test]
 fn all_plans_are_one() {
@@ -175,6 +175,19 @@ fn all_plans_are_one() {
         told["stats"],
         json!({"rulesExecuted": 8, "rulesSkipped": 1, "plansCreated": 1, "peakMemoryUsage": 0, "executionTime": 0.0})
     );
+}
+
+#[test]
+fn explain_warns_and_times_the_rules() {
+    let mut stage = Stage::new();
+    let mut explain = |options: Value| {
+        let body = json!({"query": "FOR i IN 1..10 RETURN 1 / 0", "options": options});
+        answer(&stage.ask(Method::Post, "/_api/explain", &body).response)
+    };
+    let told = explain(json!({"profile": 2, "optimizer": {"rules": ["-all", "+use-indexes"]}}));
+    assert_eq!(told["warnings"], json!([{"code": 1562, "message": "division by zero"}]));
+    assert_eq!(told["stats"]["rules"], json!({"use-indexes": 0.0}));
+    assert_eq!(explain(json!({"failOnWarning": true}))["errorNum"], 1562);
 }
 
 #[test]

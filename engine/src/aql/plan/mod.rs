@@ -213,7 +213,13 @@ impl Chosen<'_> {
             block.operations.remove(place);
         }
         match &access.by {
-            By::Place(_) => self.applied.add(Rule::UseGeoIndexes),
+            By::Place(by) => {
+                self.applied.add(Rule::UseGeoIndexes);
+                for operation in &mut block.operations[at + 1..] {
+                    let OperationKind::Filter(condition) = &mut operation.kind else { break };
+                    by.place.fit(condition, variable, &by.index);
+                }
+            }
             _ if access.answers() > 0 => self.applied.add(Rule::UseIndexes),
             _ => {}
         }

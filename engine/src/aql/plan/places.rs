@@ -5,6 +5,7 @@
 //! although its distance, null, is below any number.
 
 use super::super::ast::*;
+use super::super::value::Value;
 use super::conditions::field_of;
 use super::expressions::{is_steady, reads};
 use crate::db::{Index, IndexKind, index::geo};
@@ -75,11 +76,37 @@ impl Place {
         Some(Place { fields, within, condition: condition.clone() })
     }
 
-    /// An index over one attribute that is not GeoJSON's has latitude first, where functions have longitude first.
     pub fn is_answered_by(&self, index: &Index) -> bool {
-        let same_order = self.fields.len() == 2 || geo::has_shapes(index);
-        index.kind == IndexKind::Geo && index.fields == self.fields && same_order
+        index.kind == IndexKind::Geo && index.fields == self.fields
     }
+
+    /// Makes a filter ask what the index answers. One over one attribute that is not GeoJSON's has latitude first there,
+    /// where functions have longitude first: with it the filter takes the pair the other way round. (In ArangoDB, too,
+    /// what such a filter finds depends on whether there is such an index.)
+    pub fn fit(&self, filter: &mut Expression, variable: Slot, index: &Index) {
+        if self.fields.len() == 2 || geo::has_shapes(index) {
+            return;
+        }
+        if *filter == self.condition {
+            turn(filter, variable, &self.fields[0]);
+        } else if let ExpressionKind::Binary(BinaryOperator::And, left, right) = &mut filter.kind {
+            [left, right].into_iter().for_each(|side| self.fit(side, variable, index));
+        }
+    }
+}
+
+/// Puts `[d.place[1], d.place[0]]` in the place of `d.place`.
+fn turn(expression: &mut Expression, variable: Slot, field: &str) {
+    if field_of(expression, variable).as_deref() != Some(field) {
+        return expression.kind.for_each_child_mut(&mut |child| turn(child, variable, field));
+    }
+    let position = expression.position;
+    let new = |kind| Expression::new(position, kind);
+    let element = |at: i64| {
+        let place = new(ExpressionKind::Literal(Value::Int(at)));
+        new(ExpressionKind::Index(Box::new(expression.clone()), Box::new(place)))
+    };
+    *expression = new(ExpressionKind::Array(vec![element(1), element(0)]));
 }
 
 /// The attributes of a document that a shape is read from: `d.place`, or `[d.longitude, d.latitude]`.

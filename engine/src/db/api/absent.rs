@@ -23,6 +23,11 @@ pub(super) fn javascript(_: &mut Call<'_, '_>) -> Answer {
     Err(no_javascript())
 }
 
+/// Pregel's algorithms.
+pub(super) fn pregel(_: &mut Call<'_, '_>) -> Answer {
+    Err(errors::NOT_IMPLEMENTED.says("Pregel is not available on this server").into())
+}
+
 pub(super) fn no_task(_: &mut Call<'_, '_>) -> Answer {
     Err(errors::TASK_NOT_FOUND.into())
 }

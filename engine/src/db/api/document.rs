@@ -61,6 +61,15 @@ pub(super) struct Done {
 }
 
 impl Done {
+    /// Whether anything was written: not if a document that was there was left as it was.
+    pub fn wrote(&self) -> bool {
+        match (&self.old, &self.new) {
+            (None, None) => false,
+            (Some(old), Some(new)) => old.revision != new.revision,
+            _ => true,
+        }
+    }
+
     /// The answer's object for it.
     fn write_json(&self, collection: &CollectionRow, options: &Options, out: &mut Vec<u8>) {
         self.write_identity(collection, out);
@@ -287,6 +296,15 @@ fn write_over(
     if let Some(expected) = expected {
         expected.check(collection, &before)?;
     }
+    // As in ArangoDB, a patch that says nothing writes nothing, unless something is computed with every write.
+    if merge.is_some() && members.is_empty() && !db.rules(collection)?.compute() {
+        return Ok(Done {
+            key: before.key.clone(),
+            revision: before.revision,
+            old: Some(before.clone()),
+            new: Some(before),
+        });
+    }
     let event = if merge.is_some() { Event::Update } else { Event::Replace };
     let draft = Draft { collection, key: &before.key, event, before: Some(&before) };
     let members = match merge {
@@ -330,14 +348,15 @@ pub(super) const SAVED: Success = Success { synced: 201, accepted: 202 };
 pub(super) const REMOVED: Success = Success { synced: 200, accepted: 202 };
 
 impl Success {
-    /// Everything acknowledged is on disk; the status says whether the client asked for that.
-    pub fn status(&self, collection: &CollectionRow, options: &Options) -> u16 {
-        if options.wait_for_sync || collection.wait_for_sync { self.synced } else { self.accepted }
+    /// Everything acknowledged is on disk; the status says whether the request asked for that, or the collection that
+    /// something was written to.
+    pub fn status(&self, collection: &CollectionRow, options: &Options, wrote: bool) -> u16 {
+        if options.wait_for_sync || (wrote && collection.wait_for_sync) { self.synced } else { self.accepted }
     }
 }
 
 fn single(call: &Call<'_, '_>, collection: &CollectionRow, options: &Options, success: Success, done: Done) -> Answer {
-    let status = success.status(collection, options);
+    let status = success.status(collection, options, done.wrote());
     if options.silent {
         return Ok(Response::raw(status, "{}").into());
     }
@@ -361,17 +380,19 @@ fn array(
     mut each: impl FnMut(&mut Writer<'_>, &str) -> Result<Done, Failure>,
 ) -> Answer {
     let db = call.writer()?;
-    let mut parts = Array::default();
+    let (mut parts, mut wrote) = (Array::default(), false);
     for element in json::elements(text) {
-        match each(db, element) {
-            Ok(done) if options.silent => drop(done),
+        let done = each(db, element);
+        wrote |= done.as_ref().is_ok_and(Done::wrote);
+        match done {
+            Ok(_) if options.silent => {}
             Ok(done) => parts.push(|out| done.write_json(collection, options, out)),
             Err(Failure::Error(error)) => parts.push_error(&error),
             Err(failure) => return Err(failure),
         }
     }
     let nothing_to_say = options.silent && parts.errors.is_empty();
-    let status = success.status(collection, options);
+    let status = success.status(collection, options, wrote);
     Ok(if nothing_to_say { Response::raw(status, "{}") } else { parts.response(status) }.into())
 }
 

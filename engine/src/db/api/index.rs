@@ -116,12 +116,13 @@ pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
     let row = collection(call, Level::Rw)?;
-    let new = definition(&Value::Object(call.object()?))?;
+    let new = definition(call, &Value::Object(call.object()?))?;
+    // What is stored beside the values makes no other index of it.
     let same = |index: &&Index| {
         index.kind == new.kind
             && index.fields == new.fields
             && (index.unique, index.sparse) == (new.unique, new.sparse)
-            && ["storedValues", "geoJson", "minLength", "expireAfter", "analyzer", "primarySort", "includeAllFields"]
+            && ["geoJson", "minLength", "expireAfter"]
                 .iter()
                 .all(|name| index.properties.get(name) == new.properties.get(name))
             && (index.kind != IndexKind::Inverted || index.properties == new.properties)
@@ -177,7 +178,7 @@ fn bad(what: impl std::fmt::Display) -> Failure {
 }
 
 /// What a client asks for, with ArangoDB's defaults for what it leaves open.
-fn definition(body: &Value) -> Result<NewIndex, Failure> {
+fn definition(call: &Call<'_, '_>, body: &Value) -> Result<NewIndex, Failure> {
     let name = body.get("type").and_then(Value::as_str);
     let kind = IndexKind::CREATABLE.into_iter().find(|kind| Some(kind.name()) == name);
     let kind = kind.ok_or_else(|| bad("invalid index type"))?;
@@ -195,7 +196,7 @@ fn definition(body: &Value) -> Result<NewIndex, Failure> {
     };
     let name = match body.get("name") {
         None | Some(Value::Null) => None,
-        Some(Value::String(name)) if super::names::is_of_collection(name, false, false) => Some(name.clone()),
+        Some(Value::String(name)) if call.is_name(name, false) => Some(name.clone()),
         Some(_) => return Err(errors::ILLEGAL_NAME.into()),
     };
     let unique = flag("unique", false)?;
@@ -209,7 +210,8 @@ fn definition(body: &Value) -> Result<NewIndex, Failure> {
         }
         IndexKind::Geo => json!({
             "bestIndexedLevel": 17,
-            "geoJson": flag("geoJson", false)?,
+            // Of two attributes neither can be GeoJSON.
+            "geoJson": flag("geoJson", false)? && fields.len() == 1,
             "legacyPolygons": flag("legacyPolygons", false)?,
             "maxNumCoverCells": 8,
             "worstIndexedLevel": 4,
@@ -219,13 +221,17 @@ fn definition(body: &Value) -> Result<NewIndex, Failure> {
             if body.get("fieldValueTypes").and_then(Value::as_str) != Some("double") {
                 return Err(bad("zkd index requires `fieldValueTypes` to be set to `double`"));
             }
-            json!({"fieldValueTypes": "double"})
+            json!({})
         }
         IndexKind::Inverted => inverted,
         _ => {
             let mut kept = json!({"cacheEnabled": flag("cacheEnabled", false)?, "estimates": flag("estimates", true)?});
             if let Some(stored) = body.get("storedValues").filter(|stored| !stored.is_null()) {
-                kept["storedValues"] = paths(stored, "storedValues", false)?.into();
+                let stored = paths(stored, "storedValues", false)?;
+                if let Some(twice) = stored.iter().find(|path| fields.contains(path)) {
+                    return Err(bad(format!("'{twice}' is in 'fields' and in 'storedValues'")));
+                }
+                kept["storedValues"] = stored.into();
             }
             kept
         }

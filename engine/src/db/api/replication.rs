@@ -140,7 +140,7 @@ pub(super) fn applier_config(call: &mut Call<'_, '_>) -> Answer {
         "adaptivePolling": true, "autoResync": false, "autoResyncRetries": 2, "maxPacketSize": 536_870_912,
         "includeSystem": true, "includeFoxxQueues": false, "requireFromPresent": true, "verbose": false,
         "incremental": false, "restrictType": "", "restrictCollections": [], "connectionRetryWaitTime": 15,
-        "initialSyncMaxWaitTime": 300, "idleMinWaitTime": 1, "idleMaxWaitTime": 2.5, "force32mode": false
+        "initialSyncMaxWaitTime": 300, "idleMinWaitTime": 1, "idleMaxWaitTime": 2.5
     });
     if !call.flag("global", false) {
         body["database"] = call.database.name.as_str().into();

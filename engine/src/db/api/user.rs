@@ -175,16 +175,9 @@ pub(super) fn update(call: &mut Call<'_, '_>) -> Answer {
     if let Some(active) = given.active {
         user.set_active(active);
     }
-    if let Some(extra) = given.extra {
-        let mut merged = user.extra();
-        match (&mut merged, extra) {
-            (Value::Object(merged), Value::Object(extra)) => merged.extend(extra),
-            (merged, extra) => *merged = extra,
-        }
-        if !json::fits(&merged) {
-            return Err(errors::BAD_PARAMETER.because("extra is nested too deeply").into());
-        }
-        user.set_extra(merged);
+    // As in ArangoDB, it is replaced as a whole, unless there is nothing in it.
+    if let Some(extra) = given.extra.filter(|extra| extra.as_object().is_some_and(|extra| !extra.is_empty())) {
+        user.set_extra(extra);
     }
     store(call, &user)?;
     result(200, shown(&user))

@@ -48,6 +48,11 @@ impl Rules {
         Ok(Rules { computed: computed::read(part("computedValues"))?, schema: Schema::read(part("schema"))? })
     }
 
+    /// Whether they give documents values of their own.
+    pub fn compute(&self) -> bool {
+        !self.computed.is_empty()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.computed.is_empty() && self.schema.is_none()
     }

@@ -268,7 +268,7 @@ fn drop_unused(call: &mut Call<'_, '_>, graph: &Graph, names: &BTreeSet<&String>
 }
 
 fn status(call: &Call<'_, '_>, graphs: &CollectionRow) -> u16 {
-    document::SAVED.status(graphs, &document::Options::of(call))
+    document::SAVED.status(graphs, &document::Options::of(call), true)
 }
 
 fn saved(call: &mut Call<'_, '_>, mut graph: Graph) -> Answer {

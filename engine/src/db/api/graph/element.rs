@@ -137,7 +137,7 @@ fn remove(call: &mut Call<'_, '_>, element: Element) -> Answer {
     let done = remove_one(call.writer()?, &collection, &key, expected)?;
     // Edges may lead to edges.
     remove_edges_at(call, &collection, &key)?;
-    let status = REMOVED.status(&collection, &options);
+    let status = REMOVED.status(&collection, &options, true);
     let mut body = beginning(status);
     body.extend_from_slice(br#","removed":true"#);
     done.write_images(&collection, &options, &mut body);
@@ -150,7 +150,7 @@ fn beginning(status: u16) -> Vec<u8> {
 }
 
 fn written(element: Element, collection: &CollectionRow, options: &Options, success: Success, done: &Done) -> Answer {
-    let status = success.status(collection, options);
+    let status = success.status(collection, options, done.wrote());
     let mut body = beginning(status);
     body.extend_from_slice(format!(r#","{}":"#, element.name()).as_bytes());
     done.write_identity(collection, &mut body);
