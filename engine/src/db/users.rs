@@ -80,8 +80,10 @@ impl User {
     /// The administrator that every deployment begins with.
     pub fn root(password: &str, chance: u64) -> User {
         let mut root = User::new(ROOT, password, chance);
-        root.grant_database(SYSTEM, Level::Rw);
-        root.grant_database("*", Level::Rw);
+        for database in [SYSTEM, "*"] {
+            root.grant_database(database, Level::Rw);
+            root.grant_collection(database, "*", Level::Rw);
+        }
         root
     }
 
@@ -154,8 +156,13 @@ impl User {
         Level::read(self.database_grant(database)?)
     }
 
+    /// What was granted for the database; else the better of what was for all and for `_system`.
     pub fn database_level(&self, database: &str) -> Level {
-        self.configured_database(database).or_else(|| self.configured_database("*")).unwrap_or(Level::None)
+        let general = || match database {
+            "*" => None,
+            _ => self.configured_database("*").max(self.configured_database(SYSTEM)),
+        };
+        self.configured_database(database).or_else(general).unwrap_or(Level::None)
     }
 
     /// What was granted for exactly this collection of exactly this database.
@@ -169,6 +176,8 @@ impl User {
         }
     }
 
+    /// What was granted for the collection alone counts, if anything was; else the best of all that is more general.
+    /// (ArangoDB's manual, "Permission resolution".)
     pub fn collection_level(&self, database: &str, collection: &str) -> Level {
         match collection {
             USERS => return Level::None,
@@ -177,21 +186,25 @@ impl User {
             _ if collection.starts_with('_') => return self.database_level(database),
             _ => {}
         }
-        [(database, collection), (database, "*"), ("*", collection), ("*", "*")]
-            .into_iter()
-            .find_map(|(database, collection)| self.configured_collection(database, collection))
-            .unwrap_or(Level::None)
+        let of_all = self.configured_database("*").max(self.configured_collection("*", "*"));
+        let level = match (self.configured_collection(database, collection), database, collection) {
+            (Some(level), ..) => Some(level),
+            (None, "*", "*") => of_all,
+            (None, "*", _) => None,
+            (None, _, "*") if self.database_grant(database).is_some() => None,
+            _ => {
+                let of_database = self.configured_database(database).max(self.configured_collection(database, "*"));
+                of_database.max(self.configured_database(SYSTEM)).max(of_all)
+            }
+        };
+        level.unwrap_or(Level::None)
     }
 
-    /// A first grant for a database counts for its collections too.
+    /// Changes no right that was granted for collections.
     pub fn grant_database(&mut self, database: &str, level: Level) {
-        let databases = self.object("databases");
-        let known = databases.get(database).is_some_and(Value::is_object);
-        let grant = object_in(databases, database);
+        let grant = object_in(self.object("databases"), database);
         grant.insert("permissions".into(), level.permissions());
-        if !known {
-            grant.insert("collections".into(), json!({"*": {"permissions": level.permissions()}}));
-        }
+        object_in(grant, "collections");
     }
 
     pub fn grant_collection(&mut self, database: &str, collection: &str, level: Level) {
@@ -200,6 +213,7 @@ impl User {
         {
             self.object("databases").remove(database);
             self.grant_database(database, old);
+            self.grant_collection(database, "*", old);
         }
         let grant = object_in(self.object("databases"), database);
         object_in(grant, "collections").insert(collection.to_owned(), json!({"permissions": level.permissions()}));
@@ -289,9 +303,12 @@ mod tests {
         assert_eq!(ann.database_level("e"), Level::Rw);
         for (database, collection, expected) in [
             ("d", "c", Level::Rw),
-            ("d", "other", Level::None),
-            ("e", "other", Level::Ro),
-            ("e", "x", Level::Rw),
+            ("d", "*", Level::None),
+            // The best of what counts for all collections.
+            ("d", "other", Level::Rw),
+            ("e", "other", Level::Rw),
+            ("*", "*", Level::Ro),
+            ("*", "y", Level::None),
             ("d", "_graphs", Level::Ro),
             ("_system", "_users", Level::None),
             ("e", "_queues", Level::Ro),
@@ -312,12 +329,19 @@ mod tests {
     }
 
     #[test]
-    fn a_first_grant_counts_for_the_collections_and_a_later_one_does_not() {
+    fn what_is_granted_for_a_database_counts_for_collections_without_a_grant() {
         let mut ann = user(json!({}));
         ann.grant_database("d", Level::Rw);
         assert_eq!(ann.collection_level("d", "c"), Level::Rw);
+        ann.grant_collection("d", "c", Level::None);
+        assert_eq!(ann.collection_level("d", "c"), Level::None);
+        ann.revoke_collection("d", "c");
         ann.grant_database("d", Level::Ro);
-        assert_eq!((ann.database_level("d"), ann.collection_level("d", "c")), (Level::Ro, Level::Rw));
+        assert_eq!((ann.database_level("d"), ann.collection_level("d", "c")), (Level::Ro, Level::Ro));
+        ann.grant_database(SYSTEM, Level::Rw);
+        assert_eq!((ann.database_level("e"), ann.collection_level("e", "c")), (Level::Rw, Level::Rw));
+        assert_eq!((ann.database_level("d"), ann.database_level("*")), (Level::Ro, Level::None));
+        ann.revoke_database(SYSTEM);
         ann.revoke_database("d");
         assert_eq!(ann.collection_level("d", "c"), Level::None);
         ann.revoke_collection("d", "c");

@@ -53,15 +53,14 @@ impl<'q> Executor<'q, '_> {
             }
         };
         if let Some(allowed) = names(&options.attribute("edgeCollections")) {
+            for name in &allowed {
+                self.edge_collection(name)?;
+            }
             wanted.retain(|(name, _)| allowed.contains(&**name));
         }
         let mut collections = Vec::new();
         for (name, direction) in wanted {
-            let collection = self.collection_named(&name)?;
-            if collection.kind != CollectionKind::Edge {
-                return Err(errors::COLLECTION_TYPE_INVALID.because(&*name));
-            }
-            collections.push((collection, direction));
+            collections.push((self.edge_collection(&name)?, direction));
         }
         let weight = match options.attribute("weightAttribute") {
             Value::String(name) => Some(name),
@@ -69,6 +68,14 @@ impl<'q> Executor<'q, '_> {
         };
         let default_weight = options.attribute("defaultWeight").as_double().unwrap_or(1.0);
         Ok(Edges { collections, weight, default_weight })
+    }
+
+    fn edge_collection(&self, name: &str) -> Result<Arc<CollectionRow>> {
+        let collection = self.collection_named(name)?;
+        match collection.kind {
+            CollectionKind::Edge => Ok(collection),
+            CollectionKind::Document => Err(errors::COLLECTION_TYPE_INVALID.because(name)),
+        }
     }
 
     /// The edges at a vertex that lead on, or backwards to where one may come from: those that go out first, each in

@@ -34,9 +34,14 @@ pub fn explain(plan: &Plan) -> Json {
         "collections": collections,
         "variables": variables,
         "estimatedCost": nodes.cost,
-        "estimatedNrItems": nodes.items.round(),
+        "estimatedNrItems": whole(nodes.items),
         "isModificationQuery": query.writes()
     })
+}
+
+/// As a whole number: what reads plans takes it for one.
+fn whole(items: f64) -> u64 {
+    items.round() as u64
 }
 
 /// What came of the nodes that stand for an operation, by their numbers in the plan. What an operation evaluates is
@@ -84,7 +89,7 @@ impl<'q> Nodes<'q> {
         node.insert("dependencies".into(), if id > 1 { json!([id - 1]) } else { json!([]) });
         node.insert("id".into(), id.into());
         node.insert("estimatedCost".into(), self.cost.into());
-        node.insert("estimatedNrItems".into(), self.items.round().into());
+        node.insert("estimatedNrItems".into(), whole(self.items).into());
         if let Json::Object(members) = members {
             node.extend(members);
         }

@@ -100,6 +100,9 @@ impl<'q> Executor<'q, '_> {
             edges.weight = None;
         }
         let allowed = names(&options.attribute("vertexCollections"));
+        for name in allowed.iter().flatten() {
+            self.collection_named(name)?;
+        }
         let mut bytes = 0;
         let mut seen: BTreeSet<Arc<str>> = BTreeSet::new();
         let mut steps = vec![Step::start(start)];

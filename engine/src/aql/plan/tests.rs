@@ -134,7 +134,7 @@ fn the_best_index_is_chosen() {
         ("FILTER GEO_DISTANCE(d.place, [1, 2]) > 5", "all, filter"),
         ("FILTER GEO_DISTANCE(d.place, d.other) < 5", "all, filter"),
         ("FILTER GEO_DISTANCE(d.place, [1, 2]) < d.reach", "all, filter"),
-        ("FILTER GEO_DISTANCE(d.spot, [1, 2]) < 5", "all, filter"),
+        ("FILTER GEO_DISTANCE(d.spot, [1, 2]) < 5", "spot, filter"),
         ("FILTER GEO_DISTANCE([d.lng, d.lat], [1, 2]) < 5", "latlng, filter"),
         ("FILTER GEO_DISTANCE([d.lat, d.lng], [1, 2]) < 5", "all, filter"),
         ("FILTER DISTANCE(d.lat, d.lng, 2, 1) < 5", "latlng, filter"),

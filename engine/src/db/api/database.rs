@@ -67,6 +67,7 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
             }
         };
         user.grant_database(name, Level::Rw);
+        user.grant_collection(name, "*", Level::Rw);
         user::store(call, &user)?;
     }
     // Whoever makes a database may use it.
@@ -75,6 +76,7 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
         && user.database_level(name) < Level::Rw
     {
         user.grant_database(name, Level::Rw);
+        user.grant_collection(name, "*", Level::Rw);
         user::store(call, &user)?;
     }
     ok(201, json!({"result": true}))

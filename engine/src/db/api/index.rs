@@ -55,7 +55,8 @@ fn shown(db: &Reader<'_>, row: &CollectionRow, index: &Index) -> StoreResult<Val
     }
     members.insert("id".into(), format!("{}/{}", row.name, index.id).into());
     members.insert("name".into(), index.name.clone().into());
-    if index.kind.is_persistent() || index.kind == IndexKind::Ttl {
+    let estimated = index.unique || members.get("estimates") != Some(&Value::Bool(false));
+    if (index.kind.is_persistent() || index.kind == IndexKind::Ttl) && estimated {
         members.insert("selectivityEstimate".into(), estimate(db, row, index)?);
     }
     members.insert("sparse".into(), index.sparse.into());
@@ -280,6 +281,12 @@ fn paths(given: &Value, what: &str, expansion: bool) -> Result<Vec<String>, Fail
         }
         if parts.len() > 1 && !expansion {
             return Err(bad(format!("'{path}': array expansion is not possible here")));
+        }
+        if path
+            .split('.')
+            .any(|name| name.trim_end_matches("[*]").starts_with(':') || name.trim_end_matches("[*]").ends_with(':'))
+        {
+            return Err(bad(format!("'{path}': an attribute that begins or ends with ':' can't be indexed")));
         }
         if path.split(['.', '[']).any(|name| name == "_id") {
             return Err(bad("_id attribute cannot be indexed"));

@@ -410,7 +410,6 @@ static ROUTES: &[Route] = &[
     reads(Post, "/_api/control_pregel", Any, absent::pregel),
     reads(Get, "/_api/control_pregel/{id}", Any, absent::pregel),
     reads(Delete, "/_api/control_pregel/{id}", Any, absent::pregel),
-    reads(Post, "/_admin/execute", Any, absent::javascript),
     reads(Post, "/_admin/routing/reload", Any, absent::reload_routing),
     reads(Get, "/_admin/license", Any, absent::license),
     reads(Put, "/_admin/license", Administrator, absent::only_enterprise),

@@ -295,7 +295,16 @@ pub(super) fn grant_collection(call: &mut Call<'_, '_>) -> Answer {
     let mut user = grantable(call)?;
     let level = granted(call)?;
     let (database, collection) = (call.open[1].clone(), call.open[2].clone());
+    if collection.starts_with('_') {
+        return Err(errors::BAD_PARAMETER.says("Cannot set rights for system collections").into());
+    }
+    if database == "*" && collection != "*" {
+        return Err(errors::BAD_PARAMETER.says("Invalid database / collection pair").into());
+    }
     check_exists(call, &database, &collection)?;
+    if collection == "*" {
+        check_root(&user, &database, level)?;
+    }
     user.grant_collection(&database, &collection, level);
     store(call, &user)?;
     result(200, json!({format!("{database}/{collection}"): level.as_str()}))
@@ -305,6 +314,9 @@ pub(super) fn revoke_collection(call: &mut Call<'_, '_>) -> Answer {
     let mut user = grantable(call)?;
     let (database, collection) = (call.open[1].clone(), call.open[2].clone());
     check_exists(call, &database, &collection)?;
+    if collection == "*" {
+        check_root(&user, &database, Level::None)?;
+    }
     user.revoke_collection(&database, &collection);
     store(call, &user)?;
     result(202, json!({}))
