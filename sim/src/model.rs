@@ -135,6 +135,8 @@ const NO_DATABASE: (u16, u32) = (404, 1228);
 const NO_USER: (u16, u32) = (404, 1703);
 const CONFLICT: (u16, u32) = (412, 1200);
 const SAME_KEY: (u16, u32) = (409, 1210);
+/// Of an index that is to be made: ArangoDB calls that a bad request.
+const SAME_VALUE: (u16, u32) = (400, 1210);
 const SAME_NAME: (u16, u32) = (409, 1207);
 const SAME_USER: (u16, u32) = (409, 1702);
 
@@ -379,7 +381,7 @@ impl Docs {
                     let mut with = self.clone();
                     match with.indexed.insert(*c) {
                         false => Ok(success(200)),
-                        true if with.doubles().is_some() => Err(SAME_KEY),
+                        true if with.doubles().is_some() => Err(SAME_VALUE),
                         true => whole(201, Effect::Indexed(*c)),
                     }
                 }
