@@ -661,7 +661,7 @@ mod tests {
         let fresh = |slot| Effect::Put(slot, doc(9));
         docs.apply(&Effect::All(vec![Effect::Created(c), fresh(one), fresh(two)]));
         assert_eq!(docs.doubles(), None, "there is no index yet");
-        assert_eq!(told(&docs, Action::Index(c)), SAME_KEY);
+        assert_eq!(told(&docs, Action::Index(c)), SAME_VALUE);
         docs.apply(&Effect::Gone(two));
         assert_eq!(told(&docs, Action::Index(c)), (201, 0));
         docs.apply(&Effect::Indexed(c));
