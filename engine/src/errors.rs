@@ -131,14 +131,12 @@ kinds! {
     USER_NOT_FOUND = 1703 404 "user not found";
     TASK_NOT_FOUND = 1852 404 "task not found";
     GRAPH_TOO_MANY_ITERATIONS = 1909 500 "too many iterations - try increasing the value of 'maxIterations'";
-    GRAPH_INVALID_EDGE = 1906 400 "invalid edge";
     GRAPH_COLLECTION_MULTI_USE = 1920 400 "multi use of edge collection in edge def";
     GRAPH_COLLECTION_USE_IN_MULTI_GRAPHS = 1921 400 "edge collection already used in edge def";
     GRAPH_CREATE_MISSING_NAME = 1922 400 "missing graph name";
     GRAPH_CREATE_MALFORMED_EDGE_DEFINITION = 1923 400 "malformed edge definition";
     GRAPH_NOT_FOUND = 1924 404 "graph not found";
     GRAPH_DUPLICATE = 1925 409 "graph already exists";
-    GRAPH_VERTEX_COL_DOES_NOT_EXIST = 1926 404 "vertex collection does not exist or is not part of the graph";
     GRAPH_WRONG_COLLECTION_TYPE_VERTEX = 1927 400 "collection not a vertex collection";
     GRAPH_NOT_IN_ORPHAN_COLLECTION = 1928 400 "collection is not in list of orphan collections";
     GRAPH_COLLECTION_USED_IN_EDGE_DEF = 1929 400 "collection already used in edge def";

@@ -8,7 +8,7 @@
 //! which there is no room is replaced by one that says so; it is never dropped in silence.
 
 use crate::errors::{self, Error};
-use crate::http::{Response, header};
+use crate::http::{Request, Response, header};
 use crate::io::{Output, RequestId, Ticket};
 use crate::types::{Duration, Epoch, Limits, Now, Time};
 use serde_json::{Value, json};
@@ -28,6 +28,15 @@ pub struct JobOrder {
     pub user: Option<String>,
     /// The answer is to be fetched later.
     pub store: bool,
+}
+
+/// Whether nobody waits for the answer, and if so, whether it is to be kept.
+pub fn deferred(request: &Request) -> Option<bool> {
+    match request.header(header::ASYNC)? {
+        "store" => Some(true),
+        "true" => Some(false),
+        _ => None,
+    }
 }
 
 /// What is asked of the jobs.

@@ -40,14 +40,15 @@ use tanist_engine::exec;
 use tanist_engine::gate::{self, Admission};
 use tanist_engine::http::{ContentType, Method, Request, Response, header};
 use tanist_engine::io::{Op, OpResult, Ran, Run, Then};
+use tanist_engine::job;
 use tanist_engine::types::{Auth, Limits, Position, Rng};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 /// What a compressed body may become: so many bytes, or so many times what was sent.
-const DECODED_BYTES_SURE: usize = 16 << 20;
-const DECODED_TIMES_MAX: usize = 100;
+const DECODED_BYTES_SURE: usize = 64 << 10;
+const DECODED_TIMES_MAX: usize = 50;
 
 type WireResponse = hyper::Response<Full<Bytes>>;
 
@@ -299,7 +300,7 @@ impl Port {
         Answered {
             method: request.method,
             of_superuser,
-            waits: request.header(header::ASYNC).is_none(),
+            waits: job::deferred(request).is_none(),
             took: Duration::ZERO,
             read: begun.elapsed(),
             queued: Duration::ZERO,

@@ -37,8 +37,9 @@ pub use lmdb::DATA_FILE;
 /// Address space set aside for the data file. The file itself grows only as it is filled.
 pub const MAP_BYTES_DEFAULT: u64 = 64 << 30;
 
-/// A layer of memory that is as large is moved to LMDB. What it costs: up to three times as much memory, twice as much
-/// journal, and the time to read that at a start; what it brings: rows that are written again and again are moved once.
+/// A layer of memory that is as large is moved to LMDB; a transaction that is larger goes there at once. What it costs:
+/// up to six times as much memory and journal (two layers, each up to twice as large and a transaction more), and the
+/// time to read that at a start; what it brings: rows that are written again and again are moved once.
 pub const LAYER_BYTES: usize = 16 << 20;
 
 /// Room on the disk and in the map that is left to LMDB beside the rows that are to be moved.

@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-/// Adds those members of a stored object whose names are wanted, in the order in which they stand there.
-pub fn select(object: &[u8], wanted: &BTreeSet<Arc<str>>, members: &mut Vec<(Arc<str>, Value)>) {
-    // What was stored is well-formed.
+/// Adds those members of an object whose names are wanted, in the order in which they stand there. Fails only if the
+/// text is none of an object.
+pub fn select(
+    object: &[u8],
+    wanted: &BTreeSet<Arc<str>>,
+    members: &mut Vec<(Arc<str>, Value)>,
+) -> Result<(), serde_json::Error> {
     let mut parser = serde_json::Deserializer::from_slice(object);
-    let _ = Members { wanted, members }.deserialize(&mut parser);
+    Members { wanted, members }.deserialize(&mut parser)
 }
 
 struct Members<'a> {

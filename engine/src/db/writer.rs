@@ -633,7 +633,7 @@ impl<'a> Writer<'a> {
         }
         let Some(number) = collection.key.next_number(object.highest_key, self.epoch) else { return Ok(None) };
         object.highest_key = number;
-        self.data().put_object(collection.object, object);
+        Data::new(&mut self.rows, self.generation).put_object(collection.object, object);
         Ok(Some(match collection.key.kind {
             KeyKind::Padded => format!("{number:016x}"),
             _ => number.to_string(),

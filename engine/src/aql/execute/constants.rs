@@ -1,32 +1,38 @@
 //! Expressions that come to the same for every row, replaced by what they come to before the query is planned: they
 //! are evaluated once, warn once, and an index can be looked into with their value.
 //!
-//! As in ArangoDB, what stands where it is never reached is evaluated, too, so a query may warn of it.
+//! As in ArangoDB, what stands where it is never reached is evaluated, too, so a query may warn of it. What would take
+//! long, or come to much, is left to the query, which is counted, bounded and can be told to end.
 
 use super::super::ast::*;
 use super::super::functions;
 use super::alone::Alone;
 use super::*;
 
-/// One that takes more is left to the query, which can be told to end.
+/// Of all expressions of a query; each counts as one, and what it comes to as one for each [`STEP_BYTES`].
 const STEPS_MAX: u64 = 100_000;
+const STEP_BYTES: usize = 64;
+/// What comes to more is not put into the query.
+const VALUE_BYTES_MAX: usize = 64 << 10;
 
 /// Replaces what is constant in a query that has all its parameters; returns what there was to warn of. Fails only
 /// where a warning is to be an error.
 pub fn fold(query: &mut Query, reader: Reader<'_>, settings: Settings) -> Result<Vec<Warning>> {
     let settings = Settings { steps: STEPS_MAX, full_count: false, profile: false, ..settings };
-    let slots = query.variables.len();
+    let row = vec![Value::Null; query.variables.len()];
     let nothing = Plan::new(Query::default(), Catalog::new(), Rules::NONE)?;
-    let mut folding = Folding { nothing, slots, reader, settings, warnings: Vec::new() };
+    let mut folding = Folding { nothing, row, reader, settings, steps: 0, warnings: Vec::new() };
     folding.block(&mut query.body)?;
     Ok(folding.warnings)
 }
 
 struct Folding<'r> {
     nothing: Plan,
-    slots: usize,
+    /// Where expansions put their elements.
+    row: Row,
     reader: Reader<'r>,
     settings: Settings,
+    steps: u64,
     warnings: Vec<Warning>,
 }
 
@@ -62,24 +68,44 @@ impl Folding<'_> {
         });
         result?;
         if constant && is_work(&expression.kind) {
-            match self.evaluate(expression) {
-                Ok(value) => *expression = Expression::new(expression.position, ExpressionKind::Literal(value)),
-                Err(error) if self.settings.fail_on_warning => return Err(error),
-                // If it is ever reached, the query fails there.
-                Err(_) => {}
+            match self.value(expression)? {
+                Some(value) => *expression = Expression::new(expression.position, ExpressionKind::Literal(value)),
+                None => constant = false,
             }
         }
         Ok(constant)
     }
 
-    fn evaluate(&mut self, expression: &Expression) -> Result<Value> {
-        let Folding { nothing, slots, reader, settings, warnings } = self;
+    /// What an expression comes to; nothing if it is to be left to the query, to which its warnings are left, too. One
+    /// that fails makes the query fail where it is reached, if it ever is.
+    fn value(&mut self, expression: &Expression) -> Result<Option<Value>> {
+        if self.steps >= STEPS_MAX {
+            return Ok(None);
+        }
+        let lenient = Settings { fail_on_warning: false, warnings_max: usize::MAX, ..self.settings };
+        let (value, warnings) = self.evaluate(expression, lenient);
+        let Ok(value) = value else { return Ok(None) };
+        let bytes = value.size_bytes();
+        self.steps += 1 + (bytes / STEP_BYTES) as u64;
+        if bytes > VALUE_BYTES_MAX {
+            return Ok(None);
+        }
+        if !warnings.is_empty() && self.settings.fail_on_warning {
+            // The same once more, as the error that it is to be.
+            return self.evaluate(expression, self.settings).0.map(Some);
+        }
+        let room = self.settings.warnings_max.saturating_sub(self.warnings.len());
+        self.warnings.extend(warnings.into_iter().take(room));
+        Ok(Some(value))
+    }
+
+    fn evaluate(&mut self, expression: &Expression, settings: Settings) -> (Result<Value>, Vec<Warning>) {
+        let Folding { nothing, row, reader, steps, .. } = self;
         let mut data = Alone { reader: *reader };
-        let mut executor = Executor::new(nothing, &mut data, *settings);
-        executor.warnings = std::mem::take(warnings);
-        let value = executor.evaluate(expression, &mut vec![Value::Null; *slots]);
-        *warnings = executor.warnings;
-        value
+        let mut executor = Executor { steps: *steps, ..Executor::new(nothing, &mut data, settings) };
+        let value = executor.evaluate(expression, row);
+        *steps = executor.steps;
+        (value, executor.warnings)
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         };
         Ok((expressions.iter().filter(|value| value.truthy()).count() as i64 >= least).into())
     }),
-    pure("NOEVAL", 1, 1, |_, args| Ok(args[0].clone())),
+    impure("NOEVAL", 1, 1, |_, args| Ok(args[0].clone())),
     impure("NOOPT", 1, 1, |_, args| Ok(args[0].clone())),
     pure("NOT_NULL", 1, ANY, |_, args| Ok(first(args, |value| !value.is_null()))),
     pure("PASSTHRU", 1, 1, |_, args| Ok(args[0].clone())),

@@ -80,33 +80,32 @@ impl Place {
         index.kind == IndexKind::Geo && index.fields == self.fields
     }
 
-    /// Makes a filter ask what the index answers. One over one attribute that is not GeoJSON's has latitude first there,
-    /// where functions have longitude first: with it the filter takes the pair the other way round. (In ArangoDB, too,
+    /// Makes a filter ask what the index answers. One over one attribute that is not GeoJSON's has latitude first
+    /// there, where functions have longitude first: with it they take the pair the other way round. (In ArangoDB, too,
     /// what such a filter finds depends on whether there is such an index.)
     pub fn fit(&self, filter: &mut Expression, variable: Slot, index: &Index) {
-        if self.fields.len() == 2 || geo::has_shapes(index) {
-            return;
-        }
-        if *filter == self.condition {
+        if self.fields.len() == 1 && !geo::has_shapes(index) {
             turn(filter, variable, &self.fields[0]);
-        } else if let ExpressionKind::Binary(BinaryOperator::And, left, right) = &mut filter.kind {
-            [left, right].into_iter().for_each(|side| self.fit(side, variable, index));
         }
     }
 }
 
-/// Puts `[d.place[1], d.place[0]]` in the place of `d.place`.
+/// Puts `[d.place[1], d.place[0]]` in the place of `d.place` where a function of places is given it.
 fn turn(expression: &mut Expression, variable: Slot, field: &str) {
-    if field_of(expression, variable).as_deref() != Some(field) {
-        return expression.kind.for_each_child_mut(&mut |child| turn(child, variable, field));
+    if let ExpressionKind::Call(name, arguments) = &mut expression.kind
+        && name.starts_with("GEO_")
+    {
+        for pair in arguments.iter_mut().filter(|given| field_of(given, variable).as_deref() == Some(field)) {
+            let position = pair.position;
+            let new = |kind| Expression::new(position, kind);
+            let element = |at: i64| {
+                let place = new(ExpressionKind::Literal(Value::Int(at)));
+                new(ExpressionKind::Index(Box::new(pair.clone()), Box::new(place)))
+            };
+            *pair = new(ExpressionKind::Array(vec![element(1), element(0)]));
+        }
     }
-    let position = expression.position;
-    let new = |kind| Expression::new(position, kind);
-    let element = |at: i64| {
-        let place = new(ExpressionKind::Literal(Value::Int(at)));
-        new(ExpressionKind::Index(Box::new(expression.clone()), Box::new(place)))
-    };
-    *expression = new(ExpressionKind::Array(vec![element(1), element(0)]));
+    expression.kind.for_each_child_mut(&mut |child| turn(child, variable, field));
 }
 
 /// The attributes of a document that a shape is read from: `d.place`, or `[d.longitude, d.latitude]`.

@@ -203,9 +203,9 @@ fn planned(
     asked.timings.phase("optimizing ast", now());
     let catalog = execute::catalog(&query, call, runs).map_err(|error| during("parsing", error))?;
     asked.timings.phase("loading collections", now());
-    let plan = Plan::timed(query, catalog, asked.rules, &now).map_err(|error| during("parsing", error))?;
     // Operations are the plan's nodes, as they were parsed.
     asked.timings.phase("instantiating plan", now());
+    let plan = Plan::timed(query, catalog, asked.rules, &now).map_err(|error| during("parsing", error))?;
     asked.timings.phase("optimizing plan", now());
     Ok((plan, warnings))
 }

@@ -125,6 +125,8 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
             && (index.unique, index.sparse) == (new.unique, new.sparse)
             && ["geoJson", "minLength", "expireAfter"]
                 .iter()
+                // Of two attributes neither is GeoJSON, whatever was kept.
+                .filter(|name| **name != "geoJson" || new.fields.len() == 1)
                 .all(|name| index.properties.get(name) == new.properties.get(name))
             && (index.kind != IndexKind::Inverted || index.properties == new.properties)
     };
@@ -282,10 +284,8 @@ fn paths(given: &Value, what: &str, expansion: bool) -> Result<Vec<String>, Fail
         if parts.len() > 1 && !expansion {
             return Err(bad(format!("'{path}': array expansion is not possible here")));
         }
-        if path
-            .split('.')
-            .any(|name| name.trim_end_matches("[*]").starts_with(':') || name.trim_end_matches("[*]").ends_with(':'))
-        {
+        let mut names = path.split('.').map(|name| name.trim_end_matches("[*]"));
+        if names.any(|name| name.starts_with(':') || name.ends_with(':')) {
             return Err(bad(format!("'{path}': an attribute that begins or ends with ':' can't be indexed")));
         }
         if path.split(['.', '[']).any(|name| name == "_id") {

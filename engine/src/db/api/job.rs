@@ -4,15 +4,6 @@
 use super::*;
 use crate::job::{JobCall, JobWish, LIST_MAX};
 
-/// Whether nobody waits for the answer, and if so, whether it is to be kept.
-pub(super) fn deferred(request: &Request) -> Option<bool> {
-    match request.header(header::ASYNC)? {
-        "store" => Some(true),
-        "true" => Some(false),
-        _ => None,
-    }
-}
-
 pub(super) fn no_id(_: &mut Call<'_, '_>) -> Answer {
     Err(errors::HTTP_BAD_PARAMETER.into())
 }

@@ -102,7 +102,7 @@ pub struct Effect {
 
 /// Those that no row knows have no effect.
 pub fn effect(request: &Request) -> Effect {
-    if job::deferred(request).is_some() {
+    if crate::job::deferred(request).is_some() {
         return Effect { kept: true, ..Effect::default() };
     }
     let (_, path) = request.split_database();
@@ -612,7 +612,7 @@ fn answer(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>, attendant: &dy
         return Err(Failure::Response(unauthorized(request)));
     }
     let database = database.map_err(|_| errors::DATABASE_NOT_FOUND)?;
-    if let Some(store) = job::deferred(request) {
+    if let Some(store) = crate::job::deferred(request) {
         let then = Some(Then::Defer(JobOrder { user: who.name().map(str::to_owned), store }));
         return Ok(Handled { response: Response::empty(202), then });
     }

@@ -83,11 +83,8 @@ impl Attributes {
 
     /// What a stored document has of them.
     pub fn read(&self, body: &[u8]) -> StoreResult<Value> {
-        if std::str::from_utf8(body).is_err() {
-            return Err(StoreError::Corrupt("a document: not UTF-8".into()));
-        }
         let mut members = Vec::with_capacity(self.0.len());
-        select(body, &self.0, &mut members);
+        select(body, &self.0, &mut members).map_err(|e| StoreError::Corrupt(format!("a document: {e}")))?;
         Ok(members.into_iter().collect::<Object>().into())
     }
 }

@@ -162,8 +162,8 @@ fn written(element: Element, collection: &CollectionRow, options: &Options, succ
 
 // ---- edges and what they lead to ------------------------------------------------------------------------------------
 
-/// An edge's ends must be there, in collections of the graph: as in ArangoDB, also in those to which the definition does
-/// not lead. A patch may leave them out.
+/// An edge's ends must be there, in collections of the graph: as in ArangoDB, also in those to which the definition
+/// does not lead. A patch may leave them out.
 fn check_ends(call: &Call<'_, '_>, graph: &Graph, text: &str, patch: bool) -> Result<(), Failure> {
     if !json::is_object(text) {
         return Err(errors::DOCUMENT_TYPE_INVALID.into());
