@@ -266,7 +266,7 @@ pub struct Run {
     pub epoch: Epoch,
     /// Decided by the route table: a request that only reads gets a snapshot.
     pub writes: bool,
-    /// The node's loop keeps what comes of it (a cursor), so it goes through the loop even if it only reads.
+    /// The node's loop keeps what comes of it, so it goes through the loop even if it only reads.
     pub kept: bool,
     /// A marked dirty read on a follower: whatever it tries to write is refused with 1004.
     pub dirty: bool,
@@ -455,6 +455,8 @@ pub enum Then {
     Forget(RollbackId),
     /// Answer with the first batch of a query's result, and keep the rest.
     Keep(Box<QueryResult>),
+    /// Ask once more where there is time: it was not over in a moment. Only for who hurries.
+    AtLeisure,
     /// Go on with a cursor, or end it.
     Cursor(CursorCall),
     /// Answer at once, and then carry out the request as a job.

@@ -26,6 +26,11 @@ pub trait Attendant {
     fn with(&self, act: &mut dyn FnMut(&mut Queries));
     /// Waits for so long, or until the query is to end.
     fn sleep(&self, query: u64, time: Duration);
+    /// Whoever asks has no time: a query that takes longer than a moment, or fails, is to be left
+    /// ([`crate::io::Then::AtLeisure`]), and is asked for again where there is time.
+    fn hurries(&self) -> bool {
+        false
+    }
     /// Waits, though not for long, until what is to be carried out already has begun, so that it can be listed.
     fn catch_up(&self) {}
 }
@@ -175,6 +180,11 @@ impl Queries {
         self.tracking(query.database_id).shorten(&mut query);
         let until = at_most.map_or(Time::NEVER, |at_most| now.time.plus(at_most));
         self.running.insert(query.id, Running { query, began: now, until, killed: false });
+    }
+
+    /// It was left, and begins anew under another number.
+    pub fn forget(&mut self, id: u64) {
+        self.running.remove(&id);
     }
 
     pub fn interrupted(&self, id: u64, now: Time) -> Option<Interrupt> {

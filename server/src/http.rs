@@ -14,6 +14,7 @@ use crate::net::Network;
 use crate::observed::{Answered, Observed};
 use crate::peer::{self, Receiving};
 use crate::queries::Attending;
+use crate::readers::Work;
 use crate::storage::DiskStore;
 use bytes::{Bytes, BytesMut};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
@@ -87,6 +88,7 @@ pub struct Port {
     pub receiving: Receiving,
     pub views: Arc<Views>,
     pub attending: Arc<Attending>,
+    pub readers: crossbeam_channel::Sender<Work>,
     pub store: DiskStore,
     pub auth: Arc<Auth>,
     pub limits: Limits,
@@ -423,10 +425,17 @@ impl Port {
         let ticket = run.ticket();
         // Kept for what turns out to need the loop.
         let request = run.request.clone();
-        let perform = || exec::read_attended(Op::Run(run), &self.store, &*self.attending);
+        let is_query = request.raw_path().ends_with("/_api/cursor");
         let small = request.raw_path().contains("/_api/document/") || request.raw_path().ends_with("/_api/version");
+        let perform = |run| exec::read_attended(Op::Run(run), &self.store, &*self.attending);
+        let result = match is_query {
+            true => self.short(run).await,
+            false if small => Some(perform(run)),
+            false => Some(aside(|| perform(run))),
+        };
+        let Some(result) = result else { return self.through_loop(request).await };
         let mut last = Position::ZERO;
-        let response = match if small { perform() } else { aside(perform) } {
+        let response = match result {
             OpResult::Ran(Ran { then: Some(Then::Process(call)), response, .. }) => {
                 let connections = self.connections.load(Ordering::Relaxed);
                 let pending = self.pending.load(Ordering::Relaxed);
@@ -452,6 +461,13 @@ impl Port {
             return self.through_loop(request).await;
         }
         gate::confirm(ticket, response, &view, (self.clock)())
+    }
+
+    /// A query that is over in a moment is none of the loop's. It is work, so it is done where work is.
+    async fn short(&self, run: Run) -> Option<OpResult> {
+        let (reply, result) = oneshot::channel();
+        self.readers.send(Work::Short(run.into(), reply)).ok()?;
+        result.await.ok()
     }
 
     async fn through_loop(&self, request: Request) -> Response {

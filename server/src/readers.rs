@@ -1,5 +1,6 @@
 //! The storage threads that only read.
 //!
+//! They work for the loop, and for connections with queries that are over in a moment: what is not goes to the loop.
 //! Each op has a snapshot of its own. A few threads are enough, because reading is work; a query that sleeps does none,
 //! so meanwhile another thread takes its place. Beyond a bound of threads sleepers keep their places, and others wait.
 
@@ -12,18 +13,27 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tanist_engine::exec;
-use tanist_engine::io::{Op, OpId};
+use tanist_engine::io::{Op, OpId, OpResult, Run};
 use tanist_engine::queries::{Attendant, Queries};
 use tanist_engine::types::Now;
+use tokio::sync::oneshot;
 
 /// Threads that work at the same time.
 pub const READER_THREADS: usize = 2;
 /// Threads, with those that sleep.
 const THREADS_MAX: usize = 66;
 
+/// What the threads are asked for.
+pub enum Work {
+    /// By the loop, which is told what it came to.
+    Op(OpId, Op),
+    /// By a connection, as far as it does not take long ([`Attendant::hurries`]).
+    Short(Box<Run>, oneshot::Sender<OpResult>),
+}
+
 /// See the module's documentation.
 pub struct Readers {
-    ops: Receiver<(OpId, Op)>,
+    work: Receiver<Work>,
     store: DiskStore,
     inbox: Mutex<Sender<Event>>,
     attending: Arc<Attending>,
@@ -33,13 +43,13 @@ pub struct Readers {
 
 impl Readers {
     pub fn new(
-        ops: Receiver<(OpId, Op)>,
+        work: Receiver<Work>,
         store: DiskStore,
         inbox: Sender<Event>,
         attending: Arc<Attending>,
     ) -> Arc<Readers> {
         let inbox = Mutex::new(inbox);
-        Arc::new(Readers { ops, store, inbox, attending, threads: AtomicUsize::new(0), asleep: AtomicUsize::new(0) })
+        Arc::new(Readers { work, store, inbox, attending, threads: AtomicUsize::new(0), asleep: AtomicUsize::new(0) })
     }
 
     /// One more thread.
@@ -55,11 +65,23 @@ impl Readers {
 
     fn work(self: Arc<Readers>) {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        while let Ok((op, what)) = self.ops.recv() {
-            let run = queries::run(&what);
-            let result = exec::read_attended(what, &self.store, &Reader(&self));
-            self.attending.carried_out(run);
-            if inbox.send(Event::Done(op, result)).is_err() || self.is_surplus() {
+        while let Ok(work) = self.work.recv() {
+            match work {
+                Work::Op(op, what) => {
+                    let run = queries::run(&what);
+                    let result = exec::read_attended(what, &self.store, &Reader(&self));
+                    self.attending.carried_out(run);
+                    if inbox.send(Event::Done(op, result)).is_err() {
+                        return;
+                    }
+                }
+                Work::Short(run, reply) => {
+                    let result = exec::read_attended(Op::Run(*run), &self.store, &Hurried(&self.attending));
+                    // A client that has gone away is no longer interested.
+                    let _ = reply.send(result);
+                }
+            }
+            if self.is_surplus() {
                 return;
             }
         }
@@ -69,6 +91,25 @@ impl Readers {
     fn is_surplus(&self) -> bool {
         let surplus = |threads: usize| (threads > READER_THREADS + self.asleep.load(SeqCst)).then(|| threads - 1);
         self.threads.fetch_update(SeqCst, SeqCst, surplus).is_ok()
+    }
+}
+
+/// A thread, to a query that it runs for a connection.
+struct Hurried<'a>(&'a Attending);
+
+impl Attendant for Hurried<'_> {
+    fn now(&self) -> Now {
+        self.0.now()
+    }
+
+    fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
+        self.0.with(act);
+    }
+
+    fn sleep(&self, _: u64, _: Duration) {}
+
+    fn hurries(&self) -> bool {
+        true
     }
 }
 

@@ -93,6 +93,7 @@ impl Server {
                         self.answer_when_safe(cx, &run, Ran { response, then: None, last: self.last, ..ran });
                     }
                     Some(Then::End(_)) => unreachable!("it was settled"),
+                    Some(Then::AtLeisure) => unreachable!("nobody hurries here"),
                     Some(Then::Agency { request, make }) => self.ask_agency(cx, run, request, make),
                 }
             }

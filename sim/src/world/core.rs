@@ -17,6 +17,9 @@ enum Broken {
     /// It loses more than half of what it sends and gets.
     Lossy,
     Slow,
+    /// A server that is heard and hears, but everything takes so long that an answer comes after the lease that it
+    /// grants is over.
+    Late,
 }
 
 impl Broken {
@@ -69,7 +72,7 @@ impl World {
         nodes.sort_unstable();
         let rest: Vec<(usize, Broken)> = (0..self.machines.len())
             .filter(|node| !nodes.contains(node))
-            .map(|node| (node, broken(&mut rng)))
+            .map(|node| (node, broken(&mut rng, self.machines[node].kind)))
             .collect();
         let names: Vec<&str> = nodes.iter().map(|node| self.machines[*node].name.as_str()).collect();
         let names = names.join(" ");
@@ -89,6 +92,11 @@ impl World {
             Broken::CutOff(way) => self.cut(REST, &[node], way, Whom::Everyone, 0),
             Broken::Lossy => {
                 let weather = Weather { loss_permille: 600, delay_us: 50_000, ..Weather::CALM };
+                self.net.add_storm(REST, net::only(node), weather);
+            }
+            Broken::Late => {
+                // A tenth of the delay is sure, one way and the other.
+                let weather = Weather { delay_us: self.scenario.lease_ms * 5000, ..Weather::CALM };
                 self.net.add_storm(REST, net::only(node), weather);
             }
             Broken::Slow => {
@@ -172,7 +180,7 @@ impl World {
     }
 }
 
-fn broken(rng: &mut Rng) -> Broken {
+fn broken(rng: &mut Rng, kind: NodeKind) -> Broken {
     match rng.below(8) {
         0 | 1 => Broken::Down,
         2 => Broken::Paused,
@@ -180,6 +188,7 @@ fn broken(rng: &mut Rng) -> Broken {
         4 => Broken::CutOff(Way::In),
         5 => Broken::CutOff(Way::Out),
         6 => Broken::Lossy,
+        _ if kind == NodeKind::Server && rng.chance(1, 2) => Broken::Late,
         _ => Broken::Slow,
     }
 }

@@ -280,3 +280,45 @@ fn sleeping_takes_time_and_is_bounded() {
         assert_eq!(extra["warnings"].as_array().unwrap().len(), warnings, "{text}");
     }
 }
+
+/// Somebody without time, and the queries that he knows of.
+#[derive(Default)]
+struct Hurried(Alone);
+
+impl Attendant for Hurried {
+    fn now(&self) -> Now {
+        self.0.now()
+    }
+
+    fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
+        self.0.with(act);
+    }
+
+    fn sleep(&self, _: u64, _: Duration) {}
+
+    fn hurries(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn who_hurries_gets_what_is_over_in_a_moment() {
+    let mut stage = Stage::new();
+    let hurried = Hurried::default();
+    let mut ask = |text: &str, batch_rows: u64| {
+        let body = json!({"query": text, "batchSize": batch_rows});
+        stage.ask_attended(Method::Post, "/_api/cursor", &body, &hurried)
+    };
+    let ran = ask("FOR i IN 1..20 RETURN i * i", 1000);
+    assert!(ran.response.status == 201 && ran.then.is_none(), "{ran:?}");
+    // The loop has the rest; it is asked for all of it.
+    assert!(matches!(ask("FOR i IN 1..20 RETURN i", 10).then, Some(Then::Keep(_))));
+    for left in ["FOR i IN 1..100000 FILTER i < 0 RETURN i", "RETURN SLEEP(0.1)", "RETURN ASSERT(false, 'no')"] {
+        assert!(matches!(ask(left, 1000).then, Some(Then::AtLeisure)), "{left}");
+    }
+    // What is wrong with the text needs no time.
+    assert_eq!(ask("FOR", 1000).response.status, 400);
+    let mut known = (0, 0);
+    hurried.with(&mut |queries| known = (queries.current(None, Time(0)).len(), queries.recent().count()));
+    assert_eq!(known, (0, 2), "what was left is not told of");
+}

@@ -222,6 +222,10 @@ pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
     call.queries(|queries| queries.begin(asked.description.clone(), began, asked.max_runtime));
     asked.timings.phase("instantiating executors", call.attendant.now().time);
     let outcome = execute::execute(&plan, warnings, call, asked.settings);
+    if outcome.is_err() && call.attendant.hurries() {
+        call.queries(|queries| queries.forget(id));
+        return Ok(Handled { response: Response::empty(202), then: Some(Then::AtLeisure) });
+    }
     let now = call.attendant.now().time;
     let peak_memory_bytes = outcome.as_ref().map_or(0, |outcome| outcome.stats.peak_memory_bytes);
     call.queries(|queries| queries.end(id, now, peak_memory_bytes));
@@ -436,6 +440,9 @@ impl Data for Call<'_, '_> {
     }
 
     fn go_on(&self) -> Result<(), Error> {
+        if self.attendant.hurries() {
+            return Err(errors::QUERY_KILLED.into());
+        }
         let (id, now) = (self.run.query(), self.attendant.now().time);
         match self.queries(|queries| queries.interrupted(id, now)) {
             None => Ok(()),

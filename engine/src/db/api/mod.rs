@@ -116,7 +116,11 @@ pub fn effect(request: &Request) -> Effect {
                 Does::Read => Effect { writes: false, kept, concern },
                 Does::Kept => Effect { writes: false, kept: true, concern },
                 Does::Write => Effect { writes: true, kept, concern },
-                Does::Query => Effect { writes: cursor::writes(request), kept: true, concern },
+                // Of one that reads the loop is told only if there is something to keep.
+                Does::Query => {
+                    let writes = cursor::writes(request);
+                    Effect { writes, kept: kept || writes, concern }
+                }
             }
         }
         _ => Effect::default(),
