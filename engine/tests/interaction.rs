@@ -232,6 +232,7 @@ fn show(response: &Response, then: Option<Then>, ticks: bool) -> String {
         Some(Then::Process(_)) => text += "then with what the process knows\n",
         Some(Then::ReadOnly(read_only)) => text += &format!("then read-only: {read_only}\n"),
         Some(Then::Job(call)) => text += &format!("then job {call:?}\n"),
+        Some(Then::AtLeisure) => unreachable!("nobody hurries here"),
         None => {}
     }
     text
