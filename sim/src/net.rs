@@ -21,6 +21,8 @@ pub struct Weather {
     pub loss_permille: u64,
     pub duplicate_permille: u64,
     pub delay_us: u64,
+    /// What every message takes beyond that.
+    pub sure_us: u64,
     /// How often a message is held up, and by how much at most.
     pub straggler_permille: u64,
     pub straggler_ms: u64,
@@ -33,6 +35,7 @@ impl Weather {
         loss_permille: 0,
         duplicate_permille: 0,
         delay_us: 1000,
+        sure_us: 0,
         straggler_permille: 0,
         straggler_ms: 0,
         ordered: true,
@@ -144,7 +147,8 @@ impl Net {
     }
 
     fn delay(&mut self, weather: &Weather) -> Duration {
-        let usual = Duration::from_micros(weather.delay_us / 10 + self.rng.below(weather.delay_us.max(1)));
+        let chance_us = weather.delay_us / 10 + self.rng.below(weather.delay_us.max(1));
+        let usual = Duration::from_micros(weather.sure_us + chance_us);
         if weather.straggler_ms > 0 && self.rng.below(1000) < weather.straggler_permille {
             usual + Duration::from_millis(self.rng.below(weather.straggler_ms))
         } else {

@@ -95,8 +95,8 @@ impl World {
                 self.net.add_storm(REST, net::only(node), weather);
             }
             Broken::Late => {
-                // A tenth of the delay is sure, one way and the other.
-                let weather = Weather { delay_us: self.scenario.lease_ms * 5000, ..Weather::CALM };
+                // Half a lease one way, and half the other.
+                let weather = Weather { sure_us: self.scenario.lease_ms * 500, ..Weather::CALM };
                 self.net.add_storm(REST, net::only(node), weather);
             }
             Broken::Slow => {

@@ -285,6 +285,7 @@ impl World {
             loss_permille: s.net_loss_permille,
             duplicate_permille: s.net_duplicate_permille,
             delay_us: s.net_delay_us,
+            sure_us: 0,
             straggler_permille: s.net_straggler_permille,
             straggler_ms: s.net_straggler_ms,
             ordered: s.net_ordered == 1,

@@ -82,8 +82,15 @@ impl World {
             Kind::Storm { loss_permille, duplicate_permille, delay_us } => {
                 let (straggler_permille, straggler_ms) = (20, 500);
                 let ordered = self.scenario.net_ordered == 1;
-                let weather =
-                    Weather { loss_permille, duplicate_permille, delay_us, straggler_permille, straggler_ms, ordered };
+                let weather = Weather {
+                    loss_permille,
+                    duplicate_permille,
+                    delay_us,
+                    straggler_permille,
+                    straggler_ms,
+                    ordered,
+                    ..Weather::CALM
+                };
                 self.net.add_storm(number, mask(&nodes), weather);
             }
             Kind::Handover => self.ask_for_handover(nodes[0]),
