@@ -466,7 +466,7 @@ impl Port {
     /// A query that is over in a moment is none of the loop's. It is work, so it is done where work is.
     async fn short(&self, run: Run) -> Option<OpResult> {
         let (reply, result) = oneshot::channel();
-        self.readers.send(Work::Short(run.into(), reply)).ok()?;
+        self.readers.send(Work::Short(run, reply)).ok()?;
         result.await.ok()
     }
 

@@ -28,7 +28,7 @@ pub enum Work {
     /// By the loop, which is told what it came to.
     Op(OpId, Op),
     /// By a connection, as far as it does not take long ([`Attendant::hurries`]).
-    Short(Box<Run>, oneshot::Sender<OpResult>),
+    Short(Run, oneshot::Sender<OpResult>),
 }
 
 /// See the module's documentation.
@@ -76,7 +76,7 @@ impl Readers {
                     }
                 }
                 Work::Short(run, reply) => {
-                    let result = exec::read_attended(Op::Run(*run), &self.store, &Hurried(&self.attending));
+                    let result = exec::read_attended(Op::Run(run), &self.store, &Hurried(&self.attending));
                     // A client that has gone away is no longer interested.
                     let _ = reply.send(result);
                 }

@@ -139,7 +139,7 @@ async fn disk(
         while let Ok(work) = reads.try_recv() {
             match work {
                 Work::Op(op, what) => drop(inbox.send(Event::Done(op, exec::read(what, &store)))),
-                Work::Short(run, reply) => drop(reply.send(exec::read(Op::Run(*run), &store))),
+                Work::Short(run, reply) => drop(reply.send(exec::read(Op::Run(run), &store))),
             }
         }
         match writes.try_recv() {
