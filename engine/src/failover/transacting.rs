@@ -54,7 +54,7 @@ impl Server {
     pub(super) fn begin_transaction(
         &mut self,
         cx: &mut Cx,
-        run: PendingRun,
+        mut run: PendingRun,
         terms: Terms,
         response: Response,
         begin: Position,
@@ -68,6 +68,8 @@ impl Server {
             Some(_) => match self.transactions.begin(id, terms, begin, &limits, now) {
                 Ok(()) => {
                     mark!(TransactionBegins);
+                    // It is there, whatever becomes of the answer.
+                    run.ticket.within = true;
                     api::transaction_answer(201, id, "running")
                 }
                 Err(Unbegun::Error(error)) => error.response(),

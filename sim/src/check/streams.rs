@@ -106,6 +106,8 @@ pub struct Streams {
     streams: BTreeMap<u64, Stream>,
     /// By the attempt's number.
     waiting: BTreeMap<u64, Waiting>,
+    /// Where one that has a collection to itself may have been begun whose client was told that nobody knows.
+    nameless: Vec<Reign>,
 }
 
 /// What an entry writes: each document's key, and the operation that it is of now.
@@ -165,7 +167,9 @@ impl Streams {
         let by_another =
             |(id, stream): (&u64, &Stream)| Some(*id) != me && stream.reign == reign && stream.had(slot, since);
         let process = (reign.0, reign.1);
-        self.streams.iter().any(by_another)
+        let nameless = slot.collection == STREAMED[0] && self.nameless.contains(&reign);
+        nameless
+            || self.streams.iter().any(by_another)
             || self.waiting.values().filter(|waiting| waiting.process == process).any(|waiting| match &waiting.action {
                 Action::Begin { exclusive, .. } => *exclusive && slot.collection == STREAMED[0],
                 Action::Within(id, _) => Some(*id) != me && waiting.action.slots().contains(&slot),
@@ -239,6 +243,9 @@ impl Streams {
         if let Action::Begin { exclusive, .. } = action {
             let begin = answer.response.header(header::TICK).and_then(Token::parse).map(|token| token.position());
             let id = body.pointer("/result/id").and_then(|id| id.as_str()?.parse().ok());
+            if *exclusive && error == OUTCOME_UNKNOWN {
+                self.nameless.push((ctx.node, ctx.incarnation, answer.epoch));
+            }
             let (201, Some(begin), Some(id)) = (status, begin, id) else { return Ok(()) };
             let base = replication.docs_at(&replication.stores[ctx.node].log, begin);
             let stream = Stream {
