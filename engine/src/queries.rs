@@ -35,6 +35,25 @@ pub trait Attendant {
     fn catch_up(&self) {}
 }
 
+/// Somebody without time, who knows the queries of another.
+pub struct Hurried<'a>(pub &'a dyn Attendant);
+
+impl Attendant for Hurried<'_> {
+    fn now(&self) -> Now {
+        self.0.now()
+    }
+
+    fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
+        self.0.with(act);
+    }
+
+    fn sleep(&self, _: u64, _: Duration) {}
+
+    fn hurries(&self) -> bool {
+        true
+    }
+}
+
 /// Runs one query after the other. Time passes only where a query sleeps.
 #[derive(Default)]
 pub struct Alone {

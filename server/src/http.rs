@@ -361,7 +361,7 @@ impl Port {
         }
         let body = if more.is_empty() { first } else { more.freeze() };
         let body = match head.headers.get(CONTENT_ENCODING) {
-            Some(encoding) if !body.is_empty() => aside(|| decoded(encoding.as_bytes(), &body, limit))?,
+            Some(encoding) if !body.is_empty() => aside(|| decoded(encoding.as_bytes(), body, limit))?,
             _ => body,
         };
         Ok(Request { method, target, headers, body })
@@ -544,14 +544,14 @@ pub fn to_wire(response: Response, head: bool, queue_time_us: u64) -> WireRespon
 }
 
 /// A body that was sent compressed. Nobody knows yet who sent it, so it may not become as large as it likes.
-fn decoded(encoding: &[u8], body: &[u8], limit: usize) -> Result<Bytes, Response> {
+fn decoded(encoding: &[u8], body: Bytes, limit: usize) -> Result<Bytes, Response> {
     let mut plain = Vec::new();
     let limit = limit.min(DECODED_BYTES_SURE.max(body.len().saturating_mul(DECODED_TIMES_MAX)));
     let bound = limit as u64 + 1;
     let read = match encoding.to_ascii_lowercase().as_slice() {
-        b"identity" => return Ok(Bytes::copy_from_slice(body)),
-        b"gzip" | b"x-gzip" => MultiGzDecoder::new(body).take(bound).read_to_end(&mut plain),
-        b"deflate" => ZlibDecoder::new(body).take(bound).read_to_end(&mut plain),
+        b"identity" => return Ok(body),
+        b"gzip" | b"x-gzip" => MultiGzDecoder::new(&*body).take(bound).read_to_end(&mut plain),
+        b"deflate" => ZlibDecoder::new(&*body).take(bound).read_to_end(&mut plain),
         _ => return Err(errors::BAD_PARAMETER.says("unknown content encoding").response()),
     };
     match read {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tanist_engine::exec;
 use tanist_engine::io::{Op, OpId, OpResult, Run};
-use tanist_engine::queries::{Attendant, Queries};
+use tanist_engine::queries::{Attendant, Hurried, Queries};
 use tanist_engine::types::Now;
 use tokio::sync::oneshot;
 
@@ -76,7 +76,7 @@ impl Readers {
                     }
                 }
                 Work::Short(run, reply) => {
-                    let result = exec::read_attended(Op::Run(run), &self.store, &Hurried(&self.attending));
+                    let result = exec::read_attended(Op::Run(run), &self.store, &Hurried(&*self.attending));
                     // A client that has gone away is no longer interested.
                     let _ = reply.send(result);
                 }
@@ -91,25 +91,6 @@ impl Readers {
     fn is_surplus(&self) -> bool {
         let surplus = |threads: usize| (threads > READER_THREADS + self.asleep.load(SeqCst)).then(|| threads - 1);
         self.threads.fetch_update(SeqCst, SeqCst, surplus).is_ok()
-    }
-}
-
-/// A thread, to a query that it runs for a connection.
-struct Hurried<'a>(&'a Attending);
-
-impl Attendant for Hurried<'_> {
-    fn now(&self) -> Now {
-        self.0.now()
-    }
-
-    fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
-        self.0.with(act);
-    }
-
-    fn sleep(&self, _: u64, _: Duration) {}
-
-    fn hurries(&self) -> bool {
-        true
     }
 }
 

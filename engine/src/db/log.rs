@@ -398,9 +398,9 @@ impl Data<'_, '_> {
         Ok(())
     }
 
-    fn indexed(&mut self, object: u64) -> StoreResult<Option<Arc<Indexed>>> {
-        let key = catalog_key(self.generation, kind::INDEXED, &[&object.to_be_bytes()]);
-        let Some(row) = self.rows.get(Table::Catalog, &key)? else { return Ok(None) };
+    /// What the documents of an object have entries in, if in anything.
+    pub fn indexed(&mut self, object: u64) -> StoreResult<Option<Arc<Indexed>>> {
+        let Some(row) = self.reader().indexed_row(object)? else { return Ok(None) };
         if let Some((known, indexed)) = &self.known
             && known == row
         {

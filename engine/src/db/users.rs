@@ -80,10 +80,7 @@ impl User {
     /// The administrator that every deployment begins with.
     pub fn root(password: &str, chance: u64) -> User {
         let mut root = User::new(ROOT, password, chance);
-        for database in [SYSTEM, "*"] {
-            root.grant_database(database, Level::Rw);
-            root.grant_collection(database, "*", Level::Rw);
-        }
+        [SYSTEM, "*"].into_iter().for_each(|database| root.grant_whole(database, Level::Rw));
         root
     }
 
@@ -207,13 +204,18 @@ impl User {
         object_in(grant, "collections");
     }
 
+    /// The database, and all collections for which nothing else is granted.
+    pub fn grant_whole(&mut self, database: &str, level: Level) {
+        self.grant_database(database, level);
+        self.grant_collection(database, "*", level);
+    }
+
     pub fn grant_collection(&mut self, database: &str, collection: &str, level: Level) {
         if let Some(old) =
             self.configured_database(database).filter(|_| !self.database_grant(database).is_some_and(Value::is_object))
         {
             self.object("databases").remove(database);
-            self.grant_database(database, old);
-            self.grant_collection(database, "*", old);
+            self.grant_whole(database, old);
         }
         let grant = object_in(self.object("databases"), database);
         object_in(grant, "collections").insert(collection.to_owned(), json!({"permissions": level.permissions()}));

@@ -195,7 +195,7 @@ impl<'a> Writer<'a> {
         }
         let entry = Entry::new(self.epoch, self.tick, payload.into());
         let ops = std::mem::take(&mut self.ops);
-        self.data().record(&entry, &ops)?;
+        self.with_data(|data| data.record(&entry, &ops))?;
         Ok(Finished::Entry(entry, self.rows.into_batch()))
     }
 
@@ -299,7 +299,7 @@ impl<'a> Writer<'a> {
         if self.within.is_none() && !self.ops.is_empty() {
             let ops = std::mem::take(&mut self.ops);
             let entry = Entry::new(self.epoch, self.tick, encode(&ops).into());
-            self.data().record(&entry, &ops)?;
+            self.with_data(|data| data.record(&entry, &ops))?;
             self.tick = Tick(self.tick.0 + 1);
         }
         Ok(())
@@ -570,7 +570,7 @@ impl<'a> Writer<'a> {
 
     /// Whether a document can be in the indexes of its collection. `before` is the revision that it replaces.
     fn check_indexes(
-        &self,
+        &mut self,
         collection: &CollectionRow,
         key: &str,
         revision: Revision,
@@ -583,11 +583,15 @@ impl<'a> Writer<'a> {
             let several = several || index.fields.iter().any(|field| field.contains("[*]"));
             index.kind.has_entries() && (index.unique || several)
         };
-        let mut indexes = collection.indexes.iter().filter(checked).peekable();
-        if indexes.peek().is_none() || (before.is_some() && planted!(unique_update_unchecked)) {
+        if !collection.indexes.iter().any(|index| checked(&index))
+            || (before.is_some() && planted!(unique_update_unchecked))
+        {
             return Ok(());
         }
-        let body = Attributes::of(indexes.clone()).read(body)?;
+        let missing = || StoreError::Corrupt(format!("the indexes of object {} are missing", collection.object));
+        let indexed = self.with_data(|data| data.indexed(collection.object))?.ok_or_else(missing)?;
+        let indexes = indexed.indexes.iter().filter(checked);
+        let body = indexed.attributes.read(body)?;
         for index in indexes {
             let entries = self.entries(index, key, revision, &body)?;
             for values in entries.iter().filter(|_| index.unique) {
@@ -633,7 +637,7 @@ impl<'a> Writer<'a> {
         }
         let Some(number) = collection.key.next_number(object.highest_key, self.epoch) else { return Ok(None) };
         object.highest_key = number;
-        Data::new(&mut self.rows, self.generation).put_object(collection.object, object);
+        self.with_data(|data| data.put_object(collection.object, object));
         Ok(Some(match collection.key.kind {
             KeyKind::Padded => format!("{number:016x}"),
             _ => number.to_string(),
@@ -734,15 +738,17 @@ impl<'a> Writer<'a> {
 
     fn write(&mut self, op: LogOp) -> StoreResult<()> {
         let tick = self.tick;
-        let mut data = self.data();
-        data.change(&op, tick, Fit::Exact)?;
-        self.known = data.known;
+        self.with_data(|data| data.change(&op, tick, Fit::Exact))?;
         self.ops.push(op);
         Ok(())
     }
 
-    fn data(&mut self) -> Data<'_, 'a> {
-        Data { known: self.known.take(), ..Data::new(&mut self.rows, self.generation) }
+    /// Lends the data to be changed, with what was known of the object that was written to last.
+    fn with_data<T>(&mut self, act: impl FnOnce(&mut Data<'_, 'a>) -> T) -> T {
+        let mut data = Data { known: self.known.take(), ..Data::new(&mut self.rows, self.generation) };
+        let done = act(&mut data);
+        self.known = data.known;
+        done
     }
 
     /// For databases, collections and objects: never given out twice, not even by another epoch (R16).

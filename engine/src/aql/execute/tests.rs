@@ -12,7 +12,7 @@ use crate::db::mem::MemStore;
 use crate::exec::{self, fixture};
 use crate::http::{Method, Request, Response};
 use crate::io::*;
-use crate::queries::{Alone, Attendant, Queries};
+use crate::queries::{Alone, Attendant, Hurried, Queries};
 use crate::types::*;
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
@@ -281,30 +281,11 @@ fn sleeping_takes_time_and_is_bounded() {
     }
 }
 
-/// Somebody without time, and the queries that he knows of.
-#[derive(Default)]
-struct Hurried(Alone);
-
-impl Attendant for Hurried {
-    fn now(&self) -> Now {
-        self.0.now()
-    }
-
-    fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
-        self.0.with(act);
-    }
-
-    fn sleep(&self, _: u64, _: Duration) {}
-
-    fn hurries(&self) -> bool {
-        true
-    }
-}
-
 #[test]
 fn who_hurries_gets_what_is_over_in_a_moment() {
     let mut stage = Stage::new();
-    let hurried = Hurried::default();
+    let alone = Alone::default();
+    let hurried = Hurried(&alone);
     let mut ask = |text: &str, batch_rows: u64| {
         let body = json!({"query": text, "batchSize": batch_rows});
         stage.ask_attended(Method::Post, "/_api/cursor", &body, &hurried)

@@ -66,8 +66,7 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
                 user
             }
         };
-        user.grant_database(name, Level::Rw);
-        user.grant_collection(name, "*", Level::Rw);
+        user.grant_whole(name, Level::Rw);
         user::store(call, &user)?;
     }
     // Whoever makes a database may use it.
@@ -75,8 +74,7 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
         && let Some((mut user, _)) = users::find(&call.reader(), &creator.name)?
         && user.database_level(name) < Level::Rw
     {
-        user.grant_database(name, Level::Rw);
-        user.grant_collection(name, "*", Level::Rw);
+        user.grant_whole(name, Level::Rw);
         user::store(call, &user)?;
     }
     ok(201, json!({"result": true}))

@@ -6,9 +6,10 @@
 use super::super::reader::Reader;
 use super::super::rows::{CollectionRow, Document, Revision};
 use super::super::store::{Direction, StoreResult};
+use super::entries::{self, Attributes};
 use super::geo::{self, Area};
 use super::scan::ValueRange;
-use super::{Index, IndexKind, entries, fulltext};
+use super::{Index, IndexKind, fulltext};
 use crate::aql::functions::geo::RADIUS_METERS;
 use crate::aql::functions::geo::shape::{Degrees, Point, angle, from_degrees, to_degrees};
 use crate::errors::{self, Error};
@@ -59,7 +60,7 @@ pub fn find(
         let text = format!("no suitable geo index found for geo restriction on '{}'", collection.name);
         errors::QUERY_GEO_INDEX_MISSING.says(text)
     })?;
-    let search = Search { db, collection, index };
+    let search = Search { db, collection, index, attributes: Attributes::of([index]) };
     let found = match lookup {
         Lookup::Near { place, limit } => search.near(*place, *limit)?,
         Lookup::Within { place, meters } => search.within(*place, *meters)?,
@@ -121,6 +122,7 @@ struct Search<'s, 'r> {
     db: &'s Reader<'r>,
     collection: &'s CollectionRow,
     index: &'s Index,
+    attributes: Attributes,
 }
 
 impl Search<'_, '_> {
@@ -151,7 +153,7 @@ impl Search<'_, '_> {
 
     fn centroid(&self, revision: Revision) -> StoreResult<Option<Point>> {
         let Some(document) = self.db.document_at(self.collection, revision)? else { return Ok(None) };
-        let body = entries::Attributes::of([self.index]).read(&document.body)?;
+        let body = self.attributes.read(&document.body)?;
         let field = |field: &str| entries::value_of(field, &document.key, revision, &body);
         Ok(geo::shape(self.index, field).map(|shape| shape.centroid()))
     }

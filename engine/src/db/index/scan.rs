@@ -201,9 +201,13 @@ impl<'a> Reader<'a> {
 
     /// The indexes that the documents of an object have entries in.
     pub(in crate::db) fn indexed(&self, object: u64) -> StoreResult<Vec<Index>> {
+        self.indexed_row(object)?.map_or(Ok(Vec::new()), indexes_of_row)
+    }
+
+    /// The row that says so; none if there are none.
+    pub(in crate::db) fn indexed_row(&self, object: u64) -> StoreResult<Option<&'a [u8]>> {
         let key = catalog_key(self.generation, kind::INDEXED, &[&object.to_be_bytes()]);
-        let row = self.rows.get(Table::Catalog, &key)?;
-        row.map_or(Ok(Vec::new()), indexes_of_row)
+        self.rows.get(Table::Catalog, &key)
     }
 }
 
