@@ -108,6 +108,7 @@ catalogue! {
     unacknowledged_read, "R17", "a leader with synchronous followers shows what they do not have yet";
     in_sync_set_late, "R6", "a change of the in-sync set counts whichever record it names";
     grants_in_vain, "I15", "a leader that never serves under what it is granted is granted more without end";
+    elected_in_vain_again, "I15", "a server that was elected and could not serve is elected like any other";
     full_disk_moves_to_full, "room", "a leader without room is sent off to a follower that has none either";
     full_disk_without_hold_off, "room", "a leader without room is sent off however lately leadership has moved";
     room_not_told, "room", "a server that had to refuse writes says that it has room";

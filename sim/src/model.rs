@@ -559,6 +559,15 @@ impl Shadow {
         self.docs = docs;
     }
 
+    /// Whether the slot held anything else than this at some moment between two instants.
+    pub fn was_other(&self, slot: Slot, from: At, to: At, doc: Option<&Doc>) -> bool {
+        let changes = self.changes.get(&slot).map_or(&[][..], Vec::as_slice);
+        let before = changes.partition_point(|(at, _)| *at < from);
+        let first = before.checked_sub(1).and_then(|last| changes[last].1.as_ref());
+        let then = changes[before..].iter().take_while(|(at, _)| *at <= to).map(|(_, doc)| doc.as_ref());
+        std::iter::once(first).chain(then).any(|version| version != doc)
+    }
+
     /// Which of the slot's versions a read between two instants returned: its place in the order of changes, the
     /// earliest that fits; `None` if it fits none.
     pub fn version_read(&self, slot: Slot, from: At, to: At, read: Option<&Doc>) -> Option<usize> {
@@ -791,5 +800,9 @@ mod tests {
         assert_eq!(read(21, 25, Some(doc(1))), None, "stale");
         assert_eq!(read(11, 15, Some(doc(2))), None, "from the future");
         assert_eq!(read(25, 35, None), Some(3), "undone");
+        let other = |from, to| shadow.was_other(SLOT, At(from), At(to), Some(&doc(1)));
+        assert!(!other(11, 19));
+        assert!(other(10, 19), "nothing, just before");
+        assert!(other(11, 20) && other(21, 25) && other(31, 40));
     }
 }

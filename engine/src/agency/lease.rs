@@ -11,6 +11,7 @@
 use crate::mark;
 use crate::message::{Leadership, Peer};
 use crate::types::*;
+use std::collections::BTreeSet;
 
 /// A renewal that waits until it is known that this agent still led after the renewal arrived.
 #[derive(Clone, Debug, Hash)]
@@ -36,6 +37,8 @@ pub struct Leases {
     waiting: Vec<Renewal>,
     /// An epoch in which was granted, and since when none of it has been used as far as its owner has told.
     unused: Option<(Epoch, Time)>,
+    /// Who was elected and did not serve, since anybody last did.
+    in_vain: BTreeSet<NodeId>,
 }
 
 /// Renewals that wait at one time; a server that repeats itself replaces its own.
@@ -53,6 +56,7 @@ impl Leases {
             depose_appended: false,
             waiting: Vec::new(),
             unused: None,
+            in_vain: BTreeSet::new(),
         }
     }
 
@@ -88,6 +92,25 @@ impl Leases {
     /// The owner of the epoch serves: what it was granted has reached it.
     pub fn used(&mut self) {
         self.unused = None;
+        self.in_vain.clear();
+    }
+
+    /// A leader is deposed that has never served.
+    pub fn elected_in_vain(&mut self, server: NodeId) {
+        self.in_vain.insert(server);
+    }
+
+    /// It was elected in vain, and nobody has served since.
+    pub fn was_in_vain(&self, server: NodeId) -> bool {
+        self.in_vain.contains(&server) && !planted!(elected_in_vain_again)
+    }
+
+    /// How long a chosen server may take until its first renewal. Half a lease is plenty, but one whose messages take
+    /// longer begins its epoch nevertheless, and has an entry more than anybody else then, so it would be elected again
+    /// and again. When it is elected for the second time it has as long as a leader that renews in vain: followers get
+    /// all that it has meanwhile, and somebody else can be elected.
+    pub fn takeover(&self, server: NodeId, timing: Timing) -> Duration {
+        if self.was_in_vain(server) { timing.lease * UNUSED_LEASES } else { timing.lease / 2 }
     }
 
     /// The owner of `epoch` renews its lease again and again, but never has one: it does not hear, or is too slow to
@@ -227,6 +250,19 @@ mod tests {
         leases.used();
         assert!(!in_vain(&leases, 4, 13_000), "it has served since");
         assert!(grant(&mut leases, 4, 13_000) && in_vain(&leases, 4, 17_000), "counted from the next grant");
+    }
+
+    /// I15: whose messages take longer than the time to take over is not elected again and again.
+    #[test]
+    fn who_was_elected_in_vain_gets_more_time_until_somebody_serves() {
+        let mut leases = Leases::new(ms(0));
+        let takeover_ms = |leases: &Leases, server| leases.takeover(peer(server).id, TIMING).as_millis();
+        leases.elected_in_vain(peer(1).id);
+        assert_eq!((takeover_ms(&leases, 1), takeover_ms(&leases, 2)), (4000, 500));
+        leases.elected_in_vain(peer(2).id);
+        assert_eq!((takeover_ms(&leases, 1), takeover_ms(&leases, 2)), (4000, 4000));
+        leases.used();
+        assert_eq!((takeover_ms(&leases, 1), takeover_ms(&leases, 2)), (500, 500));
     }
 
     /// R2, R9: under the older lease.

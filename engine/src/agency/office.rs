@@ -148,8 +148,10 @@ impl Office {
         self.leases.over_at(state.lead.epoch, state.timing, state.older_lease)
     }
 
-    fn takeover(state: &State) -> Duration {
-        state.timing.lease / 2
+    /// How long the leader on record may take until its first renewal.
+    fn takeover(&self, state: &State) -> Duration {
+        let leader = state.leader_process().map(|(leader, _)| leader);
+        leader.map_or(Duration::ZERO, |leader| self.leases.takeover(leader, state.timing))
     }
 
     fn handover_patience(state: &State) -> Duration {
@@ -163,7 +165,7 @@ impl Office {
             let epoch = state.lead.epoch;
             let elected_at = self.leases.elected_at(epoch).filter(|_| !self.leases.has_granted(epoch));
             match elected_at {
-                Some(at) => wakes.push((at.plus(Office::takeover(state)), "take-over")),
+                Some(at) => wakes.push((at.plus(self.takeover(state)), "take-over")),
                 None => wakes.push((self.lease_over_at(state), "lease")),
             }
             if let Some((_, since)) = self.handover {
@@ -650,6 +652,7 @@ impl Agency {
                 awaited: !dead && staying && !expired && silence <= self.config.ok_threshold,
                 follows: in_sync && beat.is_some_and(follows),
                 has_room: beat.is_some_and(|beat| !beat.full),
+                in_vain: office.leases.was_in_vain(id),
                 last: beat.map_or(Position::ZERO, |beat| beat.last),
             }
         };
@@ -696,7 +699,7 @@ impl Agency {
             granted: office.leases.has_granted(lead.epoch),
             in_vain: self.grants_in_vain(cx.now),
             elected_at: office.leases.elected_at(lead.epoch),
-            takeover: Office::takeover(&self.state),
+            takeover: office.takeover(&self.state),
             leader_dead: process.is_some_and(|(id, boot)| office.is_dead(id, boot)),
             leader_returned: leader.is_some() && !leader_is_present,
             leader_last: leader.filter(|_| leader_is_present).and_then(|server| office.last_position(server)),
@@ -749,6 +752,11 @@ impl Agency {
             }
         }
         let Some(command) = command else { return false };
+        if let (Why::NeverTookOver { leader } | Why::GrantedInVain { leader }, Command::Depose(_)) =
+            (verdict.why, &command)
+        {
+            office.leases.elected_in_vain(leader);
+        }
         if let Command::Elect(elect) = &command {
             cx.note(Event::Chose { epoch: elect.epoch, server: elect.server });
         }

@@ -80,6 +80,8 @@ pub struct Candidate {
     pub follows: bool,
     /// It has told that it has room for what is written.
     pub has_room: bool,
+    /// It was elected and did not serve, and nobody has served since.
+    pub in_vain: bool,
     pub last: Position,
 }
 
@@ -397,7 +399,7 @@ fn wait_for_in_sync(s: &Situation) -> Option<Verdict> {
 }
 
 /// Who may be chosen: a process that has reported in this round, with a complete store that has not missed everything.
-pub fn eligible<'a>(s: &'a Situation) -> impl Iterator<Item = (&'a Candidate, &'a Report)> {
+pub fn eligible<'a>(s: &'a Situation) -> impl DoubleEndedIterator<Item = (&'a Candidate, &'a Report)> {
     s.servers.iter().filter(|c| !c.dead && c.staying).filter_map(|candidate| {
         let of_this_process = |report: &Report| report.boot == candidate.boot || planted!(report_of_older_process);
         let report = s.reports.get(&candidate.id).filter(|report| of_this_process(report))?;
@@ -420,11 +422,11 @@ fn furthest(positions: impl Iterator<Item = Position>) -> Option<Position> {
 
 fn choose(s: &Situation) -> Option<Verdict> {
     let last = furthest(eligible(s).map(|(_, report)| report.last))?;
-    let equals: Vec<_> =
-        eligible(s).filter(|(_, report)| report.last == last).map(|(candidate, _)| candidate).collect();
-    // Servers come in the order of registration. One that has just refused writes could not even begin the epoch.
-    let wanted = equals.iter().find(|c| Some(c.id) == s.preferred).or(equals.iter().find(|c| c.has_room));
-    let chosen = wanted.or(equals.first()).expect("the best is among them");
+    let equals = eligible(s).filter(|(_, report)| report.last == last).map(|(candidate, _)| candidate);
+    // Whoever has just been elected in vain would be again; one that has just refused writes could not even begin the
+    // epoch. Servers come in the order of registration: of several that are as good the first.
+    let merit = |c: &&Candidate| (!c.in_vain, Some(c.id) == s.preferred, c.has_room);
+    let chosen = equals.rev().max_by_key(merit).expect("the best is among them");
     let why = Why::Furthest { server: chosen.id, of: s.reports.len(), last, epoch: s.lead.epoch };
     say(Action::Elect { server: chosen.id, boot: chosen.boot, last }, why)
 }
@@ -554,6 +556,7 @@ a follower that has room, if there is one
             awaited: true,
             follows: true,
             has_room: true,
+            in_vain: false,
             last: Position::ZERO,
         }
     }
@@ -632,6 +635,10 @@ a follower that has room, if there is one
         assert_eq!(decide(&full, &equal, |_| {}), chosen(2, 2, 5), "one that has room");
         assert_eq!(decide(&full, &all[..1], |s| s.now = Time(2000)), chosen(1, 2, 5), "but rather this one than none");
         assert_eq!(decide(&three, &equal, |s| s.preferred = Some(server(3))), chosen(1, 2, 5), "never one behind");
+        let failed = [Candidate { in_vain: true, ..candidate(1) }, candidate(2), candidate(3)];
+        assert_eq!(decide(&failed, &equal, |_| {}), chosen(2, 2, 5), "one that was not elected in vain");
+        let ahead = [(1, report(2, 6)), (2, report(2, 5)), (3, report(2, 5))];
+        assert_eq!(decide(&failed, &ahead, |_| {}), chosen(1, 2, 6), "but never one behind");
         let incomplete = [(1, report(2, 5)), (2, Report { complete: false, ..report(2, 10) }), (3, report(1, 1))];
         assert_eq!(decide(&three, &incomplete, |_| {}), chosen(1, 2, 5));
         let of_earlier_process = [(1, report(2, 5)), (2, Report { boot: Boot(7), ..report(2, 10) }), (3, report(1, 1))];

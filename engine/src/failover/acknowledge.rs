@@ -95,8 +95,13 @@ impl Server {
         }
         for held in late {
             mark!(AnswerNotSafe);
-            let kind = if held.ticket.writes { errors::NOT_REPLICATED } else { errors::WRITE_CONCERN };
-            self.answer_client(cx, held.id, held.ticket, kind.response());
+            let error = match held.ticket {
+                Ticket { writes: true, .. } => errors::NOT_REPLICATED.into(),
+                Ticket { within: true, .. } => errors::NOT_REPLICATED
+                    .says("the transaction may live on: too few followers have confirmed in time what it reads"),
+                _ => errors::WRITE_CONCERN.into(),
+            };
+            self.answer_client(cx, held.id, held.ticket, error.response());
         }
     }
 

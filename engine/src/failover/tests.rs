@@ -859,6 +859,12 @@ fn what_followers_do_not_have_in_time_is_no_success() {
     assert_eq!(replies(&rig.perform()), [], "R17: nor is a read answered");
     assert_eq!(replies(&rig.pass(TIMEOUT_MS - 1)), []);
     assert_eq!(replies(&rig.pass(1)), [(504, Some(1457)), (503, Some(1429))]);
+    // A transaction that nobody knows of may have a collection to itself: that is not nothing.
+    rig.acknowledged_by(2);
+    rig.write(0);
+    rig.ask(Method::Post, "/_api/transaction/begin", r#"{"collections": {"exclusive": ["c"]}}"#);
+    assert_eq!(replies(&rig.perform()), []);
+    assert_eq!(replies(&rig.pass(TIMEOUT_MS)), [(504, Some(1457)), (504, Some(1457))]);
     assert_eq!(replies(&rig.write(0)), [(503, Some(1429))], "nothing is begun that would wait in vain");
     rig.acknowledged_by(2);
     rig.write(0);

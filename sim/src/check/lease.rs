@@ -76,10 +76,6 @@ impl Lease {
         }
     }
 
-    pub fn latest_epoch(&self) -> Option<Epoch> {
-        self.elected.last_key_value().map(|(epoch, _)| *epoch)
-    }
-
     /// Whom the latest epoch belongs to.
     pub fn latest(&self) -> Option<NodeId> {
         self.elected.last_key_value().map(|(_, (id, _))| *id)

@@ -37,11 +37,15 @@ type Reign = (usize, u64, Epoch);
 struct Stream {
     reign: Reign,
     exclusive: bool,
+    /// When somebody asked for it: it began then or a little later.
+    since: At,
     /// The documents where it began.
     base: Docs,
     /// The same with what it has written.
     view: Docs,
     writes: Vec<Effect>,
+    /// When each of them was told.
+    told_at: Vec<At>,
     /// What may have been written within it, with nobody being told: an effect, and how many writes were before it.
     unsure: Vec<(usize, Effect)>,
     /// What it has written, and when it was told so first.
@@ -75,6 +79,17 @@ impl Stream {
             let effects: Vec<Effect> = parts.filter_map(|part| part.result.ok()).collect();
             self.unsure.extend((!effects.is_empty()).then_some((self.writes.len(), Effect::All(effects))));
         }
+    }
+
+    /// Documents as it saw them at moments since `since`, the latest first. A request that does not write may be
+    /// answered later than one that comes after it and does: its answer waits for followers, the other's for the commit.
+    fn views(&self, since: At) -> impl Iterator<Item = Docs> + '_ {
+        let earlier = self.told_at.partition_point(|at| *at < since);
+        (earlier..=self.writes.len()).rev().map(|count| {
+            let mut view = self.base.clone();
+            self.writes[..count].iter().for_each(|effect| view.apply(effect));
+            view
+        })
     }
 
     /// All that its commit may write: what is unsure may be among it or not.
@@ -251,9 +266,11 @@ impl Streams {
             let stream = Stream {
                 reign: (ctx.node, ctx.incarnation, answer.epoch),
                 exclusive: *exclusive,
+                since: answer.arrived,
                 view: base.clone(),
                 base,
                 writes: Vec::new(),
+                told_at: Vec::new(),
                 unsure: Vec::new(),
                 touched: BTreeMap::new(),
                 used: waiting.local,
@@ -337,7 +354,9 @@ impl Streams {
         let changed = |slot: &Slot| shadow.docs.documents.get(slot) != stream.base.documents.get(slot);
         if (status, error) == (409, CONFLICT) {
             let held = |slot: &Slot| self.may_hold(reign, *slot, arrived, Some(id));
-            if !slots.iter().any(|slot| held(slot) || (!own(slot) && changed(slot))) {
+            // It may be again what it was, or have become so before the answer left.
+            let other = |slot: &Slot| shadow.was_other(*slot, stream.since, ctx.at, stream.base.documents.get(slot));
+            if !slots.iter().any(|slot| held(slot) || (!own(slot) && other(slot))) {
                 broken!("transaction", "s{node}: '{inner}' within {id} is a conflict with nobody");
             }
             return Ok(());
@@ -347,19 +366,21 @@ impl Streams {
         }
         if let Action::Read { slot, .. } = inner {
             let seen = if status == 200 { Doc::from_json(*slot, &body) } else { None };
-            let there = stream.view.documents.get(slot);
-            let right = match (there, &seen) {
+            let right = |view: &Docs| match (view.documents.get(slot), &seen) {
                 (Some(doc), Some(seen)) => doc.shows_as(*slot, seen),
                 (None, None) => status == 404,
                 _ => false,
             };
-            if !right {
+            if !right(&stream.view) && !stream.views(arrived).any(|view| right(&view)) {
+                let there = stream.view.documents.get(slot);
                 broken!("transaction", "s{node}: transaction {id} reads {slot} as {body}, and it is {there:?} for it");
             }
             return Ok(());
         }
-        let effect = match stream.view.expect(op, inner).judge(inner, status, &body) {
+        let judge = |view: &Docs| view.expect(op, inner).judge(inner, status, &body);
+        let effect = match judge(&stream.view) {
             Ok(effect) => effect,
+            Err(_) if stream.views(arrived).any(|view| judge(&view) == Ok(None)) => None,
             Err(what) => broken!("transaction", "s{node}: '{inner}' within {id} {what}"),
         };
         let Some(effect) = effect else { return Ok(()) };
@@ -372,7 +393,10 @@ impl Streams {
             broken!("transaction", "s{node}: '{inner}' within {id} writes over what has changed since it began");
         }
         let surely = |(other, stream): (&u64, &Stream)| {
-            let here = *other != id && stream.reign == reign && !stream.ending && stream.ended.is_none();
+            // What is asked of it and not answered yet may have been its end: it may reach back too far.
+            let asked = |waiting: &Waiting| waiting.action.transaction() == Some(*other);
+            let over = stream.ending || stream.ended.is_some() || self.waiting.values().any(asked);
+            let here = *other != id && stream.reign == reign && !over;
             let lives = here && stream.is_in_use(ctx.local, self.idle);
             lives && slots.iter().any(|slot| stream.touched.get(slot).is_some_and(|at| *at < arrived))
         };
@@ -382,6 +406,7 @@ impl Streams {
         let stream = self.streams.get_mut(&id).expect("it was there");
         stream.view.apply(&effect);
         stream.writes.push(effect);
+        stream.told_at.push(ctx.at);
         for slot in slots {
             stream.touched.entry(slot).or_insert(ctx.at);
         }
@@ -411,9 +436,11 @@ mod tests {
         let stream = Stream {
             reign: (0, 1, Epoch(1)),
             exclusive: false,
+            since: At(1),
             base: Docs::default(),
             view: Docs::default(),
             writes: vec![Effect::Put(ONE, doc(7)), Effect::Gone(TWO)],
+            told_at: vec![At(5), At(6)],
             unsure: Vec::new(),
             touched: [(ONE, At(5)), (TWO, At(6))].into(),
             used: Time(9),
@@ -499,6 +526,20 @@ mod tests {
         let stream = unsure.streams.get_mut(&3).unwrap();
         (stream.committed, stream.ended) = (None, None);
         assert!(commit(&mut unsure, 200, &without, &Docs::default()).is_ok());
+    }
+
+    #[test]
+    fn what_it_saw_is_what_it_had_since_the_request_came() {
+        let mut streams = streams();
+        let stream = streams.streams.get_mut(&3).unwrap();
+        stream.base.apply(&Effect::Put(TWO, doc(1)));
+        let seen = |since| {
+            let views = stream.views(At(since));
+            views.map(|view| [ONE, TWO].map(|slot| view.documents.contains_key(&slot))).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(7), [[true, false]]);
+        assert_eq!(seen(6), [[true, false], [true, true]], "the second write was under way");
+        assert_eq!(seen(5), [[true, false], [true, true], [false, true]]);
     }
 
     #[test]

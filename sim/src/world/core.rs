@@ -24,14 +24,9 @@ enum Broken {
 
 impl Broken {
     /// It is heard and hears, every now and then: a leader that is broken like that may go on leading. One whose leases
-    /// are over when they come may not, but may be elected `again` and again where it has the longest log: that is not
-    /// solved.
-    fn may_lead(self, again: bool) -> bool {
-        match self {
-            Broken::Lossy | Broken::Slow => true,
-            Broken::Late => again,
-            Broken::Down | Broken::Paused | Broken::CutOff(_) => false,
-        }
+    /// are over when they come may not.
+    fn may_lead(self) -> bool {
+        matches!(self, Broken::Lossy | Broken::Slow)
     }
 }
 
@@ -39,8 +34,6 @@ pub(super) struct Core {
     nodes: Vec<usize>,
     rest: Vec<(usize, Broken)>,
     since: At,
-    /// The latest epoch then.
-    epoch: Option<Epoch>,
     /// When somebody outside led last.
     led_outside: Option<At>,
     /// What its leader had when everybody had been served; whoever follows must get there.
@@ -89,8 +82,7 @@ impl World {
         for (node, how) in &rest {
             self.break_for_good(*node, *how);
         }
-        self.core =
-            Some(Core { nodes, rest, since: self.at, epoch: self.lease.latest_epoch(), led_outside: None, goal: None });
+        self.core = Some(Core { nodes, rest, since: self.at, led_outside: None, goal: None });
     }
 
     fn break_for_good(&mut self, node: usize, how: Broken) {
@@ -164,8 +156,7 @@ impl World {
         let elected = self.lease.latest();
         let server = self.machines.iter().position(|machine| machine.id.is_some() && machine.id == elected);
         let leaders = [server, self.agency.leader()];
-        let again = self.lease.latest_epoch() > core.epoch;
-        core.rest.iter().any(|(node, how)| how.may_lead(again) && leaders.contains(&Some(*node)))
+        core.rest.iter().any(|(node, how)| how.may_lead() && leaders.contains(&Some(*node)))
     }
 
     /// While only a core lives, clients know of nobody else.

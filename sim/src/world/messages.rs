@@ -91,12 +91,13 @@ impl World {
             if let Some(server) = self.machines[self.agents..].iter().position(|m| m.id == Some(from)) {
                 match &envelope.message {
                     Message::Report(report) => self.replication.reported(&ctx, server, report),
-                    Message::Beat(beat) => {
-                        self.replication.heard(&ctx, server, beat);
-                        self.room.heard(&ctx, from, beat);
-                    }
+                    Message::Beat(beat) => self.replication.heard(&ctx, server, beat),
                     _ => {}
                 }
+            }
+            // Also of one whose disk has been wiped since: to the agent it is still there.
+            if let Message::Beat(beat) = &envelope.message {
+                self.room.heard(&ctx, from, beat);
             }
         }
         if self.trace.on() {
