@@ -859,12 +859,6 @@ fn what_followers_do_not_have_in_time_is_no_success() {
     assert_eq!(replies(&rig.perform()), [], "R17: nor is a read answered");
     assert_eq!(replies(&rig.pass(TIMEOUT_MS - 1)), []);
     assert_eq!(replies(&rig.pass(1)), [(504, Some(1457)), (503, Some(1429))]);
-    // A transaction that nobody knows of may have a collection to itself: that is not nothing.
-    rig.acknowledged_by(2);
-    rig.write(0);
-    rig.ask(Method::Post, "/_api/transaction/begin", r#"{"collections": {"exclusive": ["c"]}}"#);
-    assert_eq!(replies(&rig.perform()), []);
-    assert_eq!(replies(&rig.pass(TIMEOUT_MS)), [(504, Some(1457)), (504, Some(1457))]);
     assert_eq!(replies(&rig.write(0)), [(503, Some(1429))], "nothing is begun that would wait in vain");
     rig.acknowledged_by(2);
     rig.write(0);
@@ -873,6 +867,20 @@ fn what_followers_do_not_have_in_time_is_no_success() {
     rig.write(0);
     let freeze = Freeze { term: Term(1), epoch: Epoch(4) };
     assert_eq!(replies(&rig.hear(&agent(1), Message::Freeze(freeze))), [(504, Some(1457))]);
+}
+
+/// R14: a transaction that nobody knows of may have a collection to itself, which is not nothing.
+#[test]
+fn the_begin_of_a_transaction_that_followers_do_not_confirm_is_of_unknown_outcome() {
+    let mut rig = leading_with(1, None);
+    rig.followed_by(2, None);
+    let asked = asked_for(&rig.acknowledged_by(2)).unwrap();
+    rig.record(asked);
+    rig.goes_on(0);
+    rig.write(0);
+    rig.ask(Method::Post, "/_api/transaction/begin", r#"{"collections": {"exclusive": ["c"]}}"#);
+    assert_eq!(replies(&rig.perform()), []);
+    assert_eq!(replies(&rig.pass(TIMEOUT_MS)), [(504, Some(1457)), (504, Some(1457))]);
 }
 
 #[test]
