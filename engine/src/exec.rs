@@ -574,7 +574,7 @@ fn read_log(after: Position, bytes_max: usize, reader: &Reader<'_>) -> StoreResu
     Ok(OpResult::Log { after, entries })
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,8 @@
 #![allow(clippy::mutable_key_type, reason = "taking a document's text apart changes nothing of its order")]
 
 pub mod aggregate;
+#[cfg(any(test, feature = "fixture"))]
+pub mod anything;
 pub mod ast;
 pub mod collation;
 pub mod execute;
