@@ -22,14 +22,18 @@ use std::cell::Cell;
 const LOOKS_MAX: u32 = 50;
 const MEMORY_BYTES_MAX: u64 = 8 << 20;
 
-/// Any text is a query that can be shown, or an error of ArangoDB's about queries.
+/// Any text is a query that can be shown, or an error of ArangoDB's about queries or their parameters.
 pub fn parse(text: &str) {
     for values in [None, Some(&Object::default())] {
         match parser::parse(text, values) {
             Ok(query) => drop(tree::block(&query, &query.body)),
             Err(error) => {
                 let number = error.kind.number;
-                assert!((1500..1600).contains(&number) && !error.message.is_empty(), "{number} {}", error.message);
+                assert!(
+                    (number == 10 || (1500..1600).contains(&number)) && !error.message.is_empty(),
+                    "{number} {}",
+                    error.message
+                );
             }
         }
     }
@@ -123,12 +127,17 @@ impl Stage {
         let mut body: Map<String, Value> = serde_json::from_str(with).unwrap_or_default();
         body.insert("query".into(), text.into());
         body.insert("memoryLimit".into(), MEMORY_BYTES_MAX.into());
+        // What does not fit into a batch is answered by the loop.
+        body.insert("batchSize".into(), u32::MAX.into());
         let body = Value::Object(body);
         for path in ["/_api/query", "/_api/explain", "/_api/cursor"] {
             let ran = self.send(path, &body, &Impatient::default());
             let (status, error) = (ran.response.status, ran.response.error_num());
             let answer = String::from_utf8_lossy(&ran.response.body);
-            serde_json::from_str::<Value>(&answer).unwrap_or_else(|e| panic!("{text}: {e} in {answer}"));
+            // Queries may nest as deep as ArangoDB's, and serde_json reads less.
+            if let Err(error) = serde_json::from_str::<Value>(&answer) {
+                assert!(error.to_string().starts_with("recursion limit"), "{text}: {error} in {answer}");
+            }
             let known = status < 300 || error.is_some_and(|number| !matches!(number, 0 | 4));
             assert!(known, "{path} {text} {with}: {status} {answer}");
             assert!(status < 400 || ran.entry.is_none(), "{text}: failed and wrote");

@@ -84,6 +84,17 @@ pub struct Block {
     pub operations: Vec<Operation>,
 }
 
+impl Block {
+    /// Whether it changes data, itself or in a subquery.
+    pub fn writes(&self) -> bool {
+        self.operations.iter().any(|operation| {
+            let mut writes = operation.kind.writes();
+            operation.kind.for_each_expression(&mut |expression| writes |= expression.writes());
+            writes
+        })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
     pub position: Position,
@@ -443,6 +454,16 @@ impl Expression {
     }
 
     /// How many nodes stand above one another.
+    /// Whether a subquery in it changes data.
+    pub fn writes(&self) -> bool {
+        if let ExpressionKind::Subquery(block) = &self.kind {
+            return block.writes();
+        }
+        let mut writes = false;
+        self.kind.for_each_child(&mut |child| writes |= child.writes());
+        writes
+    }
+
     pub fn height(&self) -> u16 {
         self.height
     }

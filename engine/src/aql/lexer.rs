@@ -269,9 +269,10 @@ impl<'a> Scan<'a> {
             let Some(after) = rest.strip_prefix(prefix) else { continue };
             let length = after.bytes().take_while(|&byte| (byte as char).is_digit(radix)).count();
             if length > 0 {
-                let number = i64::from_str_radix(&after[..length], radix).map_err(|_| Bad::NumberOutOfRange)?;
+                // As many bits as ArangoDB takes.
+                let number = u32::from_str_radix(&after[..length], radix).map_err(|_| Bad::NumberOutOfRange)?;
                 self.advance(prefix.len() + length);
-                return Ok(Kind::Int(number));
+                return Ok(Kind::Int(number.into()));
             }
         }
         let digits = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -15,7 +15,9 @@ pub(super) struct Edges {
     collections: Vec<(Arc<CollectionRow>, Direction)>,
     /// By which attribute edges weigh; without it each weighs 1.
     pub weight: Option<Arc<str>>,
-    default_weight: f64,
+    pub default_weight: f64,
+    /// What each weighs without such an attribute.
+    pub plain_weight: f64,
 }
 
 /// An edge: the place of its collection, and its revision.
@@ -35,7 +37,7 @@ impl Edges {
     }
 
     fn weight_of(&self, edge: &Value) -> Result<f64> {
-        let Some(attribute) = &self.weight else { return Ok(1.0) };
+        let Some(attribute) = &self.weight else { return Ok(self.plain_weight) };
         let weight = edge.attribute(attribute).as_double().unwrap_or(self.default_weight);
         if weight < 0.0 { Err(errors::GRAPH_NEGATIVE_EDGE_WEIGHT.into()) } else { Ok(weight) }
     }
@@ -45,7 +47,20 @@ impl<'q> Executor<'q, '_> {
     pub(super) fn edges_of(&mut self, graph: &'q Graph, direction: Direction, options: &Value) -> Result<Edges> {
         let mut wanted: Vec<(Arc<str>, Direction)> = match graph {
             Graph::Edges(edges) => {
-                edges.iter().map(|edges| (edges.name.text.clone(), edges.direction.unwrap_or(direction))).collect()
+                let mut wanted: Vec<(Arc<str>, Direction)> = Vec::new();
+                for (name, direction) in
+                    edges.iter().map(|edges| (&edges.name.text, edges.direction.unwrap_or(direction)))
+                {
+                    match wanted.iter().find(|(known, _)| known == name) {
+                        None => wanted.push((name.clone(), direction)),
+                        Some((_, same)) if *same == direction => {}
+                        Some(_) => {
+                            let text = format!("conflicting directions specified for collection '{name}'");
+                            return Err(errors::COLLECTION_TYPE_INVALID.says(text));
+                        }
+                    }
+                }
+                wanted
             }
             Graph::Named(name) => {
                 let names = self.data.edge_collections(&name.text)?;
@@ -67,7 +82,10 @@ impl<'q> Executor<'q, '_> {
             _ => None,
         };
         let default_weight = options.attribute("defaultWeight").as_double().unwrap_or(1.0);
-        Ok(Edges { collections, weight, default_weight })
+        if default_weight < 0.0 {
+            return Err(errors::GRAPH_NEGATIVE_EDGE_WEIGHT.into());
+        }
+        Ok(Edges { collections, weight, default_weight, plain_weight: 1.0 })
     }
 
     fn edge_collection(&self, name: &str) -> Result<Arc<CollectionRow>> {
@@ -130,9 +148,10 @@ impl<'q> Executor<'q, '_> {
     }
 }
 
-/// A name or an array of names.
+/// A name or an array of names; none at all are no restriction.
 pub(super) fn names(value: &Value) -> Option<BTreeSet<String>> {
     match value {
+        Value::Array(names) if names.is_empty() => None,
         Value::String(name) => Some(BTreeSet::from([name.to_string()])),
         Value::Array(names) => Some(names.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
         _ => None,

@@ -60,11 +60,21 @@ impl<'q> Executor<'q, '_> {
             }
             ExpressionKind::Binary(BinaryOperator::And, left, right) => {
                 let left = self.evaluate(left, row)?;
-                if left.truthy() { self.evaluate(right, row)? } else { left }
+                if left.truthy() {
+                    self.evaluate(right, row)?
+                } else {
+                    self.write_only(right, row)?;
+                    left
+                }
             }
             ExpressionKind::Binary(BinaryOperator::Or, left, right) => {
                 let left = self.evaluate(left, row)?;
-                if left.truthy() { left } else { self.evaluate(right, row)? }
+                if left.truthy() {
+                    self.write_only(right, row)?;
+                    left
+                } else {
+                    self.evaluate(right, row)?
+                }
             }
             ExpressionKind::Binary(operator, left, right) => {
                 let (left, right) = (self.evaluate(left, row)?, self.evaluate(right, row)?);
@@ -85,14 +95,45 @@ impl<'q> Executor<'q, '_> {
             ExpressionKind::Ternary { condition, then, otherwise } => {
                 let condition = self.evaluate(condition, row)?;
                 match (condition.truthy(), then) {
-                    (true, Some(then)) => self.evaluate(then, row)?,
-                    (true, None) => condition,
-                    (false, _) => self.evaluate(otherwise, row)?,
+                    (true, Some(then)) => {
+                        self.write_only(otherwise, row)?;
+                        self.evaluate(then, row)?
+                    }
+                    (true, None) => {
+                        self.write_only(otherwise, row)?;
+                        condition
+                    }
+                    (false, then) => {
+                        if let Some(then) = then {
+                            self.write_only(then, row)?;
+                        }
+                        self.evaluate(otherwise, row)?
+                    }
                 }
             }
             ExpressionKind::Call(name, arguments) => return self.call(name, arguments, row),
             ExpressionKind::Subquery(block) => self.subquery(block, row)?.into(),
         })
+    }
+
+    /// Carries out what writes in an operand that is not asked for its value: in ArangoDB subqueries come first, and are
+    /// no part of a lazy evaluation. Those that only read need not run for that.
+    fn write_only(&mut self, expression: &'q Expression, row: &mut Row) -> Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
+        match &expression.kind {
+            ExpressionKind::Subquery(block) if block.writes() => self.subquery(block, row).map(drop),
+            kind => {
+                let mut result = Ok(());
+                kind.for_each_child(&mut |child| {
+                    if result.is_ok() {
+                        result = self.write_only(child, row);
+                    }
+                });
+                result
+            }
+        }
     }
 
     fn binary(&mut self, operator: BinaryOperator, left: &Value, right: &Value) -> Result<Value> {

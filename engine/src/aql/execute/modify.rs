@@ -99,9 +99,9 @@ impl<'q> Executor<'q, '_> {
             self.data.insert(&collection, &document.to_json(), how)
         } else {
             let document = self.evaluate(&upsert.update, row)?;
-            key_of(&found).and_then(|key| {
-                self.data.modify(&collection, &key, &without_key(&document).to_json(), !upsert.replace, how)
-            })
+            let document = without_key(&document, how.ignore_revisions);
+            key_of(&found)
+                .and_then(|key| self.data.modify(&collection, &key, &document.to_json(), !upsert.replace, how))
         };
         self.keep(written, &upsert.options, &collection, None, Some(upsert.new), row)
     }
@@ -204,10 +204,12 @@ fn expected(value: &Value) -> Option<Option<Revision>> {
     Some(revision.as_str().and_then(Revision::decode))
 }
 
-fn without_key(document: &Value) -> Value {
+/// What is to become of a document that was found. A revision in it may have to be that document's.
+fn without_key(document: &Value, ignore_revisions: bool) -> Value {
+    let is_key = |name: &str| matches!(name, "_key" | "_id") || (name == "_rev" && ignore_revisions);
     match document {
         Value::Object(object) => {
-            let others = object.iter().filter(|(name, _)| !matches!(&***name, "_key" | "_id" | "_rev"));
+            let others = object.iter().filter(|(name, _)| !is_key(name));
             others.map(|(name, value)| (name.clone(), value.clone())).collect::<super::super::value::Object>().into()
         }
         other => other.clone(),

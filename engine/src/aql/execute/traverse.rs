@@ -96,8 +96,10 @@ impl<'q> Executor<'q, '_> {
             let text = "uniqueVertices: 'global' is only supported, with order: 'bfs' or 'weighted'";
             return Err(errors::BAD_PARAMETER.says(text));
         }
-        if !matches!(frontier, Frontier::Weighted(_)) {
-            edges.weight = None;
+        let weighted = matches!(frontier, Frontier::Weighted(_));
+        match weighted {
+            true => edges.plain_weight = edges.default_weight,
+            false => edges.weight = None,
         }
         let allowed = names(&options.attribute("vertexCollections"));
         for name in allowed.iter().flatten() {
@@ -115,7 +117,7 @@ impl<'q> Executor<'q, '_> {
                 continue;
             }
             if depth >= min || traversal.prune.is_some() {
-                self.put_step(traversal, &steps, at, &edges, row)?;
+                self.put_step(traversal, &steps, at, &edges, weighted, row)?;
             }
             let mut pruned = false;
             if let Some(prune) = &traversal.prune {
@@ -162,6 +164,7 @@ impl<'q> Executor<'q, '_> {
         steps: &[Step],
         at: usize,
         edges: &Edges,
+        weighted: bool,
         row: &mut Row,
     ) -> Result<()> {
         let slot = traversal.vertex;
@@ -170,7 +173,7 @@ impl<'q> Executor<'q, '_> {
             row[slot.index()] = self.edge_in(&steps[at], edges, slot)?;
         }
         if let Some(slot) = traversal.path {
-            row[slot.index()] = self.path(steps, at, edges, slot)?;
+            row[slot.index()] = self.path(steps, at, edges, weighted, slot)?;
         }
         Ok(())
     }
@@ -183,9 +186,9 @@ impl<'q> Executor<'q, '_> {
         }
     }
 
-    fn path(&mut self, steps: &[Step], at: usize, edges: &Edges, slot: Slot) -> Result<Value> {
+    fn path(&mut self, steps: &[Step], at: usize, edges: &Edges, weighted: bool, slot: Slot) -> Result<Value> {
         let projection = self.plan.projection(slot);
-        let (mut vertices, mut along) = (Vec::new(), Vec::new());
+        let (mut vertices, mut along, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for step in backwards(steps, at).take_while(|_| projection.is_read()) {
             self.step()?;
             if projection.has("vertices") {
@@ -196,10 +199,18 @@ impl<'q> Executor<'q, '_> {
             {
                 along.push(self.edge(edges, edge)?);
             }
+            if weighted {
+                weights.push(Value::whole_number(step.weight));
+            }
         }
         vertices.reverse();
         along.reverse();
-        Ok(Value::object([("vertices", vertices.into()), ("edges", along.into())]))
+        weights.reverse();
+        let (vertices, edges) = (("vertices", vertices.into()), ("edges", along.into()));
+        Ok(match weighted {
+            true => Value::object([vertices, edges, ("weights", weights.into())]),
+            false => Value::object([vertices, edges]),
+        })
     }
 
     // ---- what paths need as well ----

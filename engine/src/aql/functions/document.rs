@@ -1,7 +1,7 @@
 //! Functions of objects and documents.
 
 use super::{ANY, Context, Function, pure};
-use crate::aql::value::{Object, Value};
+use crate::aql::value::{Object, Value, compare_strings};
 use crate::errors::Error;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -73,7 +73,10 @@ pub(super) fn identifier(value: &Value) -> Option<(&str, &str)> {
 fn attributes(context: &mut Context<'_>, args: &[Value]) -> Called {
     let Some(object) = args[0].as_object() else { return context.invalid_type() };
     let flag = |place| args.get(place).is_some_and(Value::truthy);
-    let members = if flag(2) { object.sorted() } else { object.iter().collect() };
+    let mut members: Vec<_> = object.iter().collect();
+    if flag(2) {
+        members.sort_by(|(a, _), (b, _)| compare_strings(a, b));
+    }
     let names = members.into_iter().map(|(name, _)| name).filter(|name| !(flag(1) && name.starts_with('_')));
     Ok(names.map(|name| Value::String(name.clone())).collect())
 }

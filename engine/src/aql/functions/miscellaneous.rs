@@ -61,6 +61,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         let limit = match args.get(3) {
             None | Some(Value::Null) => usize::MAX,
             Some(limit) => match limit.as_double() {
+                Some(limit) if (0.0..1.0).contains(&limit) => usize::MAX,
                 Some(limit) if limit >= 0.0 => limit as usize,
                 _ => return context.invalid_type(),
             },
@@ -68,10 +69,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
         match (&args[0], &args[1], &args[2]) {
             (Value::String(collection), Value::String(field), Value::String(query)) => {
                 let (field, query) = (field.to_string(), query.to_string());
-                // None at all are wanted from an index that must be there nevertheless.
-                let lookup = Lookup::Fulltext { field, query, limit: limit.max(1) };
+                let lookup = Lookup::Fulltext { field, query, limit };
                 let found = context.environment.look_up(collection, &lookup)?;
-                Ok(found.into_iter().take(limit).map(|(document, _)| document).collect())
+                Ok(found.into_iter().map(|(document, _)| document).collect())
             }
             _ => context.invalid_type(),
         }
@@ -194,11 +194,11 @@ fn canonical(value: &Value) -> Value {
 /// Whether a document fits a schema such as `SCHEMA_GET()` gives, whomever that binds.
 fn schema_validate(context: &mut Context<'_>, args: &[Value]) -> Called {
     let [document, schema] = args else { return context.invalid_type() };
-    if schema.is_null() || schema.as_object().is_some_and(Object::is_empty) {
-        return Ok(Value::object([("valid", true.into())]));
-    }
     if document.as_object().is_none() {
         return context.invalid_type();
+    }
+    if schema.is_null() || schema.as_object().is_some_and(Object::is_empty) {
+        return Ok(Value::object([("valid", true.into())]));
     }
     let schema = serde_json::from_str(&schema.to_json()).unwrap_or_default();
     let schema = match Schema::read(&schema) {

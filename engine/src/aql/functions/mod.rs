@@ -139,6 +139,7 @@ impl<'a> Context<'a> {
         let mut builder = RegexBuilder::new(pattern);
         builder
             .case_insensitive(ignore_case)
+            .crlf(true)
             .nest_limit(50)
             .size_limit(REGEX_BYTES_MAX)
             .dfa_size_limit(REGEX_BYTES_MAX);
@@ -185,6 +186,11 @@ pub fn check_size(bytes: usize) -> Result<(), Error> {
         return Err(errors::RESOURCE_LIMIT.because("a function's result would be too large"));
     }
     Ok(())
+}
+
+/// Whether a text is a duration (`P1DT2H`) that a date can be moved by.
+pub fn is_duration(text: &str) -> bool {
+    date::is_duration(text)
 }
 
 /// A function by its name, in whatever case.

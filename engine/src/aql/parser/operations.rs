@@ -2,6 +2,7 @@
 
 use super::super::aggregate;
 use super::super::ast::*;
+use super::super::functions;
 use super::super::lexer::Kind;
 use super::super::value::Value;
 use super::{Parsed, Parser, bind_error};
@@ -15,6 +16,17 @@ fn direction_of(kind: &Kind) -> Option<Direction> {
         Kind::Keyword("ANY") => Direction::Any,
         _ => return None,
     })
+}
+
+/// Both bounds of a window over a range are numbers from 0, or both are durations.
+fn check_range(preceding: &Value, following: &Value) -> Parsed<()> {
+    let is_number = |bound: &Value| bound.as_double().is_some_and(|number| number >= 0.0);
+    let is_duration = |bound: &Value| bound.as_str().is_some_and(functions::is_duration);
+    let all = |fits: &dyn Fn(&Value) -> bool| [preceding, following].iter().all(|bound| bound.is_null() || fits(bound));
+    if all(&is_number) || all(&is_duration) {
+        return Ok(());
+    }
+    Err(errors::BAD_PARAMETER.because("WINDOW bounds of a range must be numbers from 0, or ISO 8601 durations"))
 }
 
 impl Parser<'_> {
@@ -490,6 +502,9 @@ impl Parser<'_> {
                 }
             }
         }
+        if window.range.is_some() {
+            check_range(&window.preceding, &window.following)?;
+        }
         self.expect_keyword("AGGREGATE")?;
         for (name, token, aggregate) in self.assignments(Self::aggregate)? {
             let variable = self.declare(name, token)?;
@@ -529,7 +544,14 @@ impl Parser<'_> {
     fn insert(&mut self) -> Parsed<OperationKind> {
         let document = self.expression_before_in()?;
         let (collection, options) = (self.target()?, self.options()?);
-        let (old, new) = (self.old()?, self.new_document()?);
+        // There is an old one only where it may take the place of one.
+        let mode = options.attribute("overwriteMode");
+        let takes_place = match mode.as_str() {
+            Some(mode) => matches!(mode, "update" | "replace"),
+            None => options.attribute("overwrite").truthy(),
+        };
+        let old = if takes_place { self.old()? } else { self.new_variable(&"OLD".into())? };
+        let new = self.new_document()?;
         Ok(OperationKind::Insert(Box::new(Insert { document, collection, options, old, new })))
     }
 

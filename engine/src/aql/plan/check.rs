@@ -1,7 +1,11 @@
-//! Whether a query may run at all: a collection must not be read after the query has written it.
+//! Whether a query may run at all: a collection must not be read after the query has written it, nor anything that might
+//! be in it, by traversals and by functions that read documents. What a `LIMIT` says must be known before it runs.
 
 use super::super::ast::*;
 use crate::errors::{self, Error};
+
+/// Functions that read documents.
+const READERS: [&str; 5] = ["DOCUMENT", "FULLTEXT", "NEAR", "WITHIN", "WITHIN_RECTANGLE"];
 
 pub fn check(query: &Query) -> Result<(), Error> {
     let mut written = Vec::new();
@@ -17,14 +21,13 @@ fn block<'q>(of: &'q Block, written: &mut Vec<&'q str>) -> Result<(), Error> {
             }
         });
         result?;
-        let graph = match &operation.kind {
-            OperationKind::Traversal(traversal) => Some(&traversal.graph),
-            OperationKind::Paths(paths) => Some(&paths.graph),
-            _ => None,
-        };
-        match graph {
-            Some(Graph::Edges(edges)) => edges.iter().try_for_each(|edge| refuse(&edge.name.text, written))?,
-            Some(Graph::Named(_)) if !written.is_empty() => return Err(after_modification("traversal")),
+        match &operation.kind {
+            OperationKind::Traversal(_) | OperationKind::Paths(_) if !written.is_empty() => {
+                return Err(after_modification("traversal"));
+            }
+            OperationKind::Limit { offset, count } => {
+                offset.iter().chain([count]).try_for_each(known_before)?;
+            }
             _ => {}
         }
         let writes = match &operation.kind {
@@ -48,7 +51,12 @@ fn reads<'q>(expression: &'q Expression, written: &mut Vec<&'q str>) -> Result<(
         ExpressionKind::Collection(name) => refuse(&name.text, written),
         ExpressionKind::Subquery(of) => block(of, written),
         kind => {
-            let mut result = Ok(());
+            let mut result = match kind {
+                ExpressionKind::Call(name, _) if !written.is_empty() && READERS.contains(&&**name) => {
+                    Err(after_modification(name))
+                }
+                _ => Ok(()),
+            };
             kind.for_each_child(&mut |child| {
                 if result.is_ok() {
                     result = reads(child, written);
@@ -56,6 +64,14 @@ fn reads<'q>(expression: &'q Expression, written: &mut Vec<&'q str>) -> Result<(
             });
             result
         }
+    }
+}
+
+/// What constants were computed of is a constant by now.
+fn known_before(limit: &Expression) -> Result<(), Error> {
+    match limit.kind {
+        ExpressionKind::Literal(_) | ExpressionKind::Parameter(_) => Ok(()),
+        _ => Err(errors::QUERY_NUMBER_OUT_OF_RANGE.because("LIMIT value is not a number or out of range")),
     }
 }
 

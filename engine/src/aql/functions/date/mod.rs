@@ -11,6 +11,7 @@ mod zone;
 use super::{Context, Function, impure, pure};
 use crate::aql::value::Value;
 use crate::errors::{self, Error};
+use jiff::ToSpan;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use parse::{Duration, Unit};
@@ -69,6 +70,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("IS_DATESTRING", 1, 1, |_, args| Ok(args[0].as_str().is_some_and(|text| parse::date(text).is_some()).into())),
 ];
 
+pub fn is_duration(text: &str) -> bool {
+    parse::duration(text).is_some()
+}
+
 /// The moment that a date's text names, in milliseconds since 1970.
 pub fn parse_ms(text: &str) -> Option<i64> {
     parse::date(text)
@@ -93,14 +98,21 @@ fn local_text(date: DateTime) -> String {
     )
 }
 
+/// So many days before the end of the year 9999 jiff's timestamps have ended, at the latest: each can be told in every
+/// time zone.
+const DAYS_BEYOND: i64 = 4;
+
 /// Date and time in UTC; none if it is out of range.
 fn civil(ms: i64) -> Option<DateTime> {
-    let timestamp = RANGE_MS.contains(&ms).then(|| jiff::Timestamp::from_millisecond(ms).ok())??;
-    Some(TimeZone::UTC.to_datetime(timestamp))
+    let date = |ms| jiff::Timestamp::from_millisecond(ms).ok().map(|timestamp| TimeZone::UTC.to_datetime(timestamp));
+    let beyond = || date(ms - DAYS_BEYOND * DAY_MS)?.checked_add(DAYS_BEYOND.days()).ok();
+    RANGE_MS.contains(&ms).then(|| date(ms).or_else(beyond))?
 }
 
 fn timestamp(date: DateTime) -> Option<i64> {
-    TimeZone::UTC.to_timestamp(date).ok().map(|timestamp| timestamp.as_millisecond())
+    let ms = |date| TimeZone::UTC.to_timestamp(date).ok().map(|timestamp| timestamp.as_millisecond());
+    let beyond = || Some(ms(date.checked_sub(DAYS_BEYOND.days()).ok()?)? + DAYS_BEYOND * DAY_MS);
+    ms(date).or_else(beyond)
 }
 
 /// Milliseconds from the parts of a date, which may run over; none if it is out of range.
