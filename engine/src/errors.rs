@@ -91,6 +91,7 @@ kinds! {
     QUERY_VARIABLE_NAME_UNKNOWN = 1512 400 "unknown variable";
     QUERY_TOO_MANY_COLLECTIONS = 1522 400 "too many collections/shards";
     QUERY_TOO_MUCH_NESTING = 1524 400 "too much nesting or too many objects";
+    QUERY_INVALID_OPTIONS_ATTRIBUTE = 1539 400 "invalid options attribute";
     QUERY_FUNCTION_NAME_UNKNOWN = 1540 400 "usage of unknown function";
     QUERY_FUNCTION_ARGUMENT_NUMBER_MISMATCH = 1541 400 "invalid number of arguments for function";
     QUERY_FUNCTION_ARGUMENT_TYPE_MISMATCH = 1542 400 "invalid argument type in call to function";

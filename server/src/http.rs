@@ -4,6 +4,7 @@
 //! by the published view, read from a snapshot, and confirmed by a view loaded and a clock read *after* that (R13).
 //! Everything else goes through the loop.
 
+pub mod cors;
 mod progress;
 
 use crate::clock::Clock;
@@ -17,6 +18,7 @@ use crate::queries::Attending;
 use crate::readers::Work;
 use crate::storage::DiskStore;
 use bytes::{Bytes, BytesMut};
+use cors::{Foreign, Trusted};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -96,6 +98,7 @@ pub struct Port {
     /// Open connections, other nodes' not counted, and how many there may be.
     pub connections: AtomicUsize,
     pub connections_max: usize,
+    pub trusted_origins: Trusted,
     pub pending: AtomicUsize,
     pub queue_time_us: Arc<AtomicU64>,
     /// Seeds for the requests: unlike one another, and unlike another process's.
@@ -271,6 +274,15 @@ impl Port {
         if wire.uri().path() == peer::PATH {
             return self.upgrade(&mut wire);
         }
+        let foreign = Foreign::of(wire.method(), wire.headers());
+        let mut answer = self.clone().answer_client(wire, crowded).await;
+        if let Some(foreign) = foreign {
+            foreign.answer(&self.trusted_origins, answer.headers_mut());
+        }
+        answer
+    }
+
+    async fn answer_client(self: Arc<Port>, wire: hyper::Request<Incoming>, crowded: bool) -> WireResponse {
         if crowded {
             let refusal =
                 Response::error(503, 21003, "too many connections are open").with_header("connection", "close");

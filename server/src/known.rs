@@ -84,7 +84,6 @@ const OPTIONS: &[&str] = &[
     "http.permanently-redirect-root",
     "http.redirect-root-to",
     "http.return-queue-time-header",
-    "http.trusted-origin",
     "log.api-enabled",
     "log.color",
     "log.escape",

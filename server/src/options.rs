@@ -6,6 +6,7 @@
 
 use crate::etcd::Address;
 use crate::exit::{Code, Exit};
+use crate::http::cors::Trusted;
 use crate::known;
 use crate::log;
 use crate::storage::check::Extent;
@@ -80,6 +81,9 @@ pub struct ServerOptions {
     #[arg(long = "http.max-connections", value_name = "NUMBER", default_value_t = 4096,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
+    /// Origin whose web pages may send a browser's own credentials; may be repeated. `*`: all of them.
+    #[arg(long = "http.trusted-origin", value_name = "ORIGIN")]
+    pub trusted_origins: Vec<String>,
     /// Seconds after which a stream transaction is aborted that nobody uses; 120 at most.
     #[arg(long = "transaction.streaming-idle-timeout", value_name = "SECONDS", value_parser = parse_seconds,
         default_value = "60")]
@@ -233,6 +237,7 @@ pub struct Node {
     pub keep_alive: Duration,
     pub body_bytes: usize,
     pub connections: usize,
+    pub trusted_origins: Trusted,
     pub check: Extent,
     /// Of the etcd that orders the agency's entries, if there is one.
     pub etcd: Vec<Endpoint>,
@@ -593,6 +598,7 @@ pub fn resolve(kind: Kind, arguments: &[String]) -> Result<Node, Exit> {
     };
     let log = log::Target::parse(&options.storage.log_file);
     let (map_bytes, keep_alive) = (options.storage.map_size, options.server.keep_alive_timeout);
+    let trusted_origins = Trusted(options.server.trusted_origins);
     let (connections, check) = (options.server.max_connections as usize, options.storage.check_at_start);
     let etcd = etcd.map(|etcd| etcd.endpoints).unwrap_or_default();
     Ok(Node {
@@ -605,6 +611,7 @@ pub fn resolve(kind: Kind, arguments: &[String]) -> Result<Node, Exit> {
         keep_alive,
         body_bytes,
         connections,
+        trusted_origins,
         check,
         etcd,
         remarks,

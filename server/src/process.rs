@@ -132,6 +132,7 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         patience: Patience { idle: node.keep_alive, ..Patience::default() },
         connections: AtomicUsize::new(0),
         connections_max: affordable(node.connections),
+        trusted_origins: node.trusted_origins,
         pending: AtomicUsize::new(0),
         queue_time_us,
         seed: AtomicU64::new(seed()),

@@ -157,6 +157,7 @@ async fn receiver(net: SimNet, directory: PathBuf, received: Rc<RefCell<Vec<(u64
         patience: patience(),
         connections: AtomicUsize::new(0),
         connections_max: 10,
+        trusted_origins: Default::default(),
         pending: AtomicUsize::new(0),
         queue_time_us: Arc::default(),
         seed: AtomicU64::new(1),

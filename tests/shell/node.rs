@@ -77,6 +77,7 @@ impl Machine {
             patience: patience(),
             connections: AtomicUsize::new(0),
             connections_max: 200,
+            trusted_origins: Default::default(),
             pending: AtomicUsize::new(0),
             queue_time_us: queue_time_us.clone(),
             seed: AtomicU64::new(rng.next_u64()),

@@ -42,6 +42,7 @@ async fn serve_with(auth: Auth, patience: Patience, connections_max: usize) -> S
         patience,
         connections: AtomicUsize::new(0),
         connections_max,
+        trusted_origins: Default::default(),
         pending: AtomicUsize::new(0),
         queue_time_us: queue_time_us.clone(),
         seed: AtomicU64::new(1),

@@ -6,8 +6,10 @@
 
 use super::super::ast::*;
 use super::super::functions;
+use super::super::plan::options;
 use super::alone::Alone;
 use super::*;
+use crate::errors::Kind;
 
 /// Of all expressions of a query; each counts as one, and what it comes to as one for each [`STEP_BYTES`].
 const STEPS_MAX: u64 = 100_000;
@@ -22,6 +24,9 @@ pub fn fold(query: &mut Query, reader: Reader<'_>, settings: Settings) -> Result
     let row = vec![Value::Null; query.variables.len()];
     let nothing = Plan::new(Query::default(), Catalog::new(), Rules::NONE)?;
     let mut folding = Folding { nothing, row, reader, settings, steps: 0, warnings: Vec::new() };
+    for message in options::unknown(query) {
+        folding.warn(errors::QUERY_INVALID_OPTIONS_ATTRIBUTE, message)?;
+    }
     folding.block(&mut query.body)?;
     Ok(folding.warnings)
 }
@@ -37,6 +42,16 @@ struct Folding<'r> {
 }
 
 impl Folding<'_> {
+    fn warn(&mut self, kind: Kind, message: String) -> Result<()> {
+        if self.settings.fail_on_warning {
+            return Err(kind.says(message));
+        }
+        if self.warnings.len() < self.settings.warnings_max {
+            self.warnings.push(Warning { number: kind.number, message });
+        }
+        Ok(())
+    }
+
     fn block(&mut self, block: &mut Block) -> Result<()> {
         let mut result = Ok(());
         for operation in &mut block.operations {

@@ -98,6 +98,8 @@ pub struct Writing {
     pub ignore_revisions: bool,
     pub overwrite: Overwrite,
     pub merge: Merge,
+    /// Whether it must fit the collection's schema.
+    pub validate: bool,
 }
 
 /// What became of a document.

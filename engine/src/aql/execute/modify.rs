@@ -182,7 +182,8 @@ fn writing(options: &Value) -> Writing {
         _ => Overwrite::Conflict,
     };
     let merge = Merge { keep_null: flag("keepNull", true), merge_objects: flag("mergeObjects", true) };
-    Writing { ignore_revisions: flag("ignoreRevs", true), overwrite, merge }
+    let validate = !flag("skipDocumentValidation", false);
+    Writing { ignore_revisions: flag("ignoreRevs", true), overwrite, merge, validate }
 }
 
 /// The key that a string or a document stands for.

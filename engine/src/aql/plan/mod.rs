@@ -18,6 +18,7 @@ mod conditions;
 mod counts;
 mod expressions;
 mod filters;
+pub mod options;
 pub mod places;
 pub mod projection;
 pub mod rules;

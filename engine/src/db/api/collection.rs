@@ -269,15 +269,14 @@ fn read_key_options(given: Option<&Value>) -> Result<KeyOptions, Failure> {
             allow.as_bool().ok_or(errors::INVALID_KEY_GENERATOR.because("allowUserKeys must be a boolean"))?;
     }
     if options.kind == KeyKind::Autoincrement {
-        let number = |name: &str, default: u64, least: u64| match given(name) {
+        let number = |name: &str, default: u64, least: u64, most: u64| match given(name) {
             None => Ok(default),
-            Some(value) => value
-                .as_u64()
-                .filter(|&n| n >= least && n < 1 << 63)
-                .ok_or(errors::INVALID_KEY_GENERATOR.because(format!("{name} must be a number from {least}"))),
+            Some(value) => value.as_u64().filter(|n| (least..=most).contains(n)).ok_or(
+                errors::INVALID_KEY_GENERATOR.because(format!("{name} must be a number from {least} to {most}")),
+            ),
         };
-        options.increment = number("increment", 1, 1)?;
-        options.offset = number("offset", 0, 0)?;
+        options.increment = number("increment", 1, 1, u64::from(u16::MAX))?;
+        options.offset = number("offset", 0, 0, i64::MAX as u64)?;
     }
     Ok(options)
 }

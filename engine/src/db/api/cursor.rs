@@ -401,6 +401,7 @@ fn options(call: &Call<'_, '_>, how: Writing) -> Options {
         ignore_revisions: how.ignore_revisions,
         overwrite: how.overwrite,
         merge: how.merge,
+        validate: how.validate,
         // An array answer would say more of each document.
         return_old: true,
         return_new: true,

@@ -53,7 +53,8 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
             return Err(errors::BAD_PARAMETER.because("options are nested too deeply").into());
         }
         Some(options @ Value::Object(_)) => options.clone(),
-        _ => json!({}),
+        None | Some(Value::Null) => json!({}),
+        Some(_) => return Err(errors::HTTP_BAD_PARAMETER.says("invalid options slice").into()),
     };
     call.writer()?.create_database(name, options)?;
     for new in users {

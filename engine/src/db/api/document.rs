@@ -23,6 +23,8 @@ pub(super) struct Options {
     pub ignore_revisions: bool,
     pub overwrite: Overwrite,
     pub merge: json::Merge,
+    /// Whether it must fit the collection's schema.
+    pub validate: bool,
     pub document_bytes_max: usize,
 }
 
@@ -47,6 +49,7 @@ impl Options {
                 keep_null: call.flag("keepNull", true),
                 merge_objects: call.flag("mergeObjects", true),
             },
+            validate: !call.flag("skipDocumentValidation", false),
             document_bytes_max: call.run.view.limits.document_bytes,
         }
     }
@@ -245,7 +248,7 @@ pub(super) fn insert_one(
             Some(key) => key,
             None => db.next_key(collection)?.ok_or(errors::OUT_OF_KEYS)?,
         };
-        let draft = Draft { collection, key: &key, event: Event::Insert, before: None };
+        let draft = Draft { collection, key: &key, event: Event::Insert, before: None, validate: options.validate };
         let body = body(db, &draft, given.members, options)?;
         let revision = db.put(collection, &key, body.clone(), None)?;
         let new = Some(Document { key: key.clone(), revision, body });
@@ -306,7 +309,7 @@ fn write_over(
         });
     }
     let event = if merge.is_some() { Event::Update } else { Event::Replace };
-    let draft = Draft { collection, key: &before.key, event, before: Some(&before) };
+    let draft = Draft { collection, key: &before.key, event, before: Some(&before), validate: options.validate };
     let members = match merge {
         Some(how) => json::merge(json::members(stored_text(&before)?), members, how),
         None => members,

@@ -51,6 +51,7 @@ pub(super) fn import(call: &mut Call<'_, '_>) -> Answer {
         _ => OnDuplicate::Error,
     };
     let import = Import {
+        overwrite_prefix: call.flag("overwriteCollectionPrefix", false),
         prefixes: [("_from", prefix(call, "fromPrefix")), ("_to", prefix(call, "toPrefix"))],
         options: Options { overwrite: Overwrite::Conflict, ..Options::of(call) },
         complete: call.flag("complete", false),
@@ -98,6 +99,8 @@ struct Import {
     on_duplicate: OnDuplicate,
     complete: bool,
     prefixes: [(&'static str, String); 2],
+    /// A prefix takes the place of a collection that an id names.
+    overwrite_prefix: bool,
 }
 
 impl Import {
@@ -171,9 +174,12 @@ impl Import {
                 None if value.bytes().all(|b| b.is_ascii_digit()) => value.to_string(),
                 None => continue,
             };
-            if !key.contains('/') {
-                *value = json::quote(&format!("{prefix}{key}")).into();
-            }
+            let key = match key.split_once('/') {
+                None => &*key,
+                Some((_, key)) if self.overwrite_prefix => key,
+                Some(_) => continue,
+            };
+            *value = json::quote(&format!("{prefix}{key}")).into();
         }
         Cow::Owned(json::object(&members))
     }

@@ -39,6 +39,8 @@ pub struct Draft<'d> {
     pub event: Event,
     /// The document that it replaces.
     pub before: Option<&'d Document>,
+    /// Whether it must fit the schema.
+    pub validate: bool,
 }
 
 impl Rules {
@@ -65,7 +67,7 @@ impl Rules {
         db: &mut Writer<'_>,
     ) -> Result<Vec<Member<'m>>, Error> {
         let members = computed::compute(&self.computed, draft, members, db)?;
-        if let Some(schema) = &self.schema {
+        if let Some(schema) = self.schema.as_ref().filter(|_| draft.validate) {
             let after = Value::parse_stored(&super::json::object(&members));
             let before = draft.before.map(|before| Value::parse_stored(&String::from_utf8_lossy(&before.body)));
             schema.check(&after, before.as_ref())?;
