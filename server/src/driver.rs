@@ -11,7 +11,6 @@ use crate::log;
 use crate::net::{Network, Tcp};
 use crate::peer::{Peers, Permit};
 use crate::queries::Attending;
-use crate::readers::Work;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -63,7 +62,7 @@ pub struct Driver<N = Tcp> {
     pub node: Node,
     pub inbox: Receiver<Event>,
     pub writer: Sender<(OpId, Op)>,
-    pub readers: crossbeam_channel::Sender<Work>,
+    pub readers: crossbeam_channel::Sender<(OpId, Op)>,
     pub peers: Peers<N>,
     /// An agent's, if an etcd orders the agency's entries.
     pub etcd: Option<Etcd<N>>,
@@ -171,7 +170,7 @@ impl<N: Network> Driver<N> {
                         true => self.writer.send((op, what)).is_err(),
                         false => {
                             self.attending.hand(&what);
-                            self.readers.send(Work::Op(op, what)).is_err()
+                            self.readers.send((op, what)).is_err()
                         }
                     };
                     assert!(!lost, "the storage threads outlive the loop");

@@ -15,7 +15,6 @@ use crate::net::Network;
 use crate::observed::{Answered, Observed};
 use crate::peer::{self, Receiving};
 use crate::queries::Attending;
-use crate::readers::Work;
 use crate::storage::DiskStore;
 use bytes::{Bytes, BytesMut};
 use cors::{Foreign, Trusted};
@@ -44,6 +43,7 @@ use tanist_engine::gate::{self, Admission};
 use tanist_engine::http::{ContentType, Method, Request, Response, header};
 use tanist_engine::io::{Op, OpResult, Ran, Run, Then};
 use tanist_engine::job;
+use tanist_engine::queries::{Attendant, Hurried};
 use tanist_engine::types::{Auth, Limits, Position, Rng};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{oneshot, watch};
@@ -79,6 +79,9 @@ impl Default for Patience {
 /// A body must come at least so fast, on the whole.
 const BODY_BYTES_PER_S_MIN: usize = 10_000;
 
+/// Longer ones are not tried where nothing may take long.
+const SHORT_QUERY_BYTES_MAX: usize = 4 << 10;
+
 /// Connections beyond the limit that are heard out: another node must get through, and a client be told why not.
 const CONNECTIONS_CROWDED: usize = 64;
 /// How long they are heard.
@@ -90,7 +93,6 @@ pub struct Port {
     pub receiving: Receiving,
     pub views: Arc<Views>,
     pub attending: Arc<Attending>,
-    pub readers: crossbeam_channel::Sender<Work>,
     pub store: DiskStore,
     pub auth: Arc<Auth>,
     pub limits: Limits,
@@ -437,15 +439,16 @@ impl Port {
         let ticket = run.ticket();
         // Kept for what turns out to need the loop.
         let request = run.request.clone();
-        let is_query = request.raw_path().ends_with("/_api/cursor");
-        let small = request.raw_path().contains("/_api/document/") || request.raw_path().ends_with("/_api/version");
-        let perform = |run| exec::read_attended(Op::Run(run), &self.store, &*self.attending);
-        let result = match is_query {
-            true => self.short(run).await,
-            false if small => Some(perform(run)),
-            false => Some(aside(|| perform(run))),
+        let path = request.raw_path();
+        let small = path.contains("/_api/document/") || path.ends_with("/_api/version");
+        let perform = |run, attendant: &dyn Attendant| exec::read_attended(Op::Run(run), &self.store, attendant);
+        let result = match path.ends_with("/_api/cursor") {
+            true if request.body.len() > SHORT_QUERY_BYTES_MAX => return self.through_loop(request).await,
+            // One that is not over in a moment is the loop's.
+            true => perform(run, &Hurried(&*self.attending)),
+            false if small => perform(run, &*self.attending),
+            false => aside(|| perform(run, &*self.attending)),
         };
-        let Some(result) = result else { return self.through_loop(request).await };
         let mut last = Position::ZERO;
         let response = match result {
             OpResult::Ran(Ran { then: Some(Then::Process(call)), response, .. }) => {
@@ -473,13 +476,6 @@ impl Port {
             return self.through_loop(request).await;
         }
         gate::confirm(ticket, response, &view, (self.clock)())
-    }
-
-    /// A query that is over in a moment is none of the loop's. It is work, so it is done where work is.
-    async fn short(&self, run: Run) -> Option<OpResult> {
-        let (reply, result) = oneshot::channel();
-        self.readers.send(Work::Short(run, reply)).ok()?;
-        result.await.ok()
     }
 
     async fn through_loop(&self, request: Request) -> Response {

@@ -95,7 +95,7 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         node: engine,
         inbox: events,
         writer: writes,
-        readers: reads.clone(),
+        readers: reads,
         peers: Peers::new(Tcp, token, runtime.handle().clone()),
         etcd: match &node.config {
             Config::Agent(config) if config.etcd.is_some() => {
@@ -125,7 +125,6 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         receiving: Receiving::new(inbox.clone()),
         views,
         attending,
-        readers: reads,
         store,
         auth,
         limits,

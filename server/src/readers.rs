@@ -1,7 +1,6 @@
 //! The storage threads that only read.
 //!
-//! They work for the loop, and for connections with queries that are over in a moment: what is not goes to the loop.
-//! Each op has a snapshot of its own. A few threads are enough, because reading is work; a query that sleeps does none,
+//! They work for the loop; what is over in a moment, connections read for themselves. Each op has a snapshot of its own. A few threads are enough, because reading is work; a query that sleeps does none,
 //! so meanwhile another thread takes its place. Beyond a bound of threads sleepers keep their places, and others wait.
 
 use crate::driver::Event;
@@ -13,27 +12,18 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tanist_engine::exec;
-use tanist_engine::io::{Op, OpId, OpResult, Run};
-use tanist_engine::queries::{Attendant, Hurried, Queries};
+use tanist_engine::io::{Op, OpId};
+use tanist_engine::queries::{Attendant, Queries};
 use tanist_engine::types::Now;
-use tokio::sync::oneshot;
 
 /// Threads that work at the same time.
 pub const READER_THREADS: usize = 2;
 /// Threads, with those that sleep.
 const THREADS_MAX: usize = 66;
 
-/// What the threads are asked for.
-pub enum Work {
-    /// By the loop, which is told what it came to.
-    Op(OpId, Op),
-    /// By a connection, as far as it does not take long ([`Attendant::hurries`]).
-    Short(Run, oneshot::Sender<OpResult>),
-}
-
 /// See the module's documentation.
 pub struct Readers {
-    work: Receiver<Work>,
+    work: Receiver<(OpId, Op)>,
     store: DiskStore,
     inbox: Mutex<Sender<Event>>,
     attending: Arc<Attending>,
@@ -43,7 +33,7 @@ pub struct Readers {
 
 impl Readers {
     pub fn new(
-        work: Receiver<Work>,
+        work: Receiver<(OpId, Op)>,
         store: DiskStore,
         inbox: Sender<Event>,
         attending: Arc<Attending>,
@@ -65,21 +55,12 @@ impl Readers {
 
     fn work(self: Arc<Readers>) {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        while let Ok(work) = self.work.recv() {
-            match work {
-                Work::Op(op, what) => {
-                    let run = queries::run(&what);
-                    let result = exec::read_attended(what, &self.store, &Reader(&self));
-                    self.attending.carried_out(run);
-                    if inbox.send(Event::Done(op, result)).is_err() {
-                        return;
-                    }
-                }
-                Work::Short(run, reply) => {
-                    let result = exec::read_attended(Op::Run(run), &self.store, &Hurried(&*self.attending));
-                    // A client that has gone away is no longer interested.
-                    let _ = reply.send(result);
-                }
+        while let Ok((op, what)) = self.work.recv() {
+            let run = queries::run(&what);
+            let result = exec::read_attended(what, &self.store, &Reader(&self));
+            self.attending.carried_out(run);
+            if inbox.send(Event::Done(op, result)).is_err() {
+                return;
             }
             if self.is_surplus() {
                 return;

@@ -147,7 +147,6 @@ async fn receiver(net: SimNet, directory: PathBuf, received: Rc<RefCell<Vec<(u64
     let (inbox, events) = mpsc::channel();
     let port = Port {
         attending: Arc::new(Attending::new(now)),
-        readers: crossbeam_channel::unbounded().0,
         receiving: Receiving::new(inbox.clone()),
         inbox,
         views: Arc::new(Views::default()),

@@ -19,7 +19,6 @@ use tanist_server::driver::{Driver, Event, State, Views};
 use tanist_server::http::{Patience, Port, serve};
 use tanist_server::peer::{Peers, Receiving};
 use tanist_server::queries::Attending;
-use tanist_server::readers::Work;
 use tanist_server::storage::DiskStore;
 use tanist_server::storage::check::Extent;
 use tanist_server::writer;
@@ -70,7 +69,6 @@ impl Machine {
             receiving: Receiving::new(inbox.clone()),
             views: views.clone(),
             attending: attending.clone(),
-            readers: reads.clone(),
             store: store.clone(),
             auth,
             limits: Limits { body_bytes: 1 << 20, ..Limits::default() },
@@ -129,19 +127,16 @@ pub fn patience() -> Patience {
 
 /// The writer's and the readers' turns, with a disk that takes its time.
 async fn disk(
-    writes: mpsc::Receiver<(OpId, tanist_engine::io::Op)>,
-    reads: crossbeam_channel::Receiver<Work>,
+    writes: mpsc::Receiver<(OpId, Op)>,
+    reads: crossbeam_channel::Receiver<(OpId, Op)>,
     mut store: DiskStore,
     inbox: mpsc::Sender<Event>,
     attending: Arc<Attending>,
     mut rng: Rng,
 ) {
     loop {
-        while let Ok(work) = reads.try_recv() {
-            match work {
-                Work::Op(op, what) => drop(inbox.send(Event::Done(op, exec::read(what, &store)))),
-                Work::Short(run, reply) => drop(reply.send(exec::read(Op::Run(run), &store))),
-            }
+        while let Ok((op, what)) = reads.try_recv() {
+            let _ = inbox.send(Event::Done(op, exec::read(what, &store)));
         }
         match writes.try_recv() {
             Ok(first) => {

@@ -35,7 +35,6 @@ async fn serve_with(auth: Auth, patience: Patience, connections_max: usize) -> S
         inbox,
         views: Arc::new(Views::default()),
         attending: Arc::new(Attending::new(clock::now)),
-        readers: crossbeam_channel::unbounded().0,
         store: DiskStore::open(directory.path(), MAP_BYTES_DEFAULT, Extent::All).unwrap(),
         auth: Arc::new(auth),
         limits: Limits { body_bytes: 1000, ..Limits::default() },

@@ -116,9 +116,9 @@ impl<'q> Executor<'q, '_> {
                 for revision in entries {
                     let revision = revision?;
                     let Some(edge) = reader.stored_document(collection.object, revision)? else { continue };
+                    self.steps += 1 + (edge.body.len() / STEP_BYTES) as u64;
                     let edge = document_value(&edge, &collection.name, &projection);
                     self.stats.scanned_index += 1;
-                    self.steps += 1;
                     bytes += size_of::<Neighbor>() + 32;
                     // A loop is one edge, not two.
                     if let Value::String(vertex_there) = edge.attribute(other)

@@ -49,6 +49,12 @@ use std::sync::Arc;
 
 /// After so many steps it is asked whether the query is to go on.
 const STEPS_A_LOOK: u64 = 1024;
+/// So much of a document's text is one step more.
+const STEP_BYTES: usize = 4096;
+/// Of a query for which nobody has time: a millisecond or two.
+pub const STEPS_MAX_HURRIED: u64 = 1000;
+/// And what it may hold.
+pub const MEMORY_BYTES_MAX_HURRIED: usize = 1 << 20;
 /// Of a query that only reads: minutes.
 pub const STEPS_MAX_READING: u64 = 500_000_000;
 /// Of a query that writes: nothing else is written meanwhile, so it must be over long before that looks like a disk
@@ -192,6 +198,8 @@ struct Executor<'q, 'd> {
     regexes: Regexes,
     rng: Rng,
     steps: u64,
+    /// At so many it is asked again whether the query is to go on.
+    look_at: u64,
     held_bytes: usize,
     nesting: usize,
     profile: Option<Profile>,
@@ -217,6 +225,7 @@ impl<'q, 'd> Executor<'q, 'd> {
             regexes: Regexes::default(),
             rng: Rng::new(settings.seed),
             steps: 0,
+            look_at: STEPS_A_LOOK,
             held_bytes: 0,
             nesting: 0,
             profile,
@@ -230,7 +239,16 @@ impl<'q> Executor<'q, '_> {
         if self.steps > self.settings.steps {
             return Err(errors::QUERY_KILLED.because("it takes longer than it may"));
         }
-        if self.steps.is_multiple_of(STEPS_A_LOOK) { self.data.go_on() } else { Ok(()) }
+        if self.steps < self.look_at {
+            return Ok(());
+        }
+        self.look_at = self.steps + STEPS_A_LOOK;
+        self.data.go_on()
+    }
+
+    /// Counts documents that were read, by how long they are.
+    fn has_read(&mut self, bytes: usize) {
+        self.steps += (bytes / STEP_BYTES) as u64;
     }
 
     /// Counts memory that is held from now on.

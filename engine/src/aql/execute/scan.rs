@@ -207,6 +207,7 @@ impl<'q> Executor<'q, '_> {
             }
             let (full, bytes) = (page.is_full(), page.bytes);
             self.hold(bytes)?;
+            self.has_read(bytes);
             let flow = self.each_of(page.documents, in_index, each)?;
             self.release(bytes);
             if flow == Flow::Stop || !full {

@@ -247,6 +247,7 @@ impl<'q> Executor<'q, '_> {
         };
         let found = self.data.reader().document(&collection, key)?;
         self.stats.scanned_index += u64::from(found.is_some());
+        self.has_read(found.as_ref().map_or(0, |found| found.body.len()));
         let value = |found: Document| document::document_value(&found.stored(), &collection.name, projection);
         Ok(found.map(value).unwrap_or_default())
     }

@@ -10,7 +10,8 @@
 //! - `places`: the same for geo indexes.
 //! - `counts`: documents that are counted only.
 //! - [`projection`]: which attributes are read at all.
-//! - `check`: whether the query may run.
+//! - `check`: whether the query may run. [`light`]: whether it may run where nothing may take long.
+//! - [`options`]: what `OPTIONS` may say.
 
 pub mod access;
 mod check;
@@ -18,6 +19,7 @@ mod conditions;
 mod counts;
 mod expressions;
 mod filters;
+pub mod light;
 pub mod options;
 pub mod places;
 pub mod projection;

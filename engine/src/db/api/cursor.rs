@@ -10,6 +10,7 @@ use crate::aql::execute::{self, Data, Profile, Settings, Writing, Written};
 use crate::aql::functions::{WARNINGS_MAX, Warning};
 use crate::aql::parser;
 use crate::aql::plan::Plan;
+use crate::aql::plan::light::is_light;
 use crate::aql::plan::rules::{Rule, Rules};
 use crate::aql::value::Value as AqlValue;
 use crate::cursor::{CursorCall, CursorWish, Owner, QueryResult, Rows};
@@ -212,6 +213,14 @@ fn planned(
 
 pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
     let (query, mut asked) = asked(call)?;
+    if call.attendant.hurries() {
+        if !is_light(&query) {
+            return Ok(at_leisure());
+        }
+        let Settings { memory_bytes, steps, .. } = &mut asked.settings;
+        *memory_bytes = (*memory_bytes).min(execute::MEMORY_BYTES_MAX_HURRIED);
+        *steps = execute::STEPS_MAX_HURRIED;
+    }
     let (plan, warnings) = planned(call, query, &mut asked, true)?;
     let question = question(call, &asked, &plan)?;
     let find = |(question, end): &(Question, LogBase)| call.queries(|queries| queries.results.find(question, *end));
@@ -224,7 +233,7 @@ pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
     let outcome = execute::execute(&plan, warnings, call, asked.settings);
     if outcome.is_err() && call.attendant.hurries() {
         call.queries(|queries| queries.forget(id));
-        return Ok(Handled { response: Response::empty(202), then: Some(Then::AtLeisure) });
+        return Ok(at_leisure());
     }
     let now = call.attendant.now().time;
     let peak_memory_bytes = outcome.as_ref().map_or(0, |outcome| outcome.stats.peak_memory_bytes);
@@ -242,6 +251,11 @@ pub(super) fn open(call: &mut Call<'_, '_>) -> Answer {
     }
     let extra = extra(&outcome.stats, &outcome.warnings, &asked.timings, asked.profile, profiled);
     first_batch(asked.result(call, rows, extra, false))
+}
+
+/// It is to be asked for again where there is time.
+fn at_leisure() -> Handled {
+    Handled { response: Response::empty(202), then: Some(Then::AtLeisure) }
 }
 
 impl Asked {

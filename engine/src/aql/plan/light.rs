@@ -1,0 +1,62 @@
+//! Whether a query may be carried out where nothing may take long: in the thread that its connection is served by.
+//!
+//! Rows, documents and memory are counted while it runs, and it is left when there is too much of them. What is not
+//! counted is what one expression costs, so only such are light that look at no more than they are given: no functions
+//! but those below, no patterns, no ranges.
+
+use super::super::ast::*;
+
+/// They look at a value as a whole, or at its first or last part.
+const FUNCTIONS: [&str; 24] = [
+    "ABS",
+    "CEIL",
+    "COUNT",
+    "DATE_NOW",
+    "FIRST",
+    "FLOOR",
+    "HAS",
+    "IS_ARRAY",
+    "IS_BOOL",
+    "IS_NULL",
+    "IS_NUMBER",
+    "IS_OBJECT",
+    "IS_STRING",
+    "LAST",
+    "LENGTH",
+    "LOWER",
+    "NOT_NULL",
+    "PARSE_IDENTIFIER",
+    "ROUND",
+    "TO_BOOL",
+    "TO_NUMBER",
+    "TO_STRING",
+    "TYPENAME",
+    "UPPER",
+];
+
+pub fn is_light(query: &Query) -> bool {
+    !query.writes() && block(&query.body)
+}
+
+fn block(of: &Block) -> bool {
+    let mut light = true;
+    for operation in &of.operations {
+        light &= !matches!(operation.kind, OperationKind::Paths(_));
+        operation.kind.for_each_expression(&mut |one| light &= expression(one));
+    }
+    light
+}
+
+fn expression(of: &Expression) -> bool {
+    let mut light = match &of.kind {
+        ExpressionKind::Subquery(within) => block(within),
+        ExpressionKind::Call(name, _) => FUNCTIONS.contains(&&**name),
+        ExpressionKind::Binary(operator, ..) => {
+            use BinaryOperator::{Like, Matches, NotLike, NotMatches, Range};
+            !matches!(operator, Like | NotLike | Matches | NotMatches | Range)
+        }
+        _ => true,
+    };
+    of.kind.for_each_child(&mut |child| light &= expression(child));
+    light
+}
