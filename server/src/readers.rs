@@ -1,16 +1,19 @@
 //! The storage threads that only read.
 //!
-//! They work for the loop; what is over in a moment, connections read for themselves. Each op has a snapshot of its own. A few threads are enough, because reading is work; a query that sleeps does none,
-//! so meanwhile another thread takes its place. Beyond a bound of threads sleepers keep their places, and others wait.
+//! They work for the loop; what is over in a moment, connections read for themselves. Each op has a snapshot of its own.
+//! A few threads are enough for what is short, because reading is work. A query that sleeps does none, and one that runs
+//! for long must not keep all others waiting: meanwhile another thread takes its place, and the machine divides its time.
+//! Beyond a bound of threads they keep their places, and others wait.
 
 use crate::driver::Event;
 use crate::queries::{self, Attending};
 use crate::storage::DiskStore;
 use crossbeam_channel::Receiver;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tanist_engine::exec;
 use tanist_engine::io::{Op, OpId};
 use tanist_engine::queries::{Attendant, Queries};
@@ -18,8 +21,10 @@ use tanist_engine::types::Now;
 
 /// Threads that work at the same time.
 pub const READER_THREADS: usize = 2;
-/// Threads, with those that sleep.
+/// Threads, with those that have stepped aside.
 const THREADS_MAX: usize = 66;
+/// A query that runs for longer steps aside.
+const LONG: Duration = Duration::from_millis(100);
 
 /// See the module's documentation.
 pub struct Readers {
@@ -28,7 +33,8 @@ pub struct Readers {
     inbox: Mutex<Sender<Event>>,
     attending: Arc<Attending>,
     threads: AtomicUsize,
-    asleep: AtomicUsize,
+    /// Those whose place another has taken, or would if there were room.
+    aside: AtomicUsize,
 }
 
 impl Readers {
@@ -39,7 +45,7 @@ impl Readers {
         attending: Arc<Attending>,
     ) -> Arc<Readers> {
         let inbox = Mutex::new(inbox);
-        Arc::new(Readers { work, store, inbox, attending, threads: AtomicUsize::new(0), asleep: AtomicUsize::new(0) })
+        Arc::new(Readers { work, store, inbox, attending, threads: AtomicUsize::new(0), aside: AtomicUsize::new(0) })
     }
 
     /// One more thread.
@@ -57,7 +63,7 @@ impl Readers {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
         while let Ok((op, what)) = self.work.recv() {
             let run = queries::run(&what);
-            let result = exec::read_attended(what, &self.store, &Reader(&self));
+            let result = exec::read_attended(what, &self.store, &Reader::of(&self));
             self.attending.carried_out(run);
             if inbox.send(Event::Done(op, result)).is_err() {
                 return;
@@ -70,33 +76,70 @@ impl Readers {
 
     /// Whether this thread has become one too many; then it is not counted any more.
     fn is_surplus(&self) -> bool {
-        let surplus = |threads: usize| (threads > READER_THREADS + self.asleep.load(SeqCst)).then(|| threads - 1);
+        let surplus = |threads: usize| (threads > READER_THREADS + self.aside.load(SeqCst)).then(|| threads - 1);
         self.threads.fetch_update(SeqCst, SeqCst, surplus).is_ok()
     }
 }
 
 /// A thread, to the query that it runs.
-struct Reader<'a>(&'a Arc<Readers>);
+struct Reader<'a> {
+    readers: &'a Arc<Readers>,
+    since: Instant,
+    aside: Cell<bool>,
+}
+
+impl<'a> Reader<'a> {
+    fn of(readers: &'a Arc<Readers>) -> Reader<'a> {
+        Reader { readers, since: Instant::now(), aside: Cell::new(false) }
+    }
+
+    fn step_aside(&self) {
+        if self.aside.replace(true) {
+            return;
+        }
+        let readers = self.readers;
+        let aside = readers.aside.fetch_add(1, SeqCst) + 1;
+        let threads = readers.threads.load(SeqCst);
+        if threads < THREADS_MAX
+            && threads - aside < READER_THREADS
+            && let Err(e) = readers.add()
+        {
+            tracing::warn!("no thread takes the place of a query that sleeps or runs for long: {e}");
+        }
+    }
+
+    fn come_back(&self) {
+        if self.aside.replace(false) {
+            self.readers.aside.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.come_back();
+    }
+}
 
 impl Attendant for Reader<'_> {
     fn now(&self) -> Now {
-        self.0.attending.now()
+        self.readers.attending.now()
     }
 
     fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
-        self.0.attending.with(act);
+        // Whoever runs for long is here again and again, to see whether he is to go on.
+        if !self.aside.get() && self.since.elapsed() > LONG {
+            self.step_aside();
+        }
+        self.readers.attending.with(act);
     }
 
     fn sleep(&self, query: u64, time: Duration) {
-        let asleep = self.0.asleep.fetch_add(1, SeqCst) + 1;
-        let threads = self.0.threads.load(SeqCst);
-        if threads < THREADS_MAX
-            && threads - asleep < READER_THREADS
-            && let Err(e) = self.0.add()
-        {
-            tracing::warn!("no thread takes the place of a query that sleeps: {e}");
+        let aside = self.aside.get();
+        self.step_aside();
+        self.readers.attending.sleep(query, time);
+        if !aside {
+            self.come_back();
         }
-        self.0.attending.sleep(query, time);
-        self.0.asleep.fetch_sub(1, SeqCst);
     }
 }

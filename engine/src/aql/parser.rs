@@ -15,6 +15,7 @@ use super::lexer::{self, Bad, Kind, Token};
 use super::value::{Object, Value};
 use crate::errors::{self, Error};
 use scopes::Scopes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// So much of the text is shown in an error.
@@ -22,6 +23,8 @@ const NEAR_CHARACTERS: usize = 32;
 /// As ArangoDB's limits of registers and of collections.
 const VARIABLES_MAX: usize = 1000;
 const COLLECTIONS_MAX: usize = 2048;
+/// The plan compares them with one another.
+const OPERATIONS_MAX: usize = 4000;
 
 /// Parses a query. Without values (`None`), its bind parameters stay in the tree.
 pub fn parse(text: &str, values: Option<&Object>) -> Result<Query, Error> {
@@ -32,6 +35,8 @@ pub fn parse(text: &str, values: Option<&Object>) -> Result<Query, Error> {
         depth: 0,
         values,
         parameters: Vec::new(),
+        declared: BTreeSet::new(),
+        operations: 0,
         missing: None,
         collections: Vec::new(),
         scopes: Scopes::default(),
@@ -48,7 +53,7 @@ pub fn parse(text: &str, values: Option<&Object>) -> Result<Query, Error> {
         return Err(bind_error(errors::QUERY_BIND_PARAMETER_MISSING, &name));
     }
     for (name, _) in values.into_iter().flat_map(Object::iter) {
-        if !parser.parameters.iter().any(|declared| declared == name) {
+        if !parser.declared.contains(name) {
             return Err(bind_error(errors::QUERY_BIND_PARAMETER_UNDECLARED, name));
         }
     }
@@ -74,6 +79,10 @@ struct Parser<'a> {
     depth: u16,
     values: Option<&'a Object>,
     parameters: Vec<Arc<str>>,
+    /// The same names.
+    declared: BTreeSet<Arc<str>>,
+    /// How many there are so far, in all blocks.
+    operations: usize,
     /// The first parameter that has no value; an error in the text comes first.
     missing: Option<Arc<str>>,
     collections: Vec<CollectionUse>,
@@ -244,7 +253,7 @@ impl Parser<'_> {
 
     /// The value of a parameter. `None` if the query is parsed without values.
     fn bound(&mut self, name: &Arc<str>) -> Option<Value> {
-        if !self.parameters.contains(name) {
+        if self.declared.insert(name.clone()) {
             self.parameters.push(name.clone());
         }
         let value = self.values?.get(name).cloned();

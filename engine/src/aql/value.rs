@@ -22,8 +22,24 @@ pub enum Value {
     Int(i64),
     Double(f64),
     String(Arc<str>),
-    Array(Arc<Vec<Value>>),
+    Array(Arc<List>),
     Object(Arc<Object>),
+}
+
+/// The elements of an array, and how large they are together: so that it need not be added up again, and an array of
+/// arrays that share theirs is known for what it would be if it were written out.
+#[derive(Clone, Debug, Default)]
+pub struct List {
+    elements: Vec<Value>,
+    bytes: usize,
+}
+
+impl std::ops::Deref for List {
+    type Target = Vec<Value>;
+
+    fn deref(&self) -> &Vec<Value> {
+        &self.elements
+    }
 }
 
 /// Attributes in the order in which they came; each name once.
@@ -39,6 +55,15 @@ struct Members {
     list: Vec<(Arc<str>, Value)>,
     /// Places of the members in the order of their names, if there are many.
     by_name: Vec<u32>,
+    bytes: usize,
+}
+
+impl Members {
+    fn new(list: Vec<(Arc<str>, Value)>, by_name: Vec<u32>) -> Members {
+        let sizes = list.iter().map(|(name, value)| 36 + name.len() + value.size_bytes());
+        let bytes = sizes.fold(0, usize::saturating_add);
+        Members { list, by_name, bytes }
+    }
 }
 
 /// Up to so many members are searched one by one.
@@ -62,7 +87,7 @@ impl Object {
     }
 
     pub fn get(&self, name: &str) -> Option<&Value> {
-        let Members { list, by_name } = self.members();
+        let Members { list, by_name, .. } = self.members();
         if by_name.is_empty() {
             return list.iter().find(|(member, _)| **member == *name).map(|(_, value)| value);
         }
@@ -96,7 +121,7 @@ impl FromIterator<(Arc<str>, Value)> for Object {
         let mut members: Vec<(Arc<str>, Value)> = iter.into_iter().collect();
         let again = |(at, (name, _)): (usize, &(Arc<str>, Value))| members[..at].iter().any(|(other, _)| other == name);
         if members.len() <= MEMBERS_SEARCHED && !members.iter().enumerate().any(again) {
-            return Members { list: members, by_name: Vec::new() }.into();
+            return Members::new(members, Vec::new()).into();
         }
         let mut by_name: Vec<u32> = (0..members.len() as u32).collect();
         by_name.sort_by(|&a, &b| members[a as usize].0.cmp(&members[b as usize].0));
@@ -125,7 +150,7 @@ impl FromIterator<(Arc<str>, Value)> for Object {
         if members.len() <= MEMBERS_SEARCHED {
             by_name = Vec::new();
         }
-        Members { list: members, by_name }.into()
+        Members::new(members, by_name).into()
     }
 }
 
@@ -165,9 +190,16 @@ impl From<String> for Value {
     }
 }
 
+impl From<Vec<Value>> for List {
+    fn from(elements: Vec<Value>) -> List {
+        let bytes = elements.iter().map(Value::size_bytes).fold(0, usize::saturating_add);
+        List { elements, bytes }
+    }
+}
+
 impl From<Vec<Value>> for Value {
-    fn from(value: Vec<Value>) -> Value {
-        Value::Array(Arc::new(value))
+    fn from(elements: Vec<Value>) -> Value {
+        Value::Array(Arc::new(elements.into()))
     }
 }
 
@@ -376,15 +408,17 @@ impl Value {
         place.and_then(|place| elements.get(usize::try_from(place).ok()?)).cloned().unwrap_or_default()
     }
 
-    /// About the memory that it takes, in bytes; what is shared counts each time.
+    /// About the memory that it takes, in bytes; what is shared counts each time. Costs nothing to ask.
     pub fn size_bytes(&self) -> usize {
         let own = size_of::<Value>();
         match self {
             Value::String(text) => own + text.len() + 16,
-            Value::Array(elements) => own + 40 + elements.iter().map(Value::size_bytes).sum::<usize>(),
-            Value::Object(object) => {
-                own + 64 + object.iter().map(|(name, value)| 36 + name.len() + value.size_bytes()).sum::<usize>()
-            }
+            Value::Array(list) => list.bytes.saturating_add(own + 40),
+            // Whether it has been taken apart or not.
+            Value::Object(object) => match (&object.text, object.members.get()) {
+                (Some(text), _) => own + 64 + 2 * text.len(),
+                (None, members) => members.map_or(0, |members| members.bytes).saturating_add(own + 64),
+            },
             _ => own,
         }
     }

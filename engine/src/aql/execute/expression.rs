@@ -33,11 +33,12 @@ impl<'q> Executor<'q, '_> {
             ExpressionKind::Variable(slot) => row[slot.index()].clone(),
             ExpressionKind::Collection(name) => return self.whole_collection(&name.text),
             ExpressionKind::Array(elements) => {
-                let mut values = Vec::with_capacity(elements.len());
+                let mut made = Made::default();
                 for element in elements {
-                    values.push(self.evaluate(element, row)?);
+                    let element = self.evaluate(element, row)?;
+                    made.push(self, element)?;
                 }
-                values.into()
+                made.values.into()
             }
             ExpressionKind::Object(members) => return self.object(members, row),
             ExpressionKind::Attribute(of, name) => match &of.kind {
@@ -161,7 +162,7 @@ impl<'q> Executor<'q, '_> {
         let mut output = Output::Array(Vec::new());
         self.nested(|executor| executor.block(block, row, &mut output))?;
         let Output::Array(values) = output else { unreachable!("it was made as one") };
-        self.release(values.len() * size_of::<Value>());
+        self.release(values.iter().map(Value::size_bytes).sum());
         Ok(values)
     }
 
@@ -178,15 +179,21 @@ impl<'q> Executor<'q, '_> {
     }
 
     fn object(&mut self, members: &'q [Member], row: &mut Row) -> Result<Value> {
-        let mut values = Vec::with_capacity(members.len());
+        let mut names = Vec::with_capacity(members.len());
+        let mut made = Made::default();
         for member in members {
-            let name = match &member.name {
+            names.push(match &member.name {
                 MemberName::Fixed(name) => name.clone(),
-                MemberName::Computed(name) => self.evaluate(name, row)?.to_string(),
-            };
-            values.push((name, self.evaluate(&member.value, row)?));
+                MemberName::Computed(name) => {
+                    let name = self.evaluate(name, row)?.to_string();
+                    functions::check_size(name.len())?;
+                    name
+                }
+            });
+            let value = self.evaluate(&member.value, row)?;
+            made.push(self, value)?;
         }
-        Ok(values.into_iter().collect::<Object>().into())
+        Ok(names.into_iter().zip(made.values).collect::<Object>().into())
     }
 
     fn whole_collection(&mut self, name: &str) -> Result<Value> {
@@ -206,9 +213,9 @@ impl<'q> Executor<'q, '_> {
             let kind = errors::QUERY_FUNCTION_NAME_UNKNOWN;
             kind.says(format!("{} '{name}()'", kind.message))
         })?;
-        let mut values = Vec::with_capacity(arguments.len());
+        let mut made = Made::default();
         for argument in arguments {
-            values.push(match &argument.kind {
+            let value = match &argument.kind {
                 ExpressionKind::Collection(collection) if matches!(&**name, "LENGTH" | "COUNT") => {
                     let collection = self.collection_named(&collection.text)?;
                     let count = self.data.reader().count(&collection)?;
@@ -219,9 +226,17 @@ impl<'q> Executor<'q, '_> {
                 }
                 ExpressionKind::Subquery(block) if self.counts(name) => return self.count(block, row),
                 _ => self.evaluate(argument, row)?,
-            });
+            };
+            made.push(self, value)?;
         }
-        self.with_context(|context| function.invoke(context, &values))
+        let result = self.with_context(|context| function.invoke(context, &made.values))?;
+        if let Value::String(text) = &result {
+            functions::check_size(text.len())?;
+        }
+        // What functions do takes time by the length of what they are given and give.
+        self.has_read(made.bytes.saturating_add(result.size_bytes()));
+        self.look()?;
+        Ok(result)
     }
 
     // ---- array operators ----
@@ -239,7 +254,7 @@ impl<'q> Executor<'q, '_> {
         }
         let place = expansion.element.index();
         let outer = std::mem::take(&mut row[place]);
-        let mut values = Vec::new();
+        let mut made = Made::default();
         for element in flat.as_deref().unwrap_or(&elements) {
             self.step()?;
             row[place] = element.clone();
@@ -256,10 +271,11 @@ impl<'q> Executor<'q, '_> {
                 continue;
             }
             left -= 1;
-            values.push(self.evaluate(&expansion.projection, row)?);
+            let value = self.evaluate(&expansion.projection, row)?;
+            made.push(self, value)?;
         }
         row[place] = outer;
-        Ok(values.into())
+        Ok(made.values.into())
     }
 
     fn question(&mut self, question: &'q Question, row: &mut Row) -> Result<bool> {
@@ -294,6 +310,22 @@ impl<'q> Executor<'q, '_> {
                 (from..=to).contains(&(hits as i64))
             }
         })
+    }
+}
+
+/// Values that are put together, which must not become more than the query may hold.
+#[derive(Default)]
+struct Made {
+    values: Vec<Value>,
+    bytes: usize,
+}
+
+impl Made {
+    fn push(&mut self, executor: &Executor<'_, '_>, value: Value) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(value.size_bytes());
+        executor.can_hold(self.bytes)?;
+        self.values.push(value);
+        Ok(())
     }
 }
 

@@ -300,6 +300,12 @@ impl<'q> Executor<'q, '_> {
                 self.step()?;
                 accumulators.iter_mut().zip(values).for_each(|(accumulator, value)| accumulator.add(value));
             }
+            // What the row gets, at most.
+            let bytes: usize = accumulators.iter().map(Accumulator::size_bytes).sum();
+            self.hold(bytes)?;
+            held.bytes += bytes;
+            self.has_read(bytes);
+            self.look()?;
             self.finish(&window.aggregates, accumulators.clone(), &mut held.rows[at])?;
             sofar = Some((from, to, accumulators));
         }

@@ -239,6 +239,11 @@ impl<'q> Executor<'q, '_> {
         if self.steps > self.settings.steps {
             return Err(errors::QUERY_KILLED.because("it takes longer than it may"));
         }
+        self.look()
+    }
+
+    /// Asks whether the query is to go on, if it has not for long.
+    fn look(&mut self) -> Result<()> {
         if self.steps < self.look_at {
             return Ok(());
         }
@@ -253,9 +258,15 @@ impl<'q> Executor<'q, '_> {
 
     /// Counts memory that is held from now on.
     fn hold(&mut self, bytes: usize) -> Result<()> {
+        self.can_hold(bytes)?;
         self.held_bytes += bytes;
         self.stats.peak_memory_bytes = self.stats.peak_memory_bytes.max(self.held_bytes);
-        if self.held_bytes > self.settings.memory_bytes {
+        Ok(())
+    }
+
+    /// Whether so much more is allowed.
+    fn can_hold(&self, bytes: usize) -> Result<()> {
+        if self.held_bytes.saturating_add(bytes) > self.settings.memory_bytes {
             return Err(errors::RESOURCE_LIMIT.because("query would use more memory than allowed"));
         }
         Ok(())
@@ -345,6 +356,10 @@ impl Environment for Surroundings<'_> {
 
     fn version(&self) -> &str {
         crate::db::api::VERSION
+    }
+
+    fn go_on(&self) -> Result<()> {
+        self.data.go_on()
     }
 
     fn sleep(&self, time: Duration) -> Result<bool> {

@@ -10,6 +10,7 @@ use super::edges::{Edges, Neighbor};
 use super::rows::Flow;
 use super::traverse::{Step, backwards, path_value};
 use super::*;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 impl<'q> Executor<'q, '_> {
@@ -97,9 +98,16 @@ impl<'q> Executor<'q, '_> {
         then: &mut dyn FnMut(&mut Self, &mut Row) -> Result<Flow>,
     ) -> Result<Flow> {
         let mut steps = vec![Step::start(Arc::clone(start))];
-        let mut waiting = BTreeSet::from([(distances[start].to_bits(), 0)]);
-        while let Some((_, at)) = waiting.pop_first() {
+        // Of paths that promise to be as short, the one that is furthest comes first: a graph may have any number of
+        // them, and the first that is complete must not wait for the beginnings of all.
+        let mut waiting = BTreeSet::from([(distances[start].to_bits(), Reverse(0), 0)]);
+        let mut reached = BTreeSet::new();
+        while let Some((_, _, at)) = waiting.pop_first() {
             self.step()?;
+            // The distances are exact, so the first way to a vertex is the best.
+            if paths.kind == PathsKind::Shortest && !reached.insert(Arc::clone(&steps[at].vertex)) {
+                continue;
+            }
             if steps[at].vertex == *target {
                 if steps[at].depth < min {
                     continue;
@@ -122,7 +130,7 @@ impl<'q> Executor<'q, '_> {
                 self.hold(size_of::<Step>() + 32)?;
                 *bytes += size_of::<Step>() + 32;
                 steps.push(Step { vertex: other, edge: Some(edge), before: Some(at), depth, weight });
-                waiting.insert(((weight + rest).to_bits(), steps.len() - 1));
+                waiting.insert(((weight + rest).to_bits(), Reverse(depth), steps.len() - 1));
             }
         }
         Ok(Flow::More)

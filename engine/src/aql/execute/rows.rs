@@ -25,6 +25,8 @@ struct Stage<'q> {
     limits: BTreeMap<usize, Window>,
     distinct: BTreeSet<Value>,
     distinct_bytes: usize,
+    /// What `LET` has given names to for the rows that are under way.
+    named_bytes: usize,
     /// Takes the rows at the end of the stage.
     gathering: Option<Gathering<'q>>,
     /// The operation that it belongs to.
@@ -78,8 +80,14 @@ impl<'q> Executor<'q, '_> {
                 [] => None,
                 [gathering, after @ ..] => Some(self.gathering(gathering, after.first(), row)?),
             };
-            let mut state =
-                Stage { limits, distinct: BTreeSet::new(), distinct_bytes: 0, gathering, end: after.first() };
+            let mut state = Stage {
+                limits,
+                distinct: BTreeSet::new(),
+                distinct_bytes: 0,
+                named_bytes: 0,
+                gathering,
+                end: after.first(),
+            };
             match input.take() {
                 None => {
                     self.push(stage, 0, row, &mut state, output)?;
@@ -152,6 +160,21 @@ impl<'q> Executor<'q, '_> {
     fn push(
         &mut self,
         stage: &'q [Operation],
+        at: usize,
+        row: &mut Row,
+        state: &mut Stage<'q>,
+        output: &mut Output,
+    ) -> Result<Flow> {
+        let named_before = state.named_bytes;
+        let flow = self.carry(stage, at, row, state, output);
+        self.release(state.named_bytes - named_before);
+        state.named_bytes = named_before;
+        flow
+    }
+
+    fn carry(
+        &mut self,
+        stage: &'q [Operation],
         mut at: usize,
         row: &mut Row,
         state: &mut Stage<'q>,
@@ -161,7 +184,12 @@ impl<'q> Executor<'q, '_> {
         while let Some(operation) = stage.get(at) {
             self.comes_to(Some(operation), at.checked_sub(1).map(|before| &stage[before]));
             match &operation.kind {
-                OperationKind::Let { variable, value } => row[variable.index()] = self.evaluate(value, row)?,
+                OperationKind::Let { variable, value } => {
+                    let value = self.evaluate(value, row)?;
+                    self.hold(value.size_bytes())?;
+                    state.named_bytes += value.size_bytes();
+                    row[variable.index()] = value;
+                }
                 OperationKind::Filter(condition) => {
                     if !self.evaluate(condition, row)?.truthy() {
                         self.stats.filtered += 1;
@@ -259,7 +287,7 @@ impl<'q> Executor<'q, '_> {
                 }
             }
             Output::Array(values) => {
-                self.hold(size_of::<Value>())?;
+                self.hold(value.size_bytes())?;
                 values.push(value);
             }
             Output::Count(count) => *count += 1,

@@ -7,6 +7,7 @@ use super::super::ast::{Expression, Slot};
 use super::super::plan::access::{By, ByIndex, ByPlace, Keys, Limit, Lookup};
 use super::super::plan::places::Within;
 use super::super::plan::projection::Projection;
+use super::super::value::List;
 use super::document::document_value;
 use super::rows::Flow;
 use super::*;
@@ -261,11 +262,11 @@ impl<'q> Executor<'q, '_> {
     }
 
     /// A value, or the elements of an array; what should be one and is none has no elements.
-    fn values_of(&mut self, value: &'q Expression, many: bool, row: &mut Row) -> Result<Arc<Vec<Value>>> {
+    fn values_of(&mut self, value: &'q Expression, many: bool, row: &mut Row) -> Result<Arc<List>> {
         let values = match (self.evaluate(value, row)?, many) {
             (Value::Array(elements), true) => elements,
             (_, true) => Arc::default(),
-            (one, false) => Arc::new(vec![one]),
+            (one, false) => Arc::new(vec![one].into()),
         };
         for _ in values.iter() {
             self.step()?;

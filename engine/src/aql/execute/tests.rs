@@ -17,6 +17,7 @@ use crate::types::*;
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
 
+mod hostile;
 mod places;
 mod properties;
 

@@ -86,6 +86,10 @@ pub trait Environment {
     fn look_up(&self, collection: &str, lookup: &Lookup) -> Result<Vec<(Value, f64)>, Error>;
     /// Of a collection that must be there; null if it has none.
     fn schema(&self, collection: &str) -> Result<Value, Error>;
+    /// Fails if the query is to end; for functions that take long.
+    fn go_on(&self) -> Result<(), Error> {
+        Ok(())
+    }
     /// Waits; false if that was cut short.
     fn sleep(&self, time: Duration) -> Result<bool, Error>;
     /// Ids and names.

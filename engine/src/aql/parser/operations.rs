@@ -5,7 +5,7 @@ use super::super::ast::*;
 use super::super::functions;
 use super::super::lexer::Kind;
 use super::super::value::Value;
-use super::{Parsed, Parser, bind_error};
+use super::{OPERATIONS_MAX, Parsed, Parser, bind_error};
 use crate::errors;
 use std::sync::Arc;
 
@@ -95,6 +95,10 @@ impl Parser<'_> {
     fn operation(&mut self, out: &mut Vec<Operation>) -> Parsed<bool> {
         if !self.at_block() {
             return Ok(false);
+        }
+        self.operations += 1;
+        if self.operations > OPERATIONS_MAX {
+            return Err(errors::QUERY_TOO_MUCH_NESTING.into());
         }
         let position = self.position();
         let Kind::Keyword(word) = *self.peek() else { return Ok(false) };

@@ -2,7 +2,7 @@
 //!
 //! Rows, documents and memory are counted while it runs, and it is left when there is too much of them. What is not
 //! counted is what one expression costs, so only such are light that look at no more than they are given: no functions
-//! but those below, no patterns, no ranges.
+//! but those below, no patterns, no ranges as arrays.
 
 use super::super::ast::*;
 
@@ -42,7 +42,14 @@ fn block(of: &Block) -> bool {
     let mut light = true;
     for operation in &of.operations {
         light &= !matches!(operation.kind, OperationKind::Paths(_));
-        operation.kind.for_each_expression(&mut |one| light &= expression(one));
+        let loops = matches!(operation.kind, OperationKind::For { .. });
+        operation.kind.for_each_expression(&mut |one| {
+            light &= match &one.kind {
+                // Gone through number by number.
+                ExpressionKind::Binary(BinaryOperator::Range, from, to) if loops => expression(from) && expression(to),
+                _ => expression(one),
+            }
+        });
     }
     light
 }

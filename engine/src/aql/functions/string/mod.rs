@@ -8,6 +8,7 @@ use super::{ANY, Context, Function, check_size, pure};
 use crate::aql::value::Value;
 use crate::errors::Error;
 pub(super) use encoding::fnv64;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 type Called = Result<Value, Error>;
@@ -116,13 +117,14 @@ fn part(count: usize, args: &[Value]) -> (usize, usize) {
 
 fn trim(text: &Value, chars: Option<&Value>, start: bool, end: bool) -> Value {
     let text = text.to_string();
-    let chars: Vec<char> = chars.map_or_else(|| "\r\n \t".into(), Value::to_string).chars().collect();
+    let chars: BTreeSet<char> = chars.map_or_else(|| "\r\n \t".into(), Value::to_string).chars().collect();
+    let chars = |c: char| chars.contains(&c);
     let mut trimmed: &str = &text;
     if start {
-        trimmed = trimmed.trim_start_matches(&chars[..]);
+        trimmed = trimmed.trim_start_matches(chars);
     }
     if end {
-        trimmed = trimmed.trim_end_matches(&chars[..]);
+        trimmed = trimmed.trim_end_matches(chars);
     }
     trimmed.into()
 }

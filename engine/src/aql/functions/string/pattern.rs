@@ -1,12 +1,15 @@
 //! Functions of patterns: `LIKE()` and regular expressions (for their syntax see
 //! [`matches_regex`](crate::aql::operators::matches_regex)).
 
-use super::super::{Context, Function, check_size, pure};
+use super::super::{Context, Environment, Function, check_size, pure};
 use super::{Called, flag, limit};
 use crate::aql::operators;
 use crate::aql::value::Value;
-use crate::errors;
+use crate::errors::{self, Error};
 use regex::{Captures, Regex};
+
+/// After so much text it is asked whether the query is to go on.
+const LOOK_BYTES: usize = 16 << 20;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     pure("LIKE", 2, 3, |_, args| Ok(operators::like(&args[0].to_string(), &args[1].to_string(), flag(args, 2)).into())),
@@ -19,7 +22,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     pure("REGEX_REPLACE", 3, 4, |context, args| {
         let replacement = args[2].to_string();
-        with_regex(context, args, 3, |regex, text| replace(regex, text, &replacement))
+        let environment = context.environment;
+        with_regex(context, args, 3, |regex, text| replace(regex, text, &replacement, environment))
     }),
     pure("REGEX_SPLIT", 2, 4, |context, args| {
         let limit = match limit(args, 3).map(usize::try_from) {
@@ -27,7 +31,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
             Some(Ok(limit)) => limit,
             Some(Err(_)) => return context.invalid_type(),
         };
-        with_regex(context, args, 2, |regex, text| split(regex, text, limit))
+        let environment = context.environment;
+        with_regex(context, args, 2, |regex, text| split(regex, text, limit, environment))
     }),
     pure("REGEX_TEST", 2, 3, |context, args| {
         with_regex(context, args, 2, |regex, text| Ok(regex.is_match(text).into()))
@@ -48,10 +53,12 @@ fn with_regex(
 }
 
 /// All matches; in the replacement `$1` is a group, and a backslash takes the meaning from what follows.
-fn replace(regex: &Regex, text: &str, replacement: &str) -> Called {
+fn replace(regex: &Regex, text: &str, replacement: &str, environment: &dyn Environment) -> Called {
     let (mut out, mut end) = (String::new(), 0);
+    let mut search = Search::default();
     for captures in regex.captures_iter(text) {
         let Some(whole) = captures.get(0) else { continue };
+        search.goes_on(text.len() - whole.start(), environment)?;
         out.push_str(&text[end..whole.start()]);
         expand(&captures, replacement, &mut out);
         end = whole.end();
@@ -59,6 +66,23 @@ fn replace(regex: &Regex, text: &str, replacement: &str) -> Called {
     }
     out.push_str(&text[end..]);
     Ok(out.into())
+}
+
+/// A search for many matches: each may look at all of the text that is left, however short it is in the end.
+#[derive(Default)]
+struct Search {
+    looked_at: usize,
+}
+
+impl Search {
+    fn goes_on(&mut self, left: usize, environment: &dyn Environment) -> Result<(), Error> {
+        self.looked_at += left;
+        if self.looked_at < LOOK_BYTES {
+            return Ok(());
+        }
+        self.looked_at = 0;
+        environment.go_on()
+    }
 }
 
 fn expand(captures: &Captures<'_>, replacement: &str, out: &mut String) {
@@ -80,10 +104,12 @@ fn expand(captures: &Captures<'_>, replacement: &str, out: &mut String) {
 }
 
 /// What a group captures is kept between the parts.
-fn split(regex: &Regex, text: &str, limit: usize) -> Called {
+fn split(regex: &Regex, text: &str, limit: usize, environment: &dyn Environment) -> Called {
     let (mut parts, mut end) = (Vec::<Value>::new(), 0);
+    let mut search = Search::default();
     for captures in regex.captures_iter(text) {
         let Some(whole) = captures.get(0) else { continue };
+        search.goes_on(text.len() - whole.start(), environment)?;
         if whole.is_empty() && (whole.start() == 0 || whole.end() == text.len()) {
             continue;
         }
