@@ -565,11 +565,12 @@ impl Replication {
         let store = &self.stores[server];
         let seen = store.undone.iter().map(|(epoch, _)| *epoch).max().unwrap_or_default().max(store.seen);
         let account = Account { ended, server, ticks, seen };
-        // An agent that starts again goes through old entries once more.
-        let known = |known: &Account| (known.ended, known.server, known.ticks) == (ended, server, ticks);
-        if !self.accounts.iter().any(known) {
-            self.accounts.push(account);
+        // An agent that starts again goes through old entries once more: they tell of what the store had seen then.
+        let known = |known: &&Account| (known.ended, known.server, known.ticks) == (ended, server, ticks);
+        if let Some(known) = self.accounts.iter().find(known) {
+            return self.judge_account(&known.clone());
         }
+        self.accounts.push(account);
         self.judge_account(&account)
     }
 

@@ -5,6 +5,7 @@
 //! that asks, and against the last such hand-over that it has seen done.
 
 use super::{Ctx, Processes, Verdict, broken};
+use crate::faults::Kind;
 use crate::scenario::Scenario;
 use std::collections::BTreeMap;
 use tanist_engine::db::store::StoreError;
@@ -28,7 +29,9 @@ struct Desk {
     leader: Option<NodeId>,
     /// Whom it has asked the leader to hand over to, while it leads.
     wanted: Option<NodeId>,
-    /// When that was done.
+    /// When a leader was deposed last.
+    deposed: Option<Time>,
+    /// When one was deposed whose hand-over was done: from then on none was under way.
     done: Option<Time>,
 }
 
@@ -36,16 +39,21 @@ struct Desk {
 pub struct Room {
     disks: Processes<Disk>,
     desks: Processes<Desk>,
-    /// Between two such hand-overs at least, by the shortest lease that a scenario may set.
+    /// Between two such hand-overs at least, by the shortest lease that the scenario sets.
     rest: Duration,
 }
 
 impl Room {
     pub fn new(s: &Scenario) -> Room {
+        let set = s.faults.iter().filter_map(|fault| match fault.kind {
+            Kind::Timing { lease_ms } => Some(lease_ms),
+            _ => None,
+        });
+        let lease_ms = set.chain([s.lease_ms]).min().unwrap_or_default();
         Room {
             disks: Processes::new(s.servers as usize),
             desks: Processes::new(s.agents as usize),
-            rest: Duration::from_millis(s.lease_ms / 3) * 30,
+            rest: Duration::from_millis(lease_ms) * 30,
         }
     }
 
@@ -102,14 +110,15 @@ impl Room {
                 }
                 desk.wanted = Some(*to);
             }
+            Event::Deposed { .. } => desk.deposed = Some(ctx.local),
             Event::Elected { server, .. } => {
                 if desk.wanted.take() == Some(*server) {
-                    desk.done = Some(ctx.local);
+                    desk.done = desk.deposed;
                 }
                 desk.leader = Some(*server);
             }
             Event::LeadsAgency { .. } | Event::FollowsAgent { .. } | Event::Campaigns { .. } => {
-                (desk.wanted, desk.done, desk.leader) = (None, None, None);
+                (desk.wanted, desk.deposed, desk.done, desk.leader) = (None, None, None, None);
             }
             _ => {}
         }
@@ -152,7 +161,7 @@ mod tests {
     }
 
     fn room() -> Room {
-        Room::new(&Scenario { lease_ms: 300, ..Scenario::default() })
+        Room::new(&Scenario { lease_ms: 100, ..Scenario::default() })
     }
 
     #[test]
@@ -189,7 +198,8 @@ mod tests {
         assert!(!judge(Some(false), Some(false)).0);
         let mut room = judge(Some(true), Some(false)).1;
         room.heard(&ctx(2), OTHER, &beat(0, true));
-        room.noted(&ctx(2), &elected(OTHER)).unwrap();
+        room.noted(&ctx(2), &Event::Deposed { epoch: Epoch(2), server: Some(LEADER) }).unwrap();
+        room.noted(&ctx(50), &elected(OTHER)).unwrap();
         room.heard(&ctx(3), OTHER, &beat(1, true));
         room.heard(&ctx(3), LEADER, &beat(1, false));
         let back = Event::SendsOff { to: LEADER };
