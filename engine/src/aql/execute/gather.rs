@@ -155,7 +155,7 @@ impl<'q> Executor<'q, '_> {
             return Ok(());
         }
         let before = sort.rows.last().map(|sorting| &sorting.row);
-        let bytes = Held::cost(before, row) + by.len() * size_of::<Value>();
+        let bytes = Held::cost(before, row) + by.len() * size_of::<Value>() + VECTOR_BYTES;
         self.hold(bytes)?;
         sort.rows.push(Sorting { by, row: row.clone(), bytes });
         if sort.rows_max.is_some_and(|most| sort.rows.len() >= most.saturating_mul(2).max(64)) {
@@ -197,7 +197,7 @@ impl<'q> Executor<'q, '_> {
         let group = match groups.get_mut(&key[..]) {
             Some(group) => group,
             None => {
-                grown += key.iter().map(Value::size_bytes).sum::<usize>() + size_of::<Gathered>();
+                grown += key.iter().map(Value::size_bytes).sum::<usize>() + size_of::<Gathered>() + VECTOR_BYTES;
                 groups.entry(std::mem::take(key)).or_insert(Gathered::new(collect)?)
             }
         };

@@ -47,6 +47,9 @@ pub(super) struct Held {
     pub bytes: usize,
 }
 
+/// What a vector of values takes beside them, with the allocator's part.
+pub(super) const VECTOR_BYTES: usize = 64;
+
 impl Held {
     /// What a row adds: what it shares with the row before costs nothing.
     pub fn cost(before: Option<&Row>, row: &Row) -> usize {
@@ -54,7 +57,7 @@ impl Held {
             Some(before) if shared(&before[place], value) => size_of::<Value>(),
             _ => value.size_bytes(),
         };
-        row.iter().enumerate().map(cost).sum()
+        VECTOR_BYTES + row.iter().enumerate().map(cost).sum::<usize>()
     }
 }
 
