@@ -1,5 +1,5 @@
-//! What scripts in web pages of another origin may see of an answer (CORS), as ArangoDB tells their browsers: all of it,
-//! but credentials of the browser's own only for origins that are trusted (`--http.trusted-origin`).
+//! What scripts in web pages of another origin may see of an answer (CORS), as ArangoDB tells their browsers: all of
+//! it, but credentials of the browser's own only for origins that are trusted (`--http.trusted-origin`).
 //!
 //! This is about browsers alone: it neither lets anybody in nor keeps anybody out.
 

@@ -117,8 +117,8 @@ impl<'q> Executor<'q, '_> {
         })
     }
 
-    /// Carries out what writes in an operand that is not asked for its value: in ArangoDB subqueries come first, and are
-    /// no part of a lazy evaluation. Those that only read need not run for that.
+    /// Carries out what writes in an operand that is not asked for its value: in ArangoDB subqueries come first, and
+    /// are no part of a lazy evaluation. Those that only read need not run for that.
     fn write_only(&mut self, expression: &'q Expression, row: &mut Row) -> Result<()> {
         if !self.writes {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Whether a query may run at all: a collection must not be read after the query has written it, nor anything that might
-//! be in it, by traversals and by functions that read documents. What a `LIMIT` says must be known before it runs.
+//! Whether a query may run at all: a collection must not be read after the query has written it, nor anything that
+//! might be in it, by traversals and by functions that read documents. What a `LIMIT` says must be known before.
 
 use super::super::ast::*;
 use crate::errors::{self, Error};

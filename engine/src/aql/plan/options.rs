@@ -1,5 +1,5 @@
-//! What `OPTIONS` may say of each operation. Anything else means nothing, and is told of in a warning (1539), as ArangoDB
-//! does since 3.9.
+//! What `OPTIONS` may say of each operation. Anything else means nothing, and is told of in a warning (1539), as
+//! ArangoDB does since 3.9.
 
 use super::super::ast::*;
 use super::super::value::Value;
