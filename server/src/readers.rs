@@ -1,9 +1,9 @@
 //! The storage threads that only read.
 //!
-//! They work for the loop; what is over in a moment, connections read for themselves. Each op has a snapshot of its own.
-//! A few threads are enough for what is short, because reading is work. A query that sleeps does none, and one that runs
-//! for long must not keep all others waiting: meanwhile another thread takes its place, and the machine divides its time.
-//! Beyond a bound of threads they keep their places, and others wait.
+//! They work for the loop; what is over in a moment, connections read for themselves. Each op has a snapshot of its
+//! own. A few threads are enough for what is short, because reading is work. A query that sleeps does none, and one
+//! that runs for long must not keep all others waiting: meanwhile another thread takes its place, and the machine
+//! divides its time. Beyond a bound of threads they keep their places, and others wait.
 
 use crate::driver::Event;
 use crate::queries::{self, Attending};

@@ -1,5 +1,5 @@
-//! Writes what a fuzzer begins with: the scripts' queries, one a file, into the directory that is named, and the words of
-//! the language beside it, as DIRECTORY.dict.
+//! Writes what a fuzzer begins with: the scripts' queries, one a file, into the directory that is named, and the words
+//! of the language beside it, as DIRECTORY.dict.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -82,7 +82,7 @@ impl Stream {
     }
 
     /// Documents as it saw them at moments since `since`, the latest first. A request that does not write may be
-    /// answered later than one that comes after it and does: its answer waits for followers, the other's for the commit.
+    /// answered later than one that comes after it and does: its answer waits for followers, the other for the commit.
     fn views(&self, since: At) -> impl Iterator<Item = Docs> + '_ {
         let earlier = self.told_at.partition_point(|at| *at < since);
         (earlier..=self.writes.len()).rev().map(|count| {
