@@ -5,7 +5,7 @@ use super::super::ast::*;
 use super::super::functions;
 use super::super::plan::rules::Rule;
 use super::super::value::{Object, Value};
-use super::rows::Held;
+use super::rows::{Held, VECTOR_BYTES};
 use super::*;
 use std::cmp::Ordering;
 
