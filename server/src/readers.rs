@@ -10,9 +10,8 @@ use crate::queries::{self, Attending};
 use crate::storage::DiskStore;
 use crossbeam_channel::Receiver;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tanist_engine::exec;
 use tanist_engine::io::{Op, OpId};
@@ -21,8 +20,9 @@ use tanist_engine::types::Now;
 
 /// Threads that work at the same time.
 pub const READER_THREADS: usize = 2;
-/// Threads, with those that have stepped aside.
-const THREADS_MAX: usize = 66;
+/// Threads beside them for queries that sleep, and for those that run for long: these share the machine with all else.
+const SLEEPERS_MAX: usize = 64;
+const LONG_MAX: usize = 6;
 /// A query that runs for longer steps aside.
 const LONG: Duration = Duration::from_millis(100);
 
@@ -32,9 +32,28 @@ pub struct Readers {
     store: DiskStore,
     inbox: Mutex<Sender<Event>>,
     attending: Arc<Attending>,
-    threads: AtomicUsize,
-    /// Those whose place another has taken, or would if there were room.
-    aside: AtomicUsize,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    threads: usize,
+    /// Of these, those whose places others have taken.
+    asleep: usize,
+    long: usize,
+}
+
+impl Counts {
+    fn working(&self) -> usize {
+        self.threads - self.asleep - self.long
+    }
+}
+
+/// Why a thread steps aside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Sleeps,
+    RunsForLong,
 }
 
 impl Readers {
@@ -45,16 +64,20 @@ impl Readers {
         attending: Arc<Attending>,
     ) -> Arc<Readers> {
         let inbox = Mutex::new(inbox);
-        Arc::new(Readers { work, store, inbox, attending, threads: AtomicUsize::new(0), aside: AtomicUsize::new(0) })
+        Arc::new(Readers { work, store, inbox, attending, counts: Mutex::default() })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more thread.
     pub fn add(self: &Arc<Readers>) -> std::io::Result<()> {
-        self.threads.fetch_add(1, SeqCst);
+        self.counts().threads += 1;
         let readers = self.clone();
         let spawned = std::thread::Builder::new().name("reader".to_owned()).spawn(move || readers.work());
         if spawned.is_err() {
-            self.threads.fetch_sub(1, SeqCst);
+            self.counts().threads -= 1;
         }
         spawned.map(drop)
     }
@@ -76,8 +99,10 @@ impl Readers {
 
     /// Whether this thread has become one too many; then it is not counted any more.
     fn is_surplus(&self) -> bool {
-        let surplus = |threads: usize| (threads > READER_THREADS + self.aside.load(SeqCst)).then(|| threads - 1);
-        self.threads.fetch_update(SeqCst, SeqCst, surplus).is_ok()
+        let mut counts = self.counts();
+        let surplus = counts.working() > READER_THREADS;
+        counts.threads -= usize::from(surplus);
+        surplus
     }
 }
 
@@ -85,32 +110,39 @@ impl Readers {
 struct Reader<'a> {
     readers: &'a Arc<Readers>,
     since: Instant,
-    aside: Cell<bool>,
+    aside: Cell<Option<Why>>,
 }
 
 impl<'a> Reader<'a> {
     fn of(readers: &'a Arc<Readers>) -> Reader<'a> {
-        Reader { readers, since: Instant::now(), aside: Cell::new(false) }
+        Reader { readers, since: Instant::now(), aside: Cell::new(None) }
     }
 
-    fn step_aside(&self) {
-        if self.aside.replace(true) {
+    /// Lets another thread take its place, if there is room for one more.
+    fn step_aside(&self, why: Why) {
+        let mut counts = self.readers.counts();
+        let (aside, most) = match why {
+            Why::Sleeps => (&mut counts.asleep, SLEEPERS_MAX),
+            Why::RunsForLong => (&mut counts.long, LONG_MAX),
+        };
+        if *aside >= most {
             return;
         }
-        let readers = self.readers;
-        let aside = readers.aside.fetch_add(1, SeqCst) + 1;
-        let threads = readers.threads.load(SeqCst);
-        if threads < THREADS_MAX
-            && threads - aside < READER_THREADS
-            && let Err(e) = readers.add()
-        {
+        *aside += 1;
+        self.aside.set(Some(why));
+        let short_of_one = counts.working() < READER_THREADS;
+        drop(counts);
+        if short_of_one && let Err(e) = self.readers.add() {
             tracing::warn!("no thread takes the place of a query that sleeps or runs for long: {e}");
         }
     }
 
     fn come_back(&self) {
-        if self.aside.replace(false) {
-            self.readers.aside.fetch_sub(1, SeqCst);
+        let mut counts = self.readers.counts();
+        match self.aside.take() {
+            Some(Why::Sleeps) => counts.asleep -= 1,
+            Some(Why::RunsForLong) => counts.long -= 1,
+            None => {}
         }
     }
 }
@@ -128,18 +160,20 @@ impl Attendant for Reader<'_> {
 
     fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
         // Whoever runs for long is here again and again, to see whether he is to go on.
-        if !self.aside.get() && self.since.elapsed() > LONG {
-            self.step_aside();
+        if self.aside.get().is_none() && self.since.elapsed() > LONG {
+            self.step_aside(Why::RunsForLong);
         }
         self.readers.attending.with(act);
     }
 
     fn sleep(&self, query: u64, time: Duration) {
-        let aside = self.aside.get();
-        self.step_aside();
+        let ran_for_long = self.aside.get() == Some(Why::RunsForLong);
+        self.come_back();
+        self.step_aside(Why::Sleeps);
         self.readers.attending.sleep(query, time);
-        if !aside {
-            self.come_back();
+        self.come_back();
+        if ran_for_long {
+            self.step_aside(Why::RunsForLong);
         }
     }
 }

@@ -148,10 +148,14 @@ impl Office {
         self.leases.over_at(state.lead.epoch, state.timing, state.older_lease)
     }
 
-    /// How long the leader on record may take until its first renewal.
-    fn takeover(&self, state: &State) -> Duration {
-        let leader = state.leader_process().map(|(leader, _)| leader);
-        leader.map_or(Duration::ZERO, |leader| self.leases.takeover(leader, state.timing))
+    /// How long the leader on record may take until its first renewal: longer than usual only while it is heard.
+    fn takeover(&self, state: &State, now: Time) -> Duration {
+        let usual = state.timing.lease / 2;
+        let leader = state.leader_process().and_then(|(leader, _)| state.servers.get(&leader));
+        match leader.filter(|leader| self.silence(leader, now) < usual) {
+            Some(leader) => self.leases.takeover(leader.peer.id, state.timing),
+            None => usual,
+        }
     }
 
     fn handover_patience(state: &State) -> Duration {
@@ -165,7 +169,7 @@ impl Office {
             let epoch = state.lead.epoch;
             let elected_at = self.leases.elected_at(epoch).filter(|_| !self.leases.has_granted(epoch));
             match elected_at {
-                Some(at) => wakes.push((at.plus(self.takeover(state)), "take-over")),
+                Some(at) => wakes.push((at.plus(self.takeover(state, now)), "take-over")),
                 None => wakes.push((self.lease_over_at(state), "lease")),
             }
             if let Some((_, since)) = self.handover {
@@ -699,7 +703,7 @@ impl Agency {
             granted: office.leases.has_granted(lead.epoch),
             in_vain: self.grants_in_vain(cx.now),
             elected_at: office.leases.elected_at(lead.epoch),
-            takeover: office.takeover(&self.state),
+            takeover: office.takeover(&self.state, now),
             leader_dead: process.is_some_and(|(id, boot)| office.is_dead(id, boot)),
             leader_returned: leader.is_some() && !leader_is_present,
             leader_last: leader.filter(|_| leader_is_present).and_then(|server| office.last_position(server)),

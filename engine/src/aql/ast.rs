@@ -453,7 +453,6 @@ impl Expression {
         Expression { position, kind, height }
     }
 
-    /// How many nodes stand above one another.
     /// Whether a subquery in it changes data.
     pub fn writes(&self) -> bool {
         if let ExpressionKind::Subquery(block) = &self.kind {
@@ -464,6 +463,7 @@ impl Expression {
         writes
     }
 
+    /// How many nodes stand above one another.
     pub fn height(&self) -> u16 {
         self.height
     }

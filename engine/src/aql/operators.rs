@@ -105,7 +105,21 @@ pub fn array_comparison(quantifier: Quantifier, how: Comparison, left: &Value, r
     if matches!(how, Comparison::In | Comparison::NotIn) && right.as_array().is_none() {
         return false;
     }
-    let mut holds = elements.iter().map(|element| how.holds(element, right));
+    // Each of many is looked for among many.
+    let sorted = match right {
+        Value::Array(all)
+            if elements.len() > 8 && all.len() > 8 && matches!(how, Comparison::In | Comparison::NotIn) =>
+        {
+            let mut sorted: Vec<&Value> = all.iter().collect();
+            sorted.sort();
+            Some(sorted)
+        }
+        _ => None,
+    };
+    let mut holds = elements.iter().map(|element| match &sorted {
+        Some(sorted) => sorted.binary_search(&element).is_ok() == (how == Comparison::In),
+        None => how.holds(element, right),
+    });
     match quantifier {
         Quantifier::All => holds.all(|holds| holds),
         Quantifier::Any => holds.any(|holds| holds),

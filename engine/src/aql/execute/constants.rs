@@ -20,7 +20,7 @@ const VALUE_BYTES_MAX: usize = 64 << 10;
 /// Replaces what is constant in a query that has all its parameters; returns what there was to warn of. Fails only
 /// where a warning is to be an error.
 pub fn fold(query: &mut Query, reader: Reader<'_>, settings: Settings) -> Result<Vec<Warning>> {
-    let settings = Settings { steps: STEPS_MAX, full_count: false, profile: false, ..settings };
+    let settings = Settings { steps: STEPS_MAX.min(settings.steps), full_count: false, profile: false, ..settings };
     let row = vec![Value::Null; query.variables.len()];
     let nothing = Plan::new(Query::default(), Catalog::new(), Rules::NONE)?;
     let mut folding = Folding { nothing, row, reader, settings, steps: 0, warnings: Vec::new() };
@@ -94,7 +94,7 @@ impl Folding<'_> {
     /// What an expression comes to; nothing if it is to be left to the query, to which its warnings are left, too. One
     /// that fails makes the query fail where it is reached, if it ever is.
     fn value(&mut self, expression: &Expression) -> Result<Option<Value>> {
-        if self.steps >= STEPS_MAX {
+        if self.steps >= self.settings.steps {
             return Ok(None);
         }
         let lenient = Settings { fail_on_warning: false, warnings_max: usize::MAX, ..self.settings };

@@ -38,7 +38,7 @@ impl<'q> Executor<'q, '_> {
                     let element = self.evaluate(element, row)?;
                     made.push(self, element)?;
                 }
-                made.values.into()
+                made.finish(self).into()
             }
             ExpressionKind::Object(members) => return self.object(members, row),
             ExpressionKind::Attribute(of, name) => match &of.kind {
@@ -79,10 +79,13 @@ impl<'q> Executor<'q, '_> {
             }
             ExpressionKind::Binary(operator, left, right) => {
                 let (left, right) = (self.evaluate(left, row)?, self.evaluate(right, row)?);
+                self.compares(*operator, &left, &right)?;
                 return self.binary(*operator, &left, &right);
             }
             ExpressionKind::Quantified { quantifier, operator, left, right } => {
                 let (left, right) = (self.evaluate(left, row)?, self.evaluate(right, row)?);
+                self.has_read(left.size_bytes().saturating_add(right.size_bytes()));
+                self.look()?;
                 let wanted = match &**quantifier {
                     Quantifier::All => operators::Quantifier::All,
                     Quantifier::Any => operators::Quantifier::Any,
@@ -135,6 +138,17 @@ impl<'q> Executor<'q, '_> {
                 result
             }
         }
+    }
+
+    /// Counts what an operator looks at before it does.
+    fn compares(&mut self, operator: BinaryOperator, left: &Value, right: &Value) -> Result<()> {
+        let bytes = match operator {
+            BinaryOperator::Compare(Comparison::In | Comparison::NotIn) => right.size_bytes(),
+            BinaryOperator::Compare(_) => left.size_bytes().min(right.size_bytes()),
+            _ => left.size_bytes().saturating_add(right.size_bytes()),
+        };
+        self.has_read(bytes);
+        self.look()
     }
 
     fn binary(&mut self, operator: BinaryOperator, left: &Value, right: &Value) -> Result<Value> {
@@ -193,7 +207,7 @@ impl<'q> Executor<'q, '_> {
             let value = self.evaluate(&member.value, row)?;
             made.push(self, value)?;
         }
-        Ok(names.into_iter().zip(made.values).collect::<Object>().into())
+        Ok(names.into_iter().zip(made.finish(self)).collect::<Object>().into())
     }
 
     fn whole_collection(&mut self, name: &str) -> Result<Value> {
@@ -235,6 +249,7 @@ impl<'q> Executor<'q, '_> {
         }
         // What functions do takes time by the length of what they are given and give.
         self.has_read(made.bytes.saturating_add(result.size_bytes()));
+        made.finish(self);
         self.look()?;
         Ok(result)
     }
@@ -275,7 +290,7 @@ impl<'q> Executor<'q, '_> {
             made.push(self, value)?;
         }
         row[place] = outer;
-        Ok(made.values.into())
+        Ok(made.finish(self).into())
     }
 
     fn question(&mut self, question: &'q Question, row: &mut Row) -> Result<bool> {
@@ -313,7 +328,7 @@ impl<'q> Executor<'q, '_> {
     }
 }
 
-/// Values that are put together, which must not become more than the query may hold.
+/// Values that are put together: held until they are one.
 #[derive(Default)]
 struct Made {
     values: Vec<Value>,
@@ -321,11 +336,17 @@ struct Made {
 }
 
 impl Made {
-    fn push(&mut self, executor: &Executor<'_, '_>, value: Value) -> Result<()> {
-        self.bytes = self.bytes.saturating_add(value.size_bytes());
-        executor.can_hold(self.bytes)?;
+    fn push(&mut self, executor: &mut Executor<'_, '_>, value: Value) -> Result<()> {
+        let bytes = value.size_bytes();
+        executor.hold(bytes)?;
+        self.bytes += bytes;
         self.values.push(value);
         Ok(())
+    }
+
+    fn finish(self, executor: &mut Executor<'_, '_>) -> Vec<Value> {
+        executor.release(self.bytes);
+        self.values
     }
 }
 

@@ -155,7 +155,7 @@ impl<'q> Executor<'q, '_> {
             return Ok(());
         }
         let before = sort.rows.last().map(|sorting| &sorting.row);
-        let bytes = Held::cost(before, row) + by.len() * size_of::<Value>() + VECTOR_BYTES;
+        let bytes = Held::cost(before, row) + by.iter().map(Value::size_bytes).sum::<usize>() + VECTOR_BYTES;
         self.hold(bytes)?;
         sort.rows.push(Sorting { by, row: row.clone(), bytes });
         if sort.rows_max.is_some_and(|most| sort.rows.len() >= most.saturating_mul(2).max(64)) {
@@ -197,7 +197,9 @@ impl<'q> Executor<'q, '_> {
         let group = match groups.get_mut(&key[..]) {
             Some(group) => group,
             None => {
-                grown += key.iter().map(Value::size_bytes).sum::<usize>() + size_of::<Gathered>() + VECTOR_BYTES;
+                // And the row that it becomes.
+                let row_bytes = 2 * VECTOR_BYTES + row.len() * size_of::<Value>();
+                grown += key.iter().map(Value::size_bytes).sum::<usize>() + size_of::<Gathered>() + row_bytes;
                 groups.entry(std::mem::take(key)).or_insert(Gathered::new(collect)?)
             }
         };
@@ -249,7 +251,9 @@ impl<'q> Executor<'q, '_> {
         if let Some(range) = &window.range {
             let mut rows = Vec::with_capacity(held.rows.len());
             for mut row in std::mem::take(&mut held.rows) {
-                rows.push((self.evaluate(range, &mut row)?, row));
+                let value = self.evaluate(range, &mut row)?;
+                self.can_hold(value.size_bytes())?;
+                rows.push((value, row));
             }
             rows.sort_by(|(a, _), (b, _)| a.cmp(b));
             for (value, row) in rows {
@@ -258,11 +262,15 @@ impl<'q> Executor<'q, '_> {
             }
         }
         let mut arguments = Vec::with_capacity(held.rows.len());
+        let mut argument_bytes = 0;
         for row in &mut held.rows {
             let mut values = Vec::with_capacity(window.aggregates.len());
             for aggregate in &window.aggregates {
                 values.push(self.evaluate(&aggregate.argument, row)?);
             }
+            let bytes = VECTOR_BYTES + values.iter().map(Value::size_bytes).sum::<usize>();
+            self.hold(bytes)?;
+            argument_bytes += bytes;
             arguments.push(values);
         }
         let count = held.rows.len();
@@ -309,6 +317,7 @@ impl<'q> Executor<'q, '_> {
             self.finish(&window.aggregates, accumulators.clone(), &mut held.rows[at])?;
             sofar = Some((from, to, accumulators));
         }
+        self.release(argument_bytes);
         Ok(())
     }
 

@@ -49,9 +49,9 @@ use std::sync::Arc;
 
 /// After so many steps it is asked whether the query is to go on.
 const STEPS_A_LOOK: u64 = 1024;
-/// So much of a document's text is one step more.
+/// So much of what is read, compared, or goes through functions is one step more.
 const STEP_BYTES: usize = 4096;
-/// Of a query for which nobody has time: a millisecond or two.
+/// Of a query for which nobody has time: some milliseconds at most.
 pub const STEPS_MAX_HURRIED: u64 = 1000;
 /// And what it may hold.
 pub const MEMORY_BYTES_MAX_HURRIED: usize = 1 << 20;
@@ -236,14 +236,14 @@ impl<'q, 'd> Executor<'q, 'd> {
 impl<'q> Executor<'q, '_> {
     fn step(&mut self) -> Result<()> {
         self.steps += 1;
-        if self.steps > self.settings.steps {
-            return Err(errors::QUERY_KILLED.because("it takes longer than it may"));
-        }
         self.look()
     }
 
     /// Asks whether the query is to go on, if it has not for long.
     fn look(&mut self) -> Result<()> {
+        if self.steps > self.settings.steps {
+            return Err(errors::QUERY_KILLED.because("it takes longer than it may"));
+        }
         if self.steps < self.look_at {
             return Ok(());
         }
@@ -251,7 +251,7 @@ impl<'q> Executor<'q, '_> {
         self.data.go_on()
     }
 
-    /// Counts documents that were read, by how long they are.
+    /// Counts what is read, compared, or goes through functions, by how long it is.
     fn has_read(&mut self, bytes: usize) {
         self.steps += (bytes / STEP_BYTES) as u64;
     }

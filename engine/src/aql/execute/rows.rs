@@ -188,9 +188,12 @@ impl<'q> Executor<'q, '_> {
             self.comes_to(Some(operation), at.checked_sub(1).map(|before| &stage[before]));
             match &operation.kind {
                 OperationKind::Let { variable, value } => {
+                    // Another name for what is there costs nothing.
+                    let shares = matches!(value.kind, ExpressionKind::Variable(_) | ExpressionKind::Attribute(..));
                     let value = self.evaluate(value, row)?;
-                    self.hold(value.size_bytes())?;
-                    state.named_bytes += value.size_bytes();
+                    let bytes = if shares { 0 } else { value.size_bytes() };
+                    self.hold(bytes)?;
+                    state.named_bytes += bytes;
                     row[variable.index()] = value;
                 }
                 OperationKind::Filter(condition) => {

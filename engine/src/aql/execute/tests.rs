@@ -295,7 +295,14 @@ fn who_hurries_gets_what_is_over_in_a_moment() {
     assert!(ran.response.status == 201 && ran.then.is_none(), "{ran:?}");
     // The loop has the rest; it is asked for all of it.
     assert!(matches!(ask("FOR i IN 1..20 RETURN i", 10).then, Some(Then::Keep(_))));
-    for left in ["FOR i IN 1..100000 FILTER i < 0 RETURN i", "RETURN SLEEP(0.1)", "RETURN ASSERT(false, 'no')"] {
+    for left in [
+        "FOR i IN 1..100000 FILTER i < 0 RETURN i",
+        "RETURN SLEEP(0.1)",
+        "RETURN ASSERT(false, 'no')",
+        "RETURN [1] ALL IN [2]",
+        "RETURN 'a' =~ 'b'",
+        "RETURN 1..2",
+    ] {
         assert!(matches!(ask(left, 1000).then, Some(Then::AtLeisure)), "{left}");
     }
     // What is wrong with the text needs no time.

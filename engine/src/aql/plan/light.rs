@@ -1,8 +1,8 @@
 //! Whether a query may be carried out where nothing may take long: in the thread that its connection is served by.
 //!
-//! Rows, documents and memory are counted while it runs, and it is left when there is too much of them. What is not
-//! counted is what one expression costs, so only such are light that look at no more than they are given: no functions
-//! but those below, no patterns, no ranges as arrays.
+//! Rows, documents, what is compared and memory are counted while it runs, and it is left when there is too much of
+//! them. A single step must not take long either: there are no functions but those below, no patterns, no quantifiers
+//! and no ranges as arrays.
 
 use super::super::ast::*;
 
@@ -57,6 +57,7 @@ fn block(of: &Block) -> bool {
 fn expression(of: &Expression) -> bool {
     let mut light = match &of.kind {
         ExpressionKind::Subquery(within) => block(within),
+        ExpressionKind::Quantified { .. } => false,
         ExpressionKind::Call(name, _) => FUNCTIONS.contains(&&**name),
         ExpressionKind::Binary(operator, ..) => {
             use BinaryOperator::{Like, Matches, NotLike, NotMatches, Range};

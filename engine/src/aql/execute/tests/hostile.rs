@@ -46,6 +46,9 @@ fn what_expressions_make_is_counted() {
             (0..40).map(|n| format!("CONCAT(s, {n})")).collect::<Vec<_>>().join(", ")
         ),
         format!("{long} {names} RETURN [x0, x19]"),
+        format!("{long} FOR i IN 1..100 SORT CONCAT(s, i) RETURN i"),
+        format!("{long} FOR i IN 1..100 WINDOW {{preceding: 1}} AGGREGATE n = MAX(CONCAT(s, i)) RETURN LENGTH(n)"),
+        format!("{long} RETURN LENGTH({}{})", "[CONCAT(s, 1), ".repeat(30), "1]".repeat(30)),
         "FOR i IN 1..5000 WINDOW {preceding: 5000} AGGREGATE u = UNIQUE(i) RETURN LENGTH(u)".to_owned(),
     ] {
         let told = stage.query(&text, limit.as_object().unwrap());
@@ -94,6 +97,15 @@ fn a_long_text_is_parsed_and_planned_soon_or_refused() {
     let values: Map<String, Value> = names.iter().map(|name| (name[1..].to_owned(), 1.into())).collect();
     let told = stage.query(&text, json!({ "bindVars": values }).as_object().unwrap());
     assert_eq!(told["result"], json!([20_000]));
+}
+
+/// Each of many is looked for among many.
+#[test]
+fn quantifiers_over_two_long_arrays_take_no_square() {
+    let mut stage = Stage::new();
+    let text = "LET a = (FOR i IN 1..50000 RETURN i) LET b = (FOR i IN 1..50000 RETURN -i)
+        RETURN [a NONE IN b, a ALL IN a, b ANY IN a, a ALL NOT IN b, [1.0, 'x'] ANY IN a]";
+    assert_eq!(rows_of(&mut stage, text), json!([[true, true, false, true, true]]));
 }
 
 /// A query that is killed ends also within a function.
