@@ -423,9 +423,9 @@ fn furthest(positions: impl Iterator<Item = Position>) -> Option<Position> {
 fn choose(s: &Situation) -> Option<Verdict> {
     let last = furthest(eligible(s).map(|(_, report)| report.last))?;
     let equals = eligible(s).filter(|(_, report)| report.last == last).map(|(candidate, _)| candidate);
-    // In maintenance the leader comes back. Else whoever has just been elected in vain would be again; one that has just
-    // refused writes could not even begin the epoch. Servers come in the order of registration: of several that are as
-    // good the first.
+    // In maintenance the leader comes back. Else whoever has just been elected in vain would be again; one that has
+    // just refused writes could not even begin the epoch. Servers come in the order of registration: of several that
+    // are as good the first.
     let merit = |c: &&Candidate| {
         let preferred = Some(c.id) == s.preferred;
         (preferred && s.maintenance.is_some(), !c.in_vain, preferred, c.has_room)

@@ -48,7 +48,7 @@ fn what_expressions_make_is_counted() {
         format!("{long} {names} RETURN [x0, x19]"),
         format!("{long} FOR i IN 1..100 SORT CONCAT(s, i) RETURN i"),
         format!("{long} FOR i IN 1..100 WINDOW {{preceding: 1}} AGGREGATE n = MAX(CONCAT(s, i)) RETURN LENGTH(n)"),
-        format!("{long} RETURN LENGTH({}{})", "[CONCAT(s, 1), ".repeat(30), "1]".repeat(30)),
+        format!("{long} RETURN LENGTH({}1{})", "[CONCAT(s, 1), ".repeat(30), "]".repeat(30)),
         "FOR i IN 1..5000 WINDOW {preceding: 5000} AGGREGATE u = UNIQUE(i) RETURN LENGTH(u)".to_owned(),
     ] {
         let told = stage.query(&text, limit.as_object().unwrap());
