@@ -53,6 +53,9 @@ pub enum Method {
 }
 
 impl Method {
+    /// All of them, as `Allow` tells them.
+    pub const ALLOWED: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+
     pub fn parse(text: &str) -> Option<Method> {
         Some(match text {
             "GET" => Method::Get,

@@ -138,10 +138,9 @@ impl<'a> Reader<'a> {
     }
 
     fn come_back(&self) {
-        let mut counts = self.readers.counts();
         match self.aside.take() {
-            Some(Why::Sleeps) => counts.asleep -= 1,
-            Some(Why::RunsForLong) => counts.long -= 1,
+            Some(Why::Sleeps) => self.readers.counts().asleep -= 1,
+            Some(Why::RunsForLong) => self.readers.counts().long -= 1,
             None => {}
         }
     }

@@ -4,15 +4,14 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::{env, fs, io};
-use tanist_engine::aql::{anything, functions, lexer};
+use tanist_engine::aql::{anything, functions};
 
 fn main() -> io::Result<()> {
     let directory = PathBuf::from(env::args().nth(1).expect("a directory"));
     fs::create_dir_all(&directory)?;
     let mut words: BTreeSet<String> = functions::all().map(|function| format!("{}(", function.name)).collect();
     for (number, query) in anything::queries().enumerate() {
-        let starts: Vec<usize> = lexer::tokens(&query).iter().map(|token| token.start).collect();
-        words.extend(starts.windows(2).map(|part| query[part[0]..part[1]].trim().to_owned()));
+        words.extend(anything::words(&query));
         fs::write(directory.join(format!("{number:03}")), query)?;
     }
     let quoted = |word: &String| format!("\"{}\"\n", word.replace('\\', "\\\\").replace('"', "\\\""));

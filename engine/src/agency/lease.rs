@@ -108,9 +108,10 @@ impl Leases {
     /// How long a chosen server may take until its first renewal. Half a lease is plenty, but one whose messages take
     /// longer begins its epoch nevertheless, and has an entry more than anybody else then, so it would be elected again
     /// and again. When it is elected for the second time it has as long as a leader that renews in vain: followers get
-    /// all that it has meanwhile, and somebody else can be elected.
-    pub fn takeover(&self, server: NodeId, timing: Timing) -> Duration {
-        if self.was_in_vain(server) { timing.lease * UNUSED_LEASES } else { timing.lease / 2 }
+    /// all that it has meanwhile, and somebody else can be elected. But only while it is heard.
+    pub fn takeover(&self, server: NodeId, silence: Duration, timing: Timing) -> Duration {
+        let usual = timing.lease / 2;
+        if self.was_in_vain(server) && silence < usual { timing.lease * UNUSED_LEASES } else { usual }
     }
 
     /// The owner of `epoch` renews its lease again and again, but never has one: it does not hear, or is too slow to
@@ -256,11 +257,13 @@ mod tests {
     #[test]
     fn who_was_elected_in_vain_gets_more_time_until_somebody_serves() {
         let mut leases = Leases::new(ms(0));
-        let takeover_ms = |leases: &Leases, server| leases.takeover(peer(server).id, TIMING).as_millis();
+        let takeover_ms =
+            |leases: &Leases, server| leases.takeover(peer(server).id, ms(499).since(ms(0)), TIMING).as_millis();
         leases.elected_in_vain(peer(1).id);
         assert_eq!((takeover_ms(&leases, 1), takeover_ms(&leases, 2)), (4000, 500));
         leases.elected_in_vain(peer(2).id);
         assert_eq!((takeover_ms(&leases, 1), takeover_ms(&leases, 2)), (4000, 4000));
+        assert_eq!(leases.takeover(peer(2).id, TIMING.lease / 2, TIMING).as_millis(), 500, "it is not heard");
         leases.used();
         assert_eq!((takeover_ms(&leases, 1), takeover_ms(&leases, 2)), (500, 500));
     }

@@ -148,14 +148,11 @@ impl Office {
         self.leases.over_at(state.lead.epoch, state.timing, state.older_lease)
     }
 
-    /// How long the leader on record may take until its first renewal: longer than usual only while it is heard.
+    /// How long the leader on record may take until its first renewal.
     fn takeover(&self, state: &State, now: Time) -> Duration {
-        let usual = state.timing.lease / 2;
-        let leader = state.leader_process().and_then(|(leader, _)| state.servers.get(&leader));
-        match leader.filter(|leader| self.silence(leader, now) < usual) {
-            Some(leader) => self.leases.takeover(leader.peer.id, state.timing),
-            None => usual,
-        }
+        let Some((leader, _)) = state.leader_process() else { return Duration::ZERO };
+        let silence = state.servers.get(&leader).map_or(Duration::MAX, |server| self.silence(server, now));
+        self.leases.takeover(leader, silence, state.timing)
     }
 
     fn handover_patience(state: &State) -> Duration {

@@ -5,21 +5,19 @@
 //! called an internal error; what fails has written nothing; what has written leaves indexes that fit the documents.
 
 use super::value::Object;
-use super::{parser, tree};
+use super::{lexer, parser, tree};
 use crate::db::Reader;
 use crate::db::index::check;
 use crate::db::mem::MemStore;
 use crate::db::store::Store;
-use crate::exec::{self, fixture};
+use crate::exec::fixture::{self, Busy};
 use crate::http::{Method, Request};
-use crate::io::{Op, OpId, OpResult, Ran};
-use crate::queries::{Alone, Attendant, Queries};
-use crate::types::{Duration, Now};
+use crate::io::Ran;
+use crate::queries::{Alone, Attendant};
 use serde_json::{Map, Value, json};
-use std::cell::Cell;
 
 /// So often a query may look whether it is to go on, every few thousand steps; then it is killed.
-const LOOKS_MAX: u32 = 50;
+const LOOKS_MAX: u64 = 50;
 const MEMORY_BYTES_MAX: u64 = 8 << 20;
 
 /// Any text is a query that can be shown, or an error of ArangoDB's about queries or their parameters.
@@ -57,6 +55,12 @@ pub fn queries() -> impl Iterator<Item = String> {
         let more = rest.lines().skip(1).take_while(|line| line.starts_with(' '));
         rest.lines().take(1).chain(more).collect::<Vec<_>>().join(" ")
     })
+}
+
+/// The tokens of a query, as they are written.
+pub fn words(query: &str) -> Vec<String> {
+    let starts: Vec<usize> = lexer::tokens(query).iter().map(|token| token.start).collect();
+    starts.windows(2).map(|part| query[part[0]..part[1]].trim().to_owned()).collect()
 }
 
 /// A store with documents of many kinds, indexes of all kinds and a graph.
@@ -106,15 +110,7 @@ impl Stage {
     fn send(&mut self, path: &str, body: &Value, attendant: &dyn Attendant) -> Ran {
         self.step += 1;
         let request = Request::new(Method::Post, path).with_body(body.to_string());
-        let op = Op::Run(fixture::admitted(request, self.step << 12));
-        let result = match op.writes() {
-            true => exec::perform_attended(vec![(OpId(self.step), op)], &mut self.store, attendant).remove(0).1,
-            false => exec::read_attended(op, &self.store, attendant),
-        };
-        match result {
-            OpResult::Ran(ran) => ran,
-            other => panic!("{other:?}"),
-        }
+        fixture::carry_out(&mut self.store, request, self.step, attendant)
     }
 
     fn must(&mut self, path: &str, body: &Value) {
@@ -131,7 +127,7 @@ impl Stage {
         body.insert("batchSize".into(), u32::MAX.into());
         let body = Value::Object(body);
         for path in ["/_api/query", "/_api/explain", "/_api/cursor"] {
-            let ran = self.send(path, &body, &Impatient::default());
+            let ran = self.send(path, &body, &Busy::new(LOOKS_MAX + 1));
             let (status, error) = (ran.response.status, ran.response.error_num());
             let answer = String::from_utf8_lossy(&ran.response.body);
             // Queries may nest as deep as ArangoDB's, and serde_json reads less.
@@ -158,46 +154,11 @@ impl Stage {
     }
 }
 
-/// Kills what takes too long.
-#[derive(Default)]
-struct Impatient {
-    alone: Alone,
-    looks: Cell<u32>,
-}
-
-impl Attendant for Impatient {
-    fn now(&self) -> Now {
-        self.alone.now()
-    }
-
-    fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
-        self.looks.set(self.looks.get() + 1);
-        self.alone.with(&mut |queries| {
-            if self.looks.get() > LOOKS_MAX {
-                for running in queries.current(None, self.alone.now().time) {
-                    queries.kill(running.query.id, None);
-                }
-            }
-            act(queries);
-        });
-    }
-
-    fn sleep(&self, query: u64, time: Duration) {
-        self.alone.sleep(query, time);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::lexer;
     use super::*;
     use proptest::prelude::*;
     use std::cell::RefCell;
-
-    fn tokens(text: String) -> Vec<String> {
-        let starts: Vec<usize> = lexer::tokens(&text).iter().map(|token| token.start).collect();
-        starts.windows(2).map(|part| text[part[0]..part[1]].trim().to_owned()).collect()
-    }
 
     /// What kind of token it is, roughly: whatever is of the same often fits in the same place.
     fn kind(token: &str) -> u8 {
@@ -211,7 +172,7 @@ mod tests {
 
     /// Whole queries, some tokens of which are others', are missing, or are queries in parentheses.
     fn mixture() -> impl Strategy<Value = String> {
-        let queries: Vec<Vec<String>> = queries().map(tokens).collect();
+        let queries: Vec<Vec<String>> = queries().map(|query| words(&query)).collect();
         let all: Vec<String> = queries.concat();
         assert!(queries.len() > 150 && all.len() > 3000, "{} queries, {} tokens", queries.len(), all.len());
         let alike = |wanted: u8| all.iter().filter(|token| kind(token) == wanted).cloned().collect::<Vec<_>>();

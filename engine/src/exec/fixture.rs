@@ -1,12 +1,15 @@
-//! For tests: the store of a server that leads nobody but itself, and requests as it admits them.
+//! For tests: the store of a server that leads nobody but itself, requests as it admits them, and somebody who kills
+//! what takes too long.
 
 use crate::db::api;
 use crate::db::mem::MemStore;
 use crate::http::Request;
 use crate::io::*;
 use crate::message::Peer;
+use crate::queries::{Alone, Attendant, Queries};
 use crate::transaction::Part;
 use crate::types::*;
+use std::cell::Cell;
 use std::sync::Arc;
 
 const EPOCH: Epoch = Epoch(1);
@@ -50,5 +53,53 @@ pub fn admitted(request: Request, seed: u64) -> Run {
         view: Arc::new(view),
         transaction: Part { concern: effect.concern, ..Part::default() },
         request,
+    }
+}
+
+/// Carries out a request as the server does, the `step`th.
+pub fn carry_out(store: &mut MemStore, request: Request, step: u64, attendant: &dyn Attendant) -> Ran {
+    let op = Op::Run(admitted(request, step << 12));
+    let result = match op.writes() {
+        true => super::perform_attended(vec![(OpId(step), op)], store, attendant).remove(0).1,
+        false => super::read_attended(op, store, attendant),
+    };
+    match result {
+        OpResult::Ran(ran) => ran,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Each look takes a millisecond; from some look on, all that runs is killed.
+pub struct Busy {
+    alone: Alone,
+    looks: Cell<u64>,
+    kills_at: u64,
+}
+
+impl Busy {
+    pub fn new(kills_at: u64) -> Busy {
+        Busy { alone: Alone::default(), looks: Cell::new(0), kills_at }
+    }
+}
+
+impl Attendant for Busy {
+    fn now(&self) -> Now {
+        Now { time: Time(self.alone.now().time.0 + self.looks.get() * 1_000_000), ..self.alone.now() }
+    }
+
+    fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
+        self.looks.set(self.looks.get() + 1);
+        self.alone.with(&mut |queries| {
+            if self.looks.get() >= self.kills_at {
+                for running in queries.current(None, self.now().time) {
+                    queries.kill(running.query.id, None);
+                }
+            }
+            act(queries);
+        });
+    }
+
+    fn sleep(&self, query: u64, time: Duration) {
+        self.alone.sleep(query, time);
     }
 }

@@ -804,6 +804,15 @@ fn set_of(members: &[u128]) -> InSync {
     InSync { members: members.iter().map(replica).collect(), floor: Position::ZERO, lag: 0 }
 }
 
+/// A leader with one synchronous follower, which is on record.
+fn leading_in_sync() -> Rig {
+    let mut rig = leading_with(1, None);
+    rig.followed_by(2, None);
+    let asked = asked_for(&rig.acknowledged_by(2)).unwrap();
+    rig.record(asked);
+    rig
+}
+
 const DONE: [(u16, Option<u64>); 1] = [(202, None)];
 
 /// R6: nothing is written without a set on record; then every member must have it, whoever else does.
@@ -827,10 +836,7 @@ fn a_write_is_acknowledged_by_the_in_sync_set_on_record() {
 /// must have it.
 #[test]
 fn a_slow_member_is_replaced_on_record_first() {
-    let mut rig = leading_with(1, None);
-    rig.followed_by(2, None);
-    let asked = asked_for(&rig.acknowledged_by(2)).unwrap();
-    rig.record(asked);
+    let mut rig = leading_in_sync();
     rig.followed_by(3, None);
     assert_eq!(asked_for(&rig.acknowledged_by(3)), None, "one is enough");
     rig.goes_on(0);
@@ -849,10 +855,7 @@ fn a_slow_member_is_replaced_on_record_first() {
 /// R14: what followers do not confirm in time is told as what it is, and what would only wait is not begun.
 #[test]
 fn what_followers_do_not_have_in_time_is_no_success() {
-    let mut rig = leading_with(1, None);
-    rig.followed_by(2, None);
-    let asked = asked_for(&rig.acknowledged_by(2)).unwrap();
-    rig.record(asked);
+    let mut rig = leading_in_sync();
     rig.goes_on(0);
     rig.write(0);
     rig.ask(Method::Get, "/_api/document/c/1", "");
@@ -872,10 +875,7 @@ fn what_followers_do_not_have_in_time_is_no_success() {
 /// R14: a transaction that nobody knows of may have a collection to itself, which is not nothing.
 #[test]
 fn the_begin_of_a_transaction_that_followers_do_not_confirm_is_of_unknown_outcome() {
-    let mut rig = leading_with(1, None);
-    rig.followed_by(2, None);
-    let asked = asked_for(&rig.acknowledged_by(2)).unwrap();
-    rig.record(asked);
+    let mut rig = leading_in_sync();
     rig.goes_on(0);
     rig.write(0);
     rig.ask(Method::Post, "/_api/transaction/begin", r#"{"collections": {"exclusive": ["c"]}}"#);

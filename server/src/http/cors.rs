@@ -5,8 +5,8 @@
 
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderValue};
+use tanist_engine::http as engine;
 
-const METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 const EXPOSED: &str = "etag, content-encoding, content-length, location, server, x-arango-errors, x-arango-async-id";
 /// Seconds for which a browser may remember what it was told.
 const MAX_AGE_S: &str = "1800";
@@ -46,7 +46,7 @@ impl Foreign {
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static(credentials));
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         if self.preflight {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(engine::Method::ALLOWED));
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE_S));
             if let Some(asked) = self.headers {
                 headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
@@ -89,7 +89,7 @@ mod tests {
         let asked = ("access-control-request-headers", "authorization");
         let before = told(Method::OPTIONS, &[origin, asked], &[]).unwrap();
         assert_eq!(before[1], "access-control-allow-headers: authorization");
-        assert_eq!(before[2], format!("access-control-allow-methods: {METHODS}"));
+        assert_eq!(before[2], format!("access-control-allow-methods: {}", engine::Method::ALLOWED));
         assert_eq!(before[5], "access-control-max-age: 1800");
     }
 }

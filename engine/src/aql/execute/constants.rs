@@ -9,7 +9,6 @@ use super::super::functions;
 use super::super::plan::options;
 use super::alone::Alone;
 use super::*;
-use crate::errors::Kind;
 
 /// Of all expressions of a query; each counts as one, and what it comes to as one for each [`STEP_BYTES`].
 const STEPS_MAX: u64 = 100_000;
@@ -25,7 +24,11 @@ pub fn fold(query: &mut Query, reader: Reader<'_>, settings: Settings) -> Result
     let nothing = Plan::new(Query::default(), Catalog::new(), Rules::NONE)?;
     let mut folding = Folding { nothing, row, reader, settings, steps: 0, warnings: Vec::new() };
     for message in options::unknown(query) {
-        folding.warn(errors::QUERY_INVALID_OPTIONS_ATTRIBUTE, message)?;
+        let kind = errors::QUERY_INVALID_OPTIONS_ATTRIBUTE;
+        if settings.fail_on_warning {
+            return Err(kind.says(message));
+        }
+        folding.keep([Warning { number: kind.number, message }]);
     }
     folding.block(&mut query.body)?;
     Ok(folding.warnings)
@@ -42,14 +45,10 @@ struct Folding<'r> {
 }
 
 impl Folding<'_> {
-    fn warn(&mut self, kind: Kind, message: String) -> Result<()> {
-        if self.settings.fail_on_warning {
-            return Err(kind.says(message));
-        }
-        if self.warnings.len() < self.settings.warnings_max {
-            self.warnings.push(Warning { number: kind.number, message });
-        }
-        Ok(())
+    /// As many as may be told.
+    fn keep(&mut self, warnings: impl IntoIterator<Item = Warning>) {
+        let room = self.settings.warnings_max.saturating_sub(self.warnings.len());
+        self.warnings.extend(warnings.into_iter().take(room));
     }
 
     fn block(&mut self, block: &mut Block) -> Result<()> {
@@ -109,8 +108,7 @@ impl Folding<'_> {
             // The same once more, as the error that it is to be.
             return self.evaluate(expression, self.settings).0.map(Some);
         }
-        let room = self.settings.warnings_max.saturating_sub(self.warnings.len());
-        self.warnings.extend(warnings.into_iter().take(room));
+        self.keep(warnings);
         Ok(Some(value))
     }
 

@@ -13,11 +13,11 @@ use std::collections::BTreeSet;
 /// Edge collections, each with the direction that it is followed in.
 pub(super) struct Edges {
     collections: Vec<(Arc<CollectionRow>, Direction)>,
-    /// By which attribute edges weigh; without it each weighs 1.
+    /// By which attribute edges weigh; without it each weighs as much.
     pub weight: Option<Arc<str>>,
-    pub default_weight: f64,
-    /// What each weighs without such an attribute.
-    pub plain_weight: f64,
+    default_weight: f64,
+    /// A traversal goes by weights and tells them, so an edge weighs something without such an attribute, too.
+    pub weighted: bool,
 }
 
 /// An edge: the place of its collection, and its revision.
@@ -37,7 +37,7 @@ impl Edges {
     }
 
     fn weight_of(&self, edge: &Value) -> Result<f64> {
-        let Some(attribute) = &self.weight else { return Ok(self.plain_weight) };
+        let Some(attribute) = &self.weight else { return Ok(if self.weighted { self.default_weight } else { 1.0 }) };
         let weight = edge.attribute(attribute).as_double().unwrap_or(self.default_weight);
         if weight < 0.0 { Err(errors::GRAPH_NEGATIVE_EDGE_WEIGHT.into()) } else { Ok(weight) }
     }
@@ -85,7 +85,7 @@ impl<'q> Executor<'q, '_> {
         if default_weight < 0.0 {
             return Err(errors::GRAPH_NEGATIVE_EDGE_WEIGHT.into());
         }
-        Ok(Edges { collections, weight, default_weight, plain_weight: 1.0 })
+        Ok(Edges { collections, weight, default_weight, weighted: false })
     }
 
     fn edge_collection(&self, name: &str) -> Result<Arc<CollectionRow>> {
@@ -116,7 +116,7 @@ impl<'q> Executor<'q, '_> {
                 for revision in entries {
                     let revision = revision?;
                     let Some(edge) = reader.stored_document(collection.object, revision)? else { continue };
-                    self.steps += 1 + (edge.body.len() / STEP_BYTES) as u64;
+                    self.steps += 1 + (edge.body.len() / BYTES_A_STEP) as u64;
                     let edge = document_value(&edge, &collection.name, &projection);
                     self.stats.scanned_index += 1;
                     bytes += size_of::<Neighbor>() + 32;

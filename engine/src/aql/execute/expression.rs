@@ -59,22 +59,13 @@ impl<'q> Executor<'q, '_> {
                     UnaryOperator::Not => Value::Bool(!operand.truthy()),
                 }
             }
-            ExpressionKind::Binary(BinaryOperator::And, left, right) => {
+            ExpressionKind::Binary(operator @ (BinaryOperator::And | BinaryOperator::Or), left, right) => {
                 let left = self.evaluate(left, row)?;
-                if left.truthy() {
+                if left.truthy() == (*operator == BinaryOperator::And) {
                     self.evaluate(right, row)?
                 } else {
                     self.write_only(right, row)?;
                     left
-                }
-            }
-            ExpressionKind::Binary(BinaryOperator::Or, left, right) => {
-                let left = self.evaluate(left, row)?;
-                if left.truthy() {
-                    self.write_only(right, row)?;
-                    left
-                } else {
-                    self.evaluate(right, row)?
                 }
             }
             ExpressionKind::Binary(operator, left, right) => {
@@ -98,21 +89,16 @@ impl<'q> Executor<'q, '_> {
             }
             ExpressionKind::Ternary { condition, then, otherwise } => {
                 let condition = self.evaluate(condition, row)?;
-                match (condition.truthy(), then) {
-                    (true, Some(then)) => {
-                        self.write_only(otherwise, row)?;
-                        self.evaluate(then, row)?
-                    }
-                    (true, None) => {
-                        self.write_only(otherwise, row)?;
-                        condition
-                    }
-                    (false, then) => {
-                        if let Some(then) = then {
-                            self.write_only(then, row)?;
-                        }
-                        self.evaluate(otherwise, row)?
-                    }
+                let (asked, skipped) = match condition.truthy() {
+                    true => (then.as_ref(), Some(otherwise)),
+                    false => (Some(otherwise), then.as_ref()),
+                };
+                if let Some(skipped) = skipped {
+                    self.write_only(skipped, row)?;
+                }
+                match asked {
+                    Some(asked) => self.evaluate(asked, row)?,
+                    None => condition,
                 }
             }
             ExpressionKind::Call(name, arguments) => return self.call(name, arguments, row),

@@ -50,7 +50,7 @@ use std::sync::Arc;
 /// After so many steps it is asked whether the query is to go on.
 const STEPS_A_LOOK: u64 = 1024;
 /// So much of what is read, compared, or goes through functions is one step more.
-const STEP_BYTES: usize = 4096;
+const BYTES_A_STEP: usize = 4096;
 /// Of a query for which nobody has time: some milliseconds at most.
 pub const STEPS_MAX_HURRIED: u64 = 1000;
 /// And what it may hold.
@@ -253,7 +253,7 @@ impl<'q> Executor<'q, '_> {
 
     /// Counts what is read, compared, or goes through functions, by how long it is.
     fn has_read(&mut self, bytes: usize) {
-        self.steps += (bytes / STEP_BYTES) as u64;
+        self.steps += (bytes / BYTES_A_STEP) as u64;
     }
 
     /// Counts memory that is held from now on.

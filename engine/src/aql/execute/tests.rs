@@ -9,13 +9,12 @@
 //!   else the node has; `rules […]`: the rules that were applied.
 
 use crate::db::mem::MemStore;
-use crate::exec::{self, fixture};
+use crate::exec::fixture::{self, Busy};
 use crate::http::{Method, Request, Response};
 use crate::io::*;
-use crate::queries::{Alone, Attendant, Hurried, Queries};
+use crate::queries::{Alone, Attendant, Hurried};
 use crate::types::*;
 use serde_json::{Map, Value, json};
-use std::cell::Cell;
 
 mod hostile;
 mod places;
@@ -38,15 +37,7 @@ impl Stage {
     fn ask_attended(&mut self, method: Method, path: &str, body: &Value, attendant: &dyn Attendant) -> Ran {
         self.steps += 1;
         let request = Request::new(method, path).with_body(body.to_string());
-        let op = Op::Run(fixture::admitted(request, self.steps << 12));
-        let result = match op.writes() {
-            true => exec::perform_attended(vec![(OpId(self.steps), op)], &mut self.store, attendant).remove(0).1,
-            false => exec::read_attended(op, &self.store, attendant),
-        };
-        match result {
-            OpResult::Ran(ran) => ran,
-            other => panic!("{other:?}"),
-        }
+        fixture::carry_out(&mut self.store, request, self.steps, attendant)
     }
 
     fn explain(&mut self, text: &str, with: &Map<String, Value>) -> Value {
@@ -206,41 +197,6 @@ fn what_does_not_fit_into_a_batch_is_kept() {
         "result": [1], "hasMore": false, "cached": false, "error": false, "code": 201, "extra": whole["extra"]
     });
     assert_eq!(whole, expected);
-}
-
-/// Each look takes a millisecond; from some look on, all that runs is killed.
-struct Busy {
-    alone: Alone,
-    looks: Cell<u64>,
-    kills_at: u64,
-}
-
-impl Busy {
-    fn new(kills_at: u64) -> Busy {
-        Busy { alone: Alone::default(), looks: Cell::new(0), kills_at }
-    }
-}
-
-impl Attendant for Busy {
-    fn now(&self) -> Now {
-        Now { time: Time(self.alone.now().time.0 + self.looks.get() * 1_000_000), ..self.alone.now() }
-    }
-
-    fn with(&self, act: &mut dyn FnMut(&mut Queries)) {
-        self.looks.set(self.looks.get() + 1);
-        self.alone.with(&mut |queries| {
-            if self.looks.get() >= self.kills_at {
-                for running in queries.current(None, self.now().time) {
-                    queries.kill(running.query.id, None);
-                }
-            }
-            act(queries);
-        });
-    }
-
-    fn sleep(&self, query: u64, time: Duration) {
-        self.alone.sleep(query, time);
-    }
 }
 
 #[test]

@@ -96,10 +96,9 @@ impl<'q> Executor<'q, '_> {
             let text = "uniqueVertices: 'global' is only supported, with order: 'bfs' or 'weighted'";
             return Err(errors::BAD_PARAMETER.says(text));
         }
-        let weighted = matches!(frontier, Frontier::Weighted(_));
-        match weighted {
-            true => edges.plain_weight = edges.default_weight,
-            false => edges.weight = None,
+        edges.weighted = matches!(frontier, Frontier::Weighted(_));
+        if !edges.weighted {
+            edges.weight = None;
         }
         let allowed = names(&options.attribute("vertexCollections"));
         for name in allowed.iter().flatten() {
@@ -117,7 +116,7 @@ impl<'q> Executor<'q, '_> {
                 continue;
             }
             if depth >= min || traversal.prune.is_some() {
-                self.put_step(traversal, &steps, at, &edges, weighted, row)?;
+                self.put_step(traversal, &steps, at, &edges, row)?;
             }
             let mut pruned = false;
             if let Some(prune) = &traversal.prune {
@@ -164,7 +163,6 @@ impl<'q> Executor<'q, '_> {
         steps: &[Step],
         at: usize,
         edges: &Edges,
-        weighted: bool,
         row: &mut Row,
     ) -> Result<()> {
         let slot = traversal.vertex;
@@ -173,7 +171,7 @@ impl<'q> Executor<'q, '_> {
             row[slot.index()] = self.edge_in(&steps[at], edges, slot)?;
         }
         if let Some(slot) = traversal.path {
-            row[slot.index()] = self.path(steps, at, edges, weighted, slot)?;
+            row[slot.index()] = self.path(steps, at, edges, slot)?;
         }
         Ok(())
     }
@@ -186,7 +184,7 @@ impl<'q> Executor<'q, '_> {
         }
     }
 
-    fn path(&mut self, steps: &[Step], at: usize, edges: &Edges, weighted: bool, slot: Slot) -> Result<Value> {
+    fn path(&mut self, steps: &[Step], at: usize, edges: &Edges, slot: Slot) -> Result<Value> {
         let projection = self.plan.projection(slot);
         let (mut vertices, mut along, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for step in backwards(steps, at).take_while(|_| projection.is_read()) {
@@ -199,17 +197,17 @@ impl<'q> Executor<'q, '_> {
             {
                 along.push(self.edge(edges, edge)?);
             }
-            if weighted {
+            if edges.weighted {
                 weights.push(Value::whole_number(step.weight));
             }
         }
         vertices.reverse();
         along.reverse();
         weights.reverse();
-        let (vertices, edges) = (("vertices", vertices.into()), ("edges", along.into()));
-        Ok(match weighted {
-            true => Value::object([vertices, edges, ("weights", weights.into())]),
-            false => Value::object([vertices, edges]),
+        let (vertices, along) = (("vertices", vertices.into()), ("edges", along.into()));
+        Ok(match edges.weighted {
+            true => Value::object([vertices, along, ("weights", weights.into())]),
+            false => Value::object([vertices, along]),
         })
     }
 

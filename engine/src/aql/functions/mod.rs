@@ -192,11 +192,6 @@ pub fn check_size(bytes: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a text is a duration (`P1DT2H`) that a date can be moved by.
-pub fn is_duration(text: &str) -> bool {
-    date::is_duration(text)
-}
-
 /// A function by its name, in whatever case.
 pub fn lookup(name: &str) -> Option<&'static Function> {
     static BY_NAME: LazyLock<BTreeMap<&'static str, &'static Function>> =

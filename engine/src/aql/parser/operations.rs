@@ -2,7 +2,7 @@
 
 use super::super::aggregate;
 use super::super::ast::*;
-use super::super::functions;
+use super::super::functions::date;
 use super::super::lexer::Kind;
 use super::super::value::Value;
 use super::{OPERATIONS_MAX, Parsed, Parser, bind_error};
@@ -21,7 +21,7 @@ fn direction_of(kind: &Kind) -> Option<Direction> {
 /// Both bounds of a window over a range are numbers from 0, or both are durations.
 fn check_range(preceding: &Value, following: &Value) -> Parsed<()> {
     let is_number = |bound: &Value| bound.as_double().is_some_and(|number| number >= 0.0);
-    let is_duration = |bound: &Value| bound.as_str().is_some_and(functions::is_duration);
+    let is_duration = |bound: &Value| bound.as_str().is_some_and(date::is_duration);
     let all = |fits: &dyn Fn(&Value) -> bool| [preceding, following].iter().all(|bound| bound.is_null() || fits(bound));
     if all(&is_number) || all(&is_duration) {
         return Ok(());

@@ -2,7 +2,7 @@
 //! might be in it, by traversals and by functions that read documents. What a `LIMIT` says must be known before.
 
 use super::super::ast::*;
-use super::super::functions;
+use super::expressions::is_constant;
 use crate::errors::{self, Error};
 
 /// Functions that read documents.
@@ -68,17 +68,8 @@ fn reads<'q>(expression: &'q Expression, written: &mut Vec<&'q str>) -> Result<(
     }
 }
 
-/// Most of it is a constant by now; what was too much for that is one all the same.
+/// Most of it is a literal by now; what was too much for that is constant all the same.
 fn known_before(limit: &Expression) -> Result<(), Error> {
-    fn is_constant(of: &Expression) -> bool {
-        let mut constant = match &of.kind {
-            ExpressionKind::Variable(_) | ExpressionKind::Collection(_) | ExpressionKind::Subquery(_) => false,
-            ExpressionKind::Call(name, _) => functions::lookup(name).is_some_and(|function| function.deterministic),
-            _ => true,
-        };
-        of.kind.for_each_child(&mut |child| constant &= is_constant(child));
-        constant
-    }
     match is_constant(limit) {
         true => Ok(()),
         false => Err(errors::QUERY_NUMBER_OUT_OF_RANGE.because("LIMIT value is not a number or out of range")),

@@ -66,6 +66,17 @@ pub fn is_steady(expression: &Expression) -> bool {
     }
 }
 
+/// Whether it comes to the same everywhere, whatever the data are.
+pub fn is_constant(expression: &Expression) -> bool {
+    let mut constant = match &expression.kind {
+        ExpressionKind::Variable(_) | ExpressionKind::Collection(_) | ExpressionKind::Subquery(_) => false,
+        ExpressionKind::Call(name, _) => functions::lookup(name).is_some_and(|function| function.deterministic),
+        _ => true,
+    };
+    expression.kind.for_each_child(&mut |child| constant &= is_constant(child));
+    constant
+}
+
 /// Whether the same data come to the same whenever it runs.
 pub fn is_repeatable(block: &Block) -> bool {
     let mut repeatable = true;

@@ -87,7 +87,7 @@ pub fn unknown(query: &mut Query) -> Vec<String> {
                 _ => continue,
             };
             for (option, value) in options.as_object().into_iter().flat_map(|options| options.iter()) {
-                match known.concat().iter().find(|(known, _)| **known == **option) {
+                match known.into_iter().flatten().find(|(known, _)| **known == **option) {
                     None => sentences.push(format!("unknown OPTIONS attribute '{option}' in {name} operation")),
                     Some((_, kind)) if !kind.fits(value) => {
                         sentences.push(format!("invalid value of OPTIONS attribute '{option}' in {name} operation"));

@@ -590,8 +590,7 @@ fn handle(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>, attendant: &dy
 fn answer(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>, attendant: &dyn Attendant) -> Answer {
     let request = &run.request;
     if request.method == Method::Options {
-        let allowed = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
-        return Ok(Response::empty(200).with_header(header::ALLOW, allowed).into());
+        return Ok(Response::empty(200).with_header(header::ALLOW, Method::ALLOWED).into());
     }
     if request.body.len() > run.view.limits.body_bytes {
         return Err(errors::BODY_TOO_LARGE.because("the request body is too large").into());

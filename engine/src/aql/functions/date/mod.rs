@@ -70,6 +70,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("IS_DATESTRING", 1, 1, |_, args| Ok(args[0].as_str().is_some_and(|text| parse::date(text).is_some()).into())),
 ];
 
+/// Whether a text is a duration (`P1DT2H`) that a date can be moved by.
 pub fn is_duration(text: &str) -> bool {
     parse::duration(text).is_some()
 }
