@@ -6,6 +6,7 @@
 //! follow, a sender or a writer of an epoch that is over (I6, I7, R3, R5), a copy that is not exact (R8).
 
 use crate::agency;
+use crate::db::index::build::{self, Left};
 use crate::db::index::ttl;
 use crate::db::log::{self, Data, Fit, LogOp, PAYLOAD_BYTES_MAX};
 use crate::db::overlay::{Batch, Overlay};
@@ -17,7 +18,9 @@ use crate::db::{Reader, Writer, api, compare, copy, meta, prune, rollback, trans
 use crate::demand::{Standing, Token};
 use crate::errors;
 use crate::http::{Response, header};
-use crate::io::{Expire, Located, Op, OpId, OpResult, Ran, RollbackId, Run, Saved, SavedAgent, SavedServer, Target};
+use crate::io::{
+    Build, Expire, Located, Op, OpId, OpResult, Ran, RollbackId, Run, Saved, SavedAgent, SavedServer, Target,
+};
 use crate::mark;
 use crate::message::Entry;
 use crate::message::raft::{Persist, SavedRaft};
@@ -29,7 +32,7 @@ use std::fmt;
 use std::ops::Bound;
 
 /// Version of everything that is stored.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 
 /// ArangoDB's `errorNum` for a request that asks for more than is allowed.
 const RESOURCE_LIMIT: u32 = 32;
@@ -239,6 +242,7 @@ fn one(op: &Op, base: &dyn Read, attendant: &dyn Attendant) -> StoreResult<(OpRe
     let result = match op {
         Op::Run(run) => return run_write(run, base, attendant),
         Op::Expire(expire) => return expire_documents(expire, base),
+        Op::Build(piece) => return build_indexes(piece, base),
         Op::BeginEpoch { epoch, lineage } => return begin_epoch(*epoch, *lineage, base),
         Op::Persist(persist) => write_raft(persist, &mut rows)?,
         Op::Adopt { deployment } => adopt(*deployment, &mut rows)?,
@@ -332,6 +336,32 @@ fn expire_documents(expire: &Expire, base: &dyn Read) -> StoreResult<(OpResult, 
         Finished::TooLarge => return Err(StoreError::Corrupt("a document that fits into no log entry".into())),
     };
     Ok((OpResult::Expired { done, entry }, batch))
+}
+
+/// A piece of building indexes. What is only added to this store's is in no log; the end of an index is a leader's write
+/// (I7).
+fn build_indexes(piece: &Build, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
+    let built = |left, verified, over, entry| OpResult::Built { left, verified, over, entry };
+    let mut rows = Overlay::new(base);
+    let left = build::fill(&mut rows, piece.limit)?;
+    let Some(lead) = piece.lead.filter(|_| left == Left::Leading) else {
+        return Ok((built(left, None, None, None), rows.into_batch()));
+    };
+    if let Some(seen) = outdated(lead.epoch, base)? {
+        return Ok((OpResult::Stale { seen }, Batch::default()));
+    }
+    let mut writer = Writer::new(base, lead.epoch, lead.wall_ms, 0)?;
+    let (verified, over) = match build::settle(&mut writer, lead.verified, piece.limit)? {
+        build::Step::Nothing => (None, None),
+        build::Step::Verified(verified) => (Some(verified), None),
+        build::Step::Over(built) => (None, Some(built)),
+    };
+    let (entry, batch) = match writer.finish()? {
+        Finished::Entry(entry, batch) => (Some(entry), batch),
+        Finished::Nothing => (None, Batch::default()),
+        Finished::TooLarge => return Err(StoreError::Corrupt("a collection that fits into no log entry".into())),
+    };
+    Ok((built(Left::More, verified, over, entry), batch))
 }
 
 /// What becomes of a run whose demand the data do not meet (R16); `None` if they do.
@@ -459,7 +489,8 @@ fn append(
         }
         data.append(entry, fit)?;
     }
-    Ok(OpResult::Appended { last: data.reader().last()? })
+    let reader = data.reader();
+    Ok(OpResult::Appended { last: reader.last()?, builds: build::is_under_way(&reader)? })
 }
 
 /// Undoes the newest entries and keeps them: removal and record are one transaction (R8, I10).

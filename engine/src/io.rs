@@ -26,6 +26,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::db::index::build::{Built, Left, Verified};
 use crate::db::index::ttl::{Expired, Place};
 use crate::db::store::StoreError;
 
@@ -189,6 +190,8 @@ pub enum Op {
     /// Remove documents that are due in `ttl` indexes, as an ordinary write of the epoch's leader; a bounded piece of
     /// work.
     Expire(Expire),
+    /// Go on with indexes that are built in pieces; a bounded piece of work.
+    Build(Build),
     /// Forget log entries below `keep_from`, and data that only they referred to; a bounded piece of work.
     Prune {
         keep_from: Tick,
@@ -250,6 +253,22 @@ pub struct Expire {
     pub from: Place,
     /// Documents at most.
     pub limit: u64,
+}
+
+/// A piece of building indexes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Build {
+    /// Documents at most.
+    pub limit: usize,
+    /// By whoever leads: it may say that an index is there.
+    pub lead: Option<Lead>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lead {
+    pub epoch: Epoch,
+    pub wall_ms: u64,
+    pub verified: Option<Verified>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -344,6 +363,13 @@ pub enum OpResult {
         done: Expired,
         entry: Option<Entry>,
     },
+    /// `entry`: what an index that is `over` became in the log.
+    Built {
+        left: Left,
+        verified: Option<Verified>,
+        over: Option<Built>,
+        entry: Option<Entry>,
+    },
     Adopted,
     /// `before` is the highest epoch seen until then.
     Seen {
@@ -354,8 +380,10 @@ pub enum OpResult {
     Began {
         entry: Entry,
     },
+    /// `builds`: there are indexes to be built.
     Appended {
         last: Position,
+        builds: bool,
     },
     /// The entries do not follow `last`.
     Mismatch {
@@ -453,6 +481,8 @@ pub enum Then {
     SetExpiry(ExpiryProperties),
     /// Remove a rollback record.
     Forget(RollbackId),
+    /// Answer once the index with this id is built.
+    Build(u64),
     /// Answer with the first batch of a query's result, and keep the rest.
     Keep(Box<QueryResult>),
     /// Ask once more where there is time: it was not over in a moment. Only for who hurries.

@@ -244,6 +244,10 @@ marks! {
     EpochBeginIncomplete "an epoch is begun on an unfinished copy"
     LogPruned "old log entries are removed"
     DocumentsExpired "documents that are due are removed"
+    IndexFilled "entries are added to an index while writes go on"
+    IndexBuilt "an index that was built in pieces is there"
+    IndexRefused "an index that was built in pieces can't be: two documents have the same values"
+    IndexLeftBehind "whoever asked for an index is not told what becomes of it"
 }
 
 /// `mark!(StoreFull)`: this path was taken.

@@ -132,6 +132,8 @@ catalogue! {
     copy_in_place, "R8", "a copy is built in the place of the data in use";
     pieces_of_another_copy, "R8", "pieces of another snapshot are taken in";
     objects_pruned_early, "R8", "pruning takes the documents that undoing a drop or a truncate needs";
+    index_left_unfinished, "I9", "an index is there although not all documents have their entries yet";
+    unique_build_unchecked, "I9", "a unique index is built although two documents have the same values";
     followers_expire, "I6", "a follower removes documents that are due by its own clock";
 
     // Stream transactions.
@@ -155,9 +157,12 @@ catalogue! {
     freshness_without_lease, "I14", "a leader without a lease tells its followers that they are fresh";
     revision_without_epoch, "R16", "revisions and ids contain nothing of the epoch";
     dirty_write_let_through, "I11", "a write that allows dirty reads passes the gate of a follower";
+    restored_directory_let_in, "R11", "a server whose directory is an old copy is let in";
+    unseated_vote_counts, "R11", "a vote of an agent without a seat counts";
     release_of_any_epoch, "R12", "a release counts whatever epoch it names";
     release_before_closing, "R12", "a release is sent before the gate is closed";
     release_before_runs_end, "R12", "a lease is released while admitted writes are under way";
+    transaction_outlives_epoch, "R13", "a stream transaction lives on when its leadership is over";
     confirm_skipped, "R13", "an answer leaves without a second look at the lease";
     confirm_ignores_epoch, "R13", "an answer of an earlier epoch leaves under the lease of a later one";
     refused_after_start, "R14", "1495 or 1496 is said of a write that was started";

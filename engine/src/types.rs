@@ -415,6 +415,8 @@ pub struct ServerConfig {
     pub log_slack: u64,
     /// Rows of a snapshot piece and entries of one append carry at most about this many bytes.
     pub chunk_bytes: usize,
+    /// Documents that are gone through at once when an index is built while writes go on.
+    pub build_documents: usize,
     pub durability: Durability,
     pub expiry: ExpiryProperties,
     pub limits: Limits,
@@ -567,6 +569,7 @@ impl ServerConfig {
             log_keep_cap: 2_000_000,
             log_slack: 64,
             chunk_bytes: 1 << 20,
+            build_documents: 2000,
             durability: Durability::default(),
             expiry: ExpiryProperties::default(),
             limits: Limits::default(),

@@ -221,6 +221,7 @@ fn show(response: &Response, then: Option<Then>, ticks: bool) -> String {
             let body = String::from_utf8_lossy(&request.body).into_owned();
             text += &format!("then {} {} {body} for {make:?}\n", request.method, request.target);
         }
+        Some(Then::Build(_)) => text += "then once the index is built\n",
         Some(Then::Forget(record)) => text += &format!("then forget {record:?}\n"),
         Some(Then::SetExpiry(properties)) => text += &format!("then {properties:?}\n"),
         Some(Then::Shutdown) => text += "then shut down\n",

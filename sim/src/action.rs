@@ -369,10 +369,12 @@ impl Action {
                 .with_body(format!(r#"{{"name":"c{c}","type":3}}"#)),
             Action::Index(c) => {
                 let after_s = EXPIRE_AFTER_MS as f64 / 1000.0;
-                let index = match UNIQUE.contains(c) {
-                    true => r#"{"type":"persistent","fields":["n"],"unique":true}"#.to_owned(),
-                    false => format!(r#"{{"type":"ttl","fields":["moment"],"expireAfter":{after_s}}}"#),
+                let background = in_background(op);
+                let what = match UNIQUE.contains(c) {
+                    true => r#""type":"persistent","fields":["n"],"unique":true"#.to_owned(),
+                    false => format!(r#""type":"ttl","fields":["moment"],"expireAfter":{after_s}"#),
                 };
+                let index = format!(r#"{{{what},"inBackground":{background}}}"#);
                 Request::new(Method::Post, format!("{}/_api/index?collection=c{c}", base(*c))).with_body(index)
             }
             Action::Truncate(c) => Request::new(Method::Put, format!("{}/_api/collection/c{c}/truncate", base(*c))),
@@ -433,6 +435,11 @@ fn array(parts: impl Iterator<Item = String>) -> String {
 
 /// Carries the operation's number through the engine, which ignores it.
 pub const OP_HEADER: &str = "x-sim-op";
+
+/// Whether an operation that makes an index has it built while writes go on.
+pub fn in_background(op: u64) -> bool {
+    op.is_multiple_of(2)
+}
 
 pub fn op_of(request: &Request) -> Option<u64> {
     request.header(OP_HEADER)?.parse().ok()

@@ -25,7 +25,7 @@ usage: cargo sim run      --seed N | --scenario FILE [--driver loop|madsim] [--q
        cargo sim scenario --seed N
        cargo sim shrink   --seed N | --scenario FILE [--out FILE] [--seconds MAX] [--check NAME] [--driver loop|madsim]
        cargo sim html     --seed N | --scenario FILE --out FILE
-       cargo sim prove    [--bug NAME[,NAME]] [--seeds MAX] [--ranges N] [--jobs N]
+       cargo sim prove    [--bug NAME[,NAME]] [--seeds MAX] [--ranges N] [--jobs N] [--driver loop|madsim]
        cargo sim explore  [--agents N] [--time-ms N] [--crashes N] [--bug NAME] [and more: `cargo sim explore help`]
 
 run       prints the trace; exit code 1 if an invariant is violated

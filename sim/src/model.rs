@@ -4,7 +4,7 @@
 //! documents, users and databases must be after the entries that the checkers saw it apply, and when each changed, so
 //! that a read can be judged by the instants between its start and its end.
 
-use crate::action::{Action, EXPIRE_AFTER_MS, OnDuplicate, Slot, USERS, database_of, unique_value};
+use crate::action::{self, Action, EXPIRE_AFTER_MS, OnDuplicate, Slot, USERS, database_of, unique_value};
 use crate::clock::At;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,8 +72,13 @@ pub enum Effect {
     Put(Slot, Doc),
     Gone(Slot),
     Created(u8),
+    /// Its index is being built from here on: a unique one refuses a value as soon as all documents are in it, which
+    /// each server knows for itself.
+    Declared(u8),
     /// It has its index from here on.
     Indexed(u8),
+    /// Its index can't be built.
+    Undeclared(u8),
     Emptied(u8),
     Dropped(u8),
     DatabaseMade(u8),
@@ -147,6 +152,8 @@ pub struct Docs {
     pub collections: BTreeSet<u8>,
     /// Those that have their index: their documents may expire, or have values that are unique.
     pub indexed: BTreeSet<u8>,
+    /// Those whose index is being built.
+    pub building: BTreeSet<u8>,
     pub documents: BTreeMap<Slot, Doc>,
 }
 
@@ -162,14 +169,22 @@ impl Docs {
             Effect::Created(c) => {
                 self.collections.insert(*c);
             }
+            Effect::Declared(c) => {
+                self.building.insert(*c);
+            }
             Effect::Indexed(c) => {
+                self.building.remove(c);
                 self.indexed.insert(*c);
+            }
+            Effect::Undeclared(c) => {
+                self.building.remove(c);
             }
             Effect::Emptied(c) => self.documents.retain(|slot, _| slot.collection != *c),
             Effect::Dropped(c) => {
                 self.documents.retain(|slot, _| slot.collection != *c);
                 self.collections.remove(c);
                 self.indexed.remove(c);
+                self.building.remove(c);
             }
             Effect::DatabaseMade(d) => {
                 self.databases.insert(*d);
@@ -178,10 +193,18 @@ impl Docs {
                 self.documents.retain(|slot, _| database_of(slot.collection) != Some(*d));
                 self.collections.retain(|c| database_of(*c) != Some(*d));
                 self.indexed.retain(|c| database_of(*c) != Some(*d));
+                self.building.retain(|c| database_of(*c) != Some(*d));
                 self.databases.remove(d);
             }
             Effect::All(effects) => effects.iter().for_each(|effect| self.apply(effect)),
         }
+    }
+
+    /// The same with all indexes that are being built, if there are any.
+    pub fn as_if_built(&self) -> Option<Docs> {
+        let mut built = self.clone();
+        built.indexed.append(&mut built.building);
+        (built.indexed.len() > self.indexed.len()).then_some(built)
     }
 
     fn has_database(&self, collection: u8) -> Result<(), (u16, u32)> {
@@ -381,6 +404,9 @@ impl Docs {
                     let mut with = self.clone();
                     match with.indexed.insert(*c) {
                         false => Ok(success(200)),
+                        // The client is answered once it is built.
+                        true if self.building.contains(c) => Ok(success(202)),
+                        true if action::in_background(op) => whole(202, Effect::Declared(*c)),
                         true if with.doubles().is_some() => Err(SAME_VALUE),
                         true => whole(201, Effect::Indexed(*c)),
                     }
@@ -539,7 +565,11 @@ impl Shadow {
         match effect {
             Effect::Put(slot, doc) => self.changes.entry(*slot).or_default().push((at, Some(doc.clone()))),
             Effect::Gone(slot) => self.changes.entry(*slot).or_default().push((at, None)),
-            Effect::Created(_) | Effect::Indexed(_) | Effect::DatabaseMade(_) => {}
+            Effect::Created(_)
+            | Effect::Declared(_)
+            | Effect::Indexed(_)
+            | Effect::Undeclared(_)
+            | Effect::DatabaseMade(_) => {}
             Effect::Emptied(c) | Effect::Dropped(c) => gone(&|slot| slot.collection == *c),
             Effect::DatabaseGone(d) => gone(&|slot| database_of(slot.collection) == Some(*d)),
             Effect::All(effects) => return effects.iter().for_each(|effect| self.apply(at, effect)),

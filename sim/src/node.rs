@@ -259,6 +259,7 @@ pub fn server_config(s: &Scenario, endpoint: &Endpoint, agents: Vec<Endpoint>, n
             ..ExpiryProperties::default()
         },
         chunk_bytes: s.chunk_bytes as usize,
+        build_documents: s.build_documents as usize,
         transactions: TransactionLimits {
             idle: Duration::from_millis(s.transaction_idle_ms),
             ..TransactionLimits::default()

@@ -11,8 +11,8 @@
 
 use crate::bug_base;
 use crate::check::Violation;
-use crate::cli::Options;
-use crate::run::{Driver, run};
+use crate::cli::{Options, driver_flag};
+use crate::run::run;
 use crate::scenario::Scenario;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -231,9 +231,10 @@ pub fn prove(words: &[String]) -> Result<ExitCode, String> {
         jobs: options.number("jobs")?.unwrap_or(usual.jobs).clamp(1, 256),
         ..usual
     };
+    let driver = options.driver()?;
     options.finish()?;
     let named = bugs.len() < CATALOGUE.len();
-    let violation_of = |scenario: &Scenario| run(scenario, Driver::Loop, None).violation;
+    let violation_of = |scenario: &Scenario| run(scenario, driver, None).violation;
     turn_on(None);
     let kept = kept()?;
     let drawn = (0..plan.quiet).map(|seed| (format!("seed {seed}"), Scenario::draw(seed)));
@@ -251,7 +252,8 @@ pub fn prove(words: &[String]) -> Result<ExitCode, String> {
     let hunts = hunt_all(&bugs, &kept, plan, run_with, |hunt| {
         eprint!("{}", line(hunt));
         for found in hunt.ranges.iter().flatten().filter(|_| named) {
-            println!("{}\n  cargo sim run --seed {} --bug {}", found.violation, found.seed, hunt.bug.name);
+            let flag = driver_flag(driver);
+            println!("{}\n  cargo sim run --seed {}{flag} --bug {}", found.violation, found.seed, hunt.bug.name);
         }
     });
     print!("{}", report(&hunts));

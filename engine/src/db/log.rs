@@ -7,6 +7,7 @@
 //! such. Only a copy that is being built is lenient, because its rows were read at different moments while its source
 //! went on writing; where the source wrote meanwhile, the log from the copy's start on has the last word (R8).
 
+use super::index::build::{Building, Filled};
 use super::index::entries::{self, Indexed};
 use super::index::scan::indexes_of_row;
 use super::index::{self, Index};
@@ -107,6 +108,9 @@ pub struct Data<'o, 'a> {
     pub generation: u32,
     pub known: Known,
 }
+
+/// Documents that are read at once where an index is built.
+const FILL_DOCUMENTS: usize = 1000;
 
 /// The row that said what the last object is indexed by, and what it said: taken apart once for many documents, and
 /// good for every object whose row is the same.
@@ -295,6 +299,7 @@ impl Data<'_, '_> {
                     }
                     self.rows.remove(Table::Catalog, object_key(self.generation, new));
                     self.remove_catalog(kind::INDEXED, &[&new.to_be_bytes()]);
+                    self.remove_catalog(kind::BUILDING, &[&new.to_be_bytes()]);
                 }
             }
         }
@@ -325,51 +330,88 @@ impl Data<'_, '_> {
         self.fit_indexes(collection, Tick(0), Fit::Lenient, Way::Apply)
     }
 
-    /// Builds the entries of the indexes that the row of a collection has and its object has not, gives up those of
-    /// the others. Entries of a dropped index stay as they are, so that this can be undone at once, until the log
-    /// entry that did it is pruned. A copy that is being built may hold documents that are ahead of the log, whose
-    /// entries would then be left: there they go at once.
+    /// Builds the entries of the indexes that the row of a collection has and its object has not, unless they are to be
+    /// built in pieces ([`index::build`]), gives up those of the others. Entries of a dropped index stay as they are, so
+    /// that this can be undone at once, until the log entry that did it is pruned. A copy that is being built may hold
+    /// documents that are ahead of the log, whose entries would then be left: there they go at once.
     fn fit_indexes(&mut self, collection: &CollectionRow, tick: Tick, fit: Fit, way: Way) -> StoreResult<()> {
-        const PAGE: usize = 1000;
         let object = collection.object;
         let (wanted, present) = (index::with_entries(collection), self.reader().indexed(object)?);
         if wanted == present || self.reader().object(object)?.is_none() {
             return Ok(());
         }
-        for index in present.iter().filter(|index| !wanted.contains(index)) {
+        let has = |indexes: &[Index], id: u64| indexes.iter().any(|index| index.id == id);
+        let building = self.reader().building(object)?;
+        for index in present.iter().filter(|index| !has(&wanted, index.id)) {
             if way == Way::Apply && fit == Fit::Exact {
-                self.rows.put(Table::Catalog, released_index_key(self.generation, tick, object, index.id), Vec::new());
+                let key = released_index_key(self.generation, tick, object, index.id);
+                self.rows.put(Table::Catalog, key, encode(&building.of(index.id).unwrap_or(Filled::ALL)));
                 continue;
             }
             let prefix = entries::in_index(self.generation, object, index.id);
             prune::remove_prefix(self.rows, Table::Index, &prefix, &mut usize::MAX.clone())?;
         }
-        let mut new: Vec<Index> = wanted.iter().filter(|index| !present.contains(index)).cloned().collect();
-        if way == Way::Undo {
-            let mut kept = Vec::new();
-            for index in &new {
-                let key = released_index_key(self.generation, tick, object, index.id);
-                if self.rows.get(Table::Catalog, &key)?.is_some() {
-                    self.rows.remove(Table::Catalog, key);
-                    kept.push(index.id);
-                }
+        let mut now = Building { collection: collection.id, indexes: Vec::new() };
+        for index in &wanted {
+            let kept = released_index_key(self.generation, tick, object, index.id);
+            let released = self.rows.get(Table::Catalog, &kept)?.filter(|_| way == Way::Undo);
+            let mut filled = match released {
+                _ if has(&present, index.id) => building.of(index.id).unwrap_or(Filled::ALL),
+                Some(row) => decode(row, "how far a dropped index had come")?,
+                None => Filled { after: Revision(0), until: self.reader().last_revision(object)? },
+            };
+            if released.is_some() {
+                self.rows.remove(Table::Catalog, kept);
             }
-            new.retain(|index| !kept.contains(&index.id));
-        }
-        let (new, mut after) = (Indexed::by(new), None);
-        while !new.indexes.is_empty() {
-            let page = self.reader().documents(collection, after, PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.revision);
-            for document in &page {
-                self.put_entries(object, &new, &document.key, document.revision, &document.body, true)?;
+            if index.building {
+                now.indexes.push((index.id, filled));
+                continue;
+            }
+            while !filled.is_complete() && !(has(&present, index.id) && planted!(index_left_unfinished)) {
+                filled = self.fill(collection, vec![index.clone()], filled, FILL_DOCUMENTS)?;
             }
         }
         match wanted.is_empty() {
             true => self.remove_catalog(kind::INDEXED, &[&object.to_be_bytes()]),
             false => self.put_catalog(kind::INDEXED, &[&object.to_be_bytes()], &wanted),
         }
+        self.put_building(object, &now);
         Ok(())
+    }
+
+    /// Adds the entries that some more documents have in indexes, and says how far they are then.
+    pub(super) fn fill(
+        &mut self,
+        collection: &CollectionRow,
+        indexes: Vec<Index>,
+        filled: Filled,
+        limit: usize,
+    ) -> StoreResult<Filled> {
+        let indexed = Indexed::by(indexes);
+        let page = self.reader().documents(collection, Some(filled.after), limit)?;
+        for document in page.iter().filter(|document| document.revision <= filled.until) {
+            self.put_entries(collection.object, &indexed, &document.key, document.revision, &document.body, true)?;
+        }
+        // Revisions that were there may be gone by now: the last one need not be met.
+        let last = page.last().map(|document| document.revision).filter(|last| *last < filled.until);
+        Ok(Filled { after: last.unwrap_or(filled.until), ..filled })
+    }
+
+    /// Takes note of how far an index has come that is being built.
+    pub(super) fn set_filled(&mut self, collection: &CollectionRow, index: u64, filled: Filled) -> StoreResult<()> {
+        let mut building = self.reader().building(collection.object)?;
+        for (_, of_index) in building.indexes.iter_mut().filter(|(id, _)| *id == index) {
+            *of_index = filled;
+        }
+        self.put_building(collection.object, &building);
+        Ok(())
+    }
+
+    fn put_building(&mut self, object: u64, building: &Building) {
+        match building.indexes.is_empty() {
+            true => self.remove_catalog(kind::BUILDING, &[&object.to_be_bytes()]),
+            false => self.put_catalog(kind::BUILDING, &[&object.to_be_bytes()], building),
+        }
     }
 
     /// Replaces the entries of what a key stands for, which has the revision `present` and the body of `before`; where

@@ -59,7 +59,9 @@ fn prune_objects(rows: &mut Overlay<'_>, generation: u32, budget: &mut usize) ->
             return Ok(());
         }
         rows.remove(Table::Catalog, object_key(generation, object));
-        rows.remove(Table::Catalog, catalog_key(generation, kind::INDEXED, &[&object.to_be_bytes()]));
+        for kind in [kind::INDEXED, kind::BUILDING] {
+            rows.remove(Table::Catalog, catalog_key(generation, kind, &[&object.to_be_bytes()]));
+        }
         rows.remove(Table::Catalog, key);
     }
     Ok(())

@@ -160,6 +160,13 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// The highest revision in an object; zero if it is empty.
+    pub(super) fn last_revision(&self, object: u64) -> StoreResult<Revision> {
+        let prefix = in_object(self.generation, object, &[]);
+        let last = scan_prefix(self.rows, Table::Documents, &prefix, Direction::Backward).next().transpose()?;
+        last.map_or(Ok(Revision(0)), |(key, _)| Ok(Revision(number_at(key, 12, "key of a document")?)))
+    }
+
     pub fn count(&self, collection: &CollectionRow) -> StoreResult<u64> {
         Ok(self.object(collection.object)?.map_or(0, |row| row.count))
     }

@@ -358,6 +358,7 @@ pub mod kind {
     pub const RELEASED_INDEX: u8 = 11;
     pub const VIEW: u8 = 12;
     pub const VIEW_ID: u8 = 13;
+    pub const BUILDING: u8 = 14;
 }
 
 pub fn catalog_key(generation: u32, kind: u8, parts: &[&[u8]]) -> Vec<u8> {

@@ -4,6 +4,7 @@
 //! becomes a part of that ([`crate::transaction`]); the entry is written by the commit. Whatever writes must not touch
 //! what open transactions have to themselves.
 
+use super::index::build::Filled;
 use super::index::entries::{self, Attributes};
 use super::index::{Index, IndexKind, scan::IndexRange};
 use super::log::*;
@@ -99,6 +100,8 @@ pub struct NewIndex {
     pub unique: bool,
     pub sparse: bool,
     pub deduplicate: bool,
+    /// To be built in pieces.
+    pub building: bool,
     pub properties: serde_json::Value,
 }
 
@@ -501,11 +504,16 @@ impl<'a> Writer<'a> {
             unique: new.unique,
             sparse: new.sparse,
             deduplicate: new.deduplicate,
+            building: new.building && new.kind.has_entries(),
             properties: new.properties,
         };
         assert!(index.is_sound(), "indexes are checked before");
         let mut after = collection.clone();
         after.indexes.push(index.clone());
+        if index.building {
+            self.write(LogOp::Collection { before: Some(collection.clone()), after: Some(after.clone()) })?;
+            return Ok(after);
+        }
         if index.kind.has_entries() {
             self.check_documents(collection, &index)?;
         }
@@ -516,6 +524,36 @@ impl<'a> Writer<'a> {
             return Err(PutError::Taken { index: index.into(), key });
         }
         Ok(after)
+    }
+
+    /// An index that was built in pieces is there. The row after.
+    pub fn finish_index(&mut self, collection: &CollectionRow, id: u64) -> StoreResult<CollectionRow> {
+        let mut after = collection.clone();
+        for index in after.indexes.iter_mut().filter(|index| index.id == id) {
+            index.building = false;
+        }
+        self.write(LogOp::Collection { before: Some(collection.clone()), after: Some(after.clone()) })?;
+        Ok(after)
+    }
+
+    /// Whether all documents have their entries in an index that is being built.
+    fn is_filled(&self, object: u64, index: u64) -> StoreResult<bool> {
+        Ok(self.reader().building(object)?.of(index).is_some_and(Filled::is_complete))
+    }
+
+    /// Whether a document that is there can be in an index that all other documents have their entries in.
+    pub fn check_index(&self, collection: &CollectionRow, index: &Index, document: &Document) -> Result<(), PutError> {
+        let body = Attributes::of([index]).read(&document.body)?;
+        let entries = self.entries(index, &document.key, document.revision, &body)?;
+        for values in entries.iter().filter(|_| index.unique && !planted!(unique_build_unchecked)) {
+            let holder = self.reader().index_holder(collection.object, index.id, values, Some(document.revision))?;
+            if let Some(holder) = holder {
+                let other = self.reader().document_at(collection, holder)?;
+                let key = other.map(|other| other.key).unwrap_or_default();
+                return Err(PutError::Taken { index: index.clone().into(), key });
+            }
+        }
+        Ok(())
     }
 
     /// The row after.
@@ -593,6 +631,9 @@ impl<'a> Writer<'a> {
         let indexes = indexed.indexes.iter().filter(checked);
         let body = indexed.attributes.read(body)?;
         for index in indexes {
+            if index.building && !self.is_filled(collection.object, index.id)? {
+                continue;
+            }
             let entries = self.entries(index, key, revision, &body)?;
             for values in entries.iter().filter(|_| index.unique) {
                 let holder = self.reader().index_holder(collection.object, index.id, values, before)?;

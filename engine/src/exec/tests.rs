@@ -70,7 +70,16 @@ impl Server {
         batch.write(&mut *txn).unwrap();
         txn.commit().unwrap();
         self.check();
+        if entry.tick.0.is_multiple_of(3) {
+            self.build();
+        }
         Some(entry)
+    }
+
+    /// Goes on with an index that is built in pieces, by one document.
+    fn build(&mut self) {
+        assert!(matches!(self.op(Op::Build(Build { limit: 1, lead: None })), OpResult::Built { entry: None, .. }));
+        self.check();
     }
 
     fn with<T>(&self, look: impl FnOnce(&Reader<'_>) -> T) -> T {
@@ -95,8 +104,11 @@ impl Server {
         let prev = self.last();
         let entries = leader.with(|reader| reader.log(prev.tick, usize::MAX).unwrap());
         match self.append(epoch, Target::Data, prev, entries) {
-            OpResult::Appended { last } => assert_eq!(last, leader.last()),
+            OpResult::Appended { last, .. } => assert_eq!(last, leader.last()),
             other => panic!("{other:?}"),
+        }
+        if self.last().tick.0.is_multiple_of(2) {
+            self.build();
         }
     }
 
@@ -300,6 +312,7 @@ fn act(writer: &mut Writer<'_>, (what, which, value): Step) {
                 unique: what % 2 == 0,
                 sparse: value % 2 == 0,
                 deduplicate: value % 3 != 0,
+                building: value % 2 == 1,
                 properties: serde_json::Value::Null,
             };
             match writer.create_index(&collection, new) {
@@ -310,6 +323,11 @@ fn act(writer: &mut Writer<'_>, (what, which, value): Step) {
         18 => {
             if let Some(index) = collection.indexes.get(usize::from(value) % 4) {
                 writer.drop_index(&collection, index.id).unwrap();
+            }
+        }
+        19 => {
+            if let Some(index) = collection.indexes.iter().find(|index| index.building) {
+                writer.finish_index(&collection, index.id).unwrap();
             }
         }
         _ => {}
@@ -469,7 +487,7 @@ proptest! {
         let minted = follower.with(|reader| reader.counters().unwrap());
         let entries = leader.with(|reader| reader.log(prev.tick, usize::MAX).unwrap());
         let result = follower.append(50, into, prev, entries);
-        prop_assert!(matches!(result, OpResult::Appended { last } if last == leader.last()), "{:?}", result);
+        prop_assert!(matches!(result, OpResult::Appended { last, .. } if last == leader.last()), "{:?}", result);
         prop_assert_eq!(&follower.dump(), &old);
         let result = follower.op(Op::CopyFinish { id: offer.id });
         let finished = matches!(result, OpResult::CopyFinished { last, log_first, .. }

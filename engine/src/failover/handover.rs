@@ -155,6 +155,7 @@ impl Server {
             let kind = if run.ticket.writes { errors::OUTCOME_UNKNOWN } else { errors::SHUTTING_DOWN };
             cx.reply(run.id, kind.response());
         }
+        self.building.give_up(cx);
         for (id, writes) in self.take_held() {
             let kind = if writes { errors::OUTCOME_UNKNOWN } else { errors::SHUTTING_DOWN };
             cx.reply(id, kind.response());

@@ -104,6 +104,7 @@ impl Server {
                     let in_sync = InSyncSet::new(durability, self.boot, &self.lead, entry.tick, cx.now.time);
                     reign.in_sync = Some(in_sync);
                 }
+                self.building.begin();
                 self.prolong_tenure(epoch);
                 self.try_open(cx);
                 for (from, follow) in std::mem::take(&mut self.early).into_values() {
@@ -156,9 +157,12 @@ impl Server {
             self.lease.drop_all();
             self.view_old = true;
             self.give_up_held(cx);
+            self.building.give_up(cx);
             self.cursors.clear();
             self.jobs.clear();
-            self.transactions.clear();
+            if !planted!(transaction_outlives_epoch) {
+                self.transactions.clear();
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! and never serve again in an epoch that it has released (R12). Invariants: I5, I6, I11, I14, I17.
 
 mod acknowledge;
+mod building;
 mod expiry;
 mod handover;
 mod leadership;
@@ -105,6 +106,7 @@ pub struct Server {
     cursors: Cursors,
     jobs: Jobs,
     expiry: expiry::Expiry,
+    building: building::Building,
     transactions: Transactions,
     pending: BTreeMap<OpId, Pending>,
     pruning: bool,
@@ -157,6 +159,7 @@ enum Pending {
     Begin { epoch: Epoch },
     Prune { keep_from: Tick },
     Expire,
+    Build,
     Forget { record: RollbackId, id: RequestId, ticket: Ticket, response: Response },
 }
 
@@ -230,6 +233,7 @@ impl Server {
             cursors: Cursors::default(),
             jobs: Jobs::default(),
             expiry: expiry::Expiry::new(config.expiry, now.time),
+            building: building::Building::new(),
             transactions: Transactions::default(),
             pending: BTreeMap::new(),
             pruning: false,
@@ -300,6 +304,7 @@ impl Server {
         wakes.extend(self.cursors.deadline().map(|at| Wake { at, why: "cursor" }));
         wakes.extend(self.jobs.deadline().map(|at| Wake { at, why: "job" }));
         wakes.extend(self.expiry_deadline());
+        wakes.extend(self.building_deadline());
         wakes.extend(self.transactions.deadline().map(|at| Wake { at, why: "transaction" }));
         if self.link.is_none() && matches!(self.role, Role::Joining | Role::Waiting) {
             wakes.push(Wake { at: self.unfit_until, why: "begin" });

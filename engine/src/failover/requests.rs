@@ -18,7 +18,8 @@ use crate::types::Time;
 
 impl Server {
     pub(super) fn request(&mut self, cx: &mut Cx, id: RequestId, request: Request) {
-        if self.runs.len() + self.parked.len() + self.held.len() >= self.config.limits.pending_requests {
+        let waiting = self.parked.len() + self.held.len() + self.building.waiting();
+        if self.runs.len() + waiting >= self.config.limits.pending_requests {
             return cx.reply(id, errors::QUEUE_FULL.response());
         }
         self.admit(cx, id, request, cx.now.time);
@@ -52,6 +53,7 @@ impl Server {
                         self.leave(cx);
                     }
                     Some(Then::Forget(record)) => self.forget(cx, record, run.id, run.ticket, ran.response),
+                    Some(Then::Build(index)) => self.wait_for_index(cx, run, index),
                     Some(Then::Keep(result)) => {
                         let (id, told) = (cx.rng.next_u64() >> 1, (run.ticket, ran.last.tick));
                         let limits = &self.config.limits;
@@ -119,7 +121,7 @@ impl Server {
 
     /// Something is being written that a release of the lease must not overtake (R12).
     pub(super) fn is_writing(&self) -> bool {
-        self.runs.values().any(|run| run.ticket.writes) || self.expires()
+        self.runs.values().any(|run| run.ticket.writes) || self.expires() || self.building.writes()
     }
 
     /// The lease is looked at once more before an answer leaves (I11).

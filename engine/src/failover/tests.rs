@@ -8,6 +8,7 @@ use crate::exec;
 use crate::http::{Method, Response};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+mod building;
 mod expiry;
 
 const TIMING: Timing = Timing { lease: Duration::from_millis(1000), drift_permille: 200 };
@@ -668,7 +669,7 @@ fn a_server_without_room_tells_the_agency() {
     (0..3).for_each(|_| done(&mut rig, OpResult::Failed(StoreError::Full)));
     assert_eq!(told(rig.pass(1_000)), Some(true));
     let last = Position { tick: Tick(rig.server.last.tick.0 + 1), ..rig.server.last };
-    done(&mut rig, OpResult::Appended { last });
+    done(&mut rig, OpResult::Appended { last, builds: false });
     assert_eq!(told(rig.pass(1_000)), Some(false));
 }
 

@@ -46,6 +46,7 @@ impl Server {
                 other => panic!("forgetting does not end in {other:?}"),
             },
             Some(Pending::Expire) => self.expired(cx, result),
+            Some(Pending::Build) => self.built(cx, result),
             Some(Pending::Prune { keep_from }) => {
                 self.pruning = false;
                 match result {
@@ -87,8 +88,10 @@ impl Server {
                 self.log_first = *log_first;
             }
             OpResult::CopyDropped => {}
+            OpResult::Appended { builds: true, .. } | OpResult::Undone { .. } => return self.building.want(),
             _ => return,
         }
+        self.building.want();
         self.garbage = true;
         self.view_old = true;
     }
@@ -114,8 +117,9 @@ impl Server {
             },
             OpResult::Began { .. }
             | OpResult::Ran(Ran { entry: Some(_), .. })
-            | OpResult::Expired { entry: Some(_), .. } => self.room.written(1),
-            OpResult::Appended { last } => self.room.written(last.tick.0.saturating_sub(self.last.tick.0)),
+            | OpResult::Expired { entry: Some(_), .. }
+            | OpResult::Built { entry: Some(_), .. } => self.room.written(1),
+            OpResult::Appended { last, .. } => self.room.written(last.tick.0.saturating_sub(self.last.tick.0)),
             OpResult::CopyFinished { .. } => self.room.written(u64::MAX),
             _ => {}
         }
@@ -228,6 +232,7 @@ impl Server {
         self.hand_over(cx);
         self.prune(cx);
         self.expire(cx);
+        self.build(cx);
         self.beat(cx);
         self.go_on_leaving(cx);
     }

@@ -384,7 +384,7 @@ impl Follower {
                 self.present(cx, located);
                 News::None
             }
-            OpResult::Appended { last } => self.appended(cx, last),
+            OpResult::Appended { last, .. } => self.appended(cx, last),
             OpResult::Mismatch { .. } => {
                 mark!(AppendMismatch);
                 self.locate(cx);

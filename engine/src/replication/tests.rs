@@ -545,9 +545,12 @@ fn entries_are_taken_where_the_log_ends() {
             asks: false,
         })]
     };
-    assert_eq!(following.end(OpResult::Appended { last: at(12) }), (News::Durable(at(12)), acknowledged(12).to_vec()));
+    assert_eq!(
+        following.end(OpResult::Appended { last: at(12), builds: false }),
+        (News::Durable(at(12)), acknowledged(12).to_vec())
+    );
     assert_eq!(following.append(heartbeat(13)), [], "something is still being written");
-    assert_eq!(following.end(OpResult::Appended { last: at(13) }).1, acknowledged(13));
+    assert_eq!(following.end(OpResult::Appended { last: at(13), builds: false }).1, acknowledged(13));
     assert_eq!(following.append(heartbeat(13)), acknowledged(13));
 }
 
@@ -570,11 +573,11 @@ fn data_are_as_fresh_as_the_question_whose_answer_they_are() {
     let second = following.asks(200);
     following.now_ms = 220;
     following.append(Append { answers: Some(second), leader_last: at(13), ..append(10, 11..=12) });
-    following.end(OpResult::Appended { last: at(12) });
+    following.end(OpResult::Appended { last: at(12), builds: false });
     assert_eq!(fresh(&following), Some(100), "the leader had more");
     following.append(Append { leader_last: at(13), ..append(12, 13..=13) });
     assert_eq!(fresh(&following), Some(100), "not durable yet");
-    following.end(OpResult::Appended { last: at(13) });
+    following.end(OpResult::Appended { last: at(13), builds: false });
     assert_eq!(fresh(&following), Some(200));
 }
 
@@ -644,9 +647,9 @@ fn a_copy_from_its_offer_to_its_end() {
     following.append(append(20, 21..=21));
     assert!(following.part.copies() && !following.part.tails(), "the data in use are still the old ones");
     following.append(append(21, 22..=22));
-    assert_eq!(following.end(OpResult::Appended { last: at(21) }).0, News::None);
+    assert_eq!(following.end(OpResult::Appended { last: at(21), builds: false }).0, News::None);
     assert_eq!(following.started.len(), 1, "the next entries are still being written");
-    following.end(OpResult::Appended { last: at(22) });
+    following.end(OpResult::Appended { last: at(22), builds: false });
     assert!(matches!(following.started[..], [(_, Op::CopyFinish { id })] if id == copy(1)));
     let (last, log_first) = (at(22), Tick(21));
     assert_eq!(following.end(OpResult::CopyFinished { last, log_first, rollback: None }).0, News::Durable(at(22)));

@@ -11,7 +11,7 @@ use crate::model::{Docs, Effect, Shadow};
 use std::collections::{BTreeMap, BTreeSet};
 use tanist_engine::db::log::{self, LogOp};
 use tanist_engine::db::store::StoreError;
-use tanist_engine::io::{Op, OpResult, Target};
+use tanist_engine::io::{Build, Op, OpResult, Target};
 use tanist_engine::message::{Beat, Entry, Envelope, Message, Report, SnapshotId};
 use tanist_engine::types::{Boot, Epoch, Position, Tick};
 
@@ -314,6 +314,23 @@ impl Replication {
                     Err(what) => broken!("I9", "s{who} removed by {} what is not due: {what}", entry.position()),
                 }
             }
+            (Op::Build(Build { lead: Some(lead), .. }), OpResult::Built { over, entry, .. }) => {
+                let (Some(entry), Some(over)) = (entry, over) else { return Ok(()) };
+                self.fresh(ctx, lead.epoch, "the end of an index")?;
+                if entry.epoch != lead.epoch {
+                    broken!("I7", "s{who} wrote {} for an index of epoch {}", entry.position(), lead.epoch.0);
+                }
+                let Some(c) = over.collection.strip_prefix('c').and_then(|number| number.parse().ok()) else {
+                    broken!("unique", "s{who} has built an index of '{}'", over.collection);
+                };
+                let docs = &self.stores[who].shadow.docs;
+                let effect = match over.response.status {
+                    201 => Effect::Indexed(c),
+                    _ if docs.as_if_built().is_some_and(|built| built.doubles().is_some()) => Effect::Undeclared(c),
+                    status => broken!("unique", "s{who} can't build the index of c{c} ({status}): nothing is double"),
+                };
+                self.birth(ctx, entry, Some(effect))
+            }
             (Op::BeginEpoch { epoch, .. }, OpResult::Began { entry }) => {
                 self.fresh(ctx, *epoch, "the beginning")?;
                 self.stores[who].seen = *epoch;
@@ -324,7 +341,7 @@ impl Replication {
                 store.seen = store.seen.max(*epoch);
                 Ok(())
             }
-            (Op::Append { epoch, into, entries, .. }, OpResult::Appended { last }) => {
+            (Op::Append { epoch, into, entries, .. }, OpResult::Appended { last, .. }) => {
                 self.fresh(ctx, *epoch, "an append")?;
                 self.stores[who].seen = *epoch;
                 match into {
@@ -644,7 +661,7 @@ mod tests {
     fn append(r: &mut Replication, node: usize, epoch: u64, entries: Vec<Entry>, last: Position) -> Verdict {
         let prev = Position::ZERO;
         let op = Op::Append { epoch: Epoch(epoch), into: Target::Data, prev, entries };
-        r.performed(&ctx(node, 2), &op, &OpResult::Appended { last }, None)
+        r.performed(&ctx(node, 2), &op, &OpResult::Appended { last, builds: false }, None)
     }
 
     fn undo(r: &mut Replication, node: usize, epoch: u64, to: Position, undone: u64) -> Verdict {

@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_beat_says_what_the_disk_did() {
         let full = OpResult::Failed(StoreError::Full);
-        let written = OpResult::Appended { last: Position { epoch: Epoch(1), tick: Tick(4) } };
+        let written = OpResult::Appended { last: Position { epoch: Epoch(1), tick: Tick(4) }, builds: false };
         let mut room = room();
         assert!(room.told(&ctx(1), &beat(1, true)).is_err());
         assert!(room.told(&ctx(1), &beat(1, false)).is_ok());

@@ -237,7 +237,8 @@ impl Streams {
                 let error = ran.response.error_num().unwrap_or(0);
                 // Of a transaction that is over (165x) its end tells more.
                 if stream.ended.is_none() && !(1650..1660).contains(&error) {
-                    if changed.is_empty() && stream.may_become().iter().all(|writes| before.admits(writes)) {
+                    let strictest = before.as_if_built().unwrap_or_else(|| before.clone());
+                    if changed.is_empty() && stream.may_become().iter().all(|writes| strictest.admits(writes)) {
                         return wrong(format!("fails with {status} ({error}), and nobody has changed anything"));
                     }
                     stream.ended = Some(ctx.at);
@@ -377,7 +378,13 @@ impl Streams {
             }
             return Ok(());
         }
-        let judge = |view: &Docs| view.expect(op, inner).judge(inner, status, &body);
+        let judge = |view: &Docs| {
+            let judged = view.expect(op, inner).judge(inner, status, &body);
+            match view.as_if_built() {
+                Some(built) if judged.is_err() => built.expect(op, inner).judge(inner, status, &body),
+                _ => judged,
+            }
+        };
         let effect = match judge(&stream.view) {
             Ok(effect) => effect,
             Err(_) if stream.views(arrived).any(|view| judge(&view) == Ok(None)) => None,

@@ -357,7 +357,9 @@ impl<'q> Nodes<'q> {
         }
         self.cost += self.items * self.items.max(2.0).log2();
         let mut members = json!({"elements": elements, "stable": true, "limit": 0, "strategy": "standard"});
-        if let Some(OperationKind::Limit { offset, count }) = next.filter(|_| self.plan.rules.has(Rule::SortLimit)) {
+        if let Some(OperationKind::Limit { offset, count }) = next.filter(|_| self.plan.rules.has(Rule::SortLimit))
+            && count.constant() != Some(crate::aql::value::Value::Null)
+        {
             let number = |bound: &Expression| bound.constant().map_or(0, |value| value.to_int());
             members["limit"] = offset.as_ref().map_or(0, number).saturating_add(number(count)).into();
             members["strategy"] = "constrained-heap".into();

@@ -5,6 +5,7 @@
 use super::super::ast::*;
 use super::super::functions;
 use super::super::operators::{self, array_comparison};
+use super::super::plan::expressions::is_independent;
 use super::super::plan::rules::Rule;
 use super::super::value::{Object, Value};
 use super::rows::{Flow, Output};
@@ -102,7 +103,9 @@ impl<'q> Executor<'q, '_> {
                 }
             }
             ExpressionKind::Call(name, arguments) => return self.call(name, arguments, row),
-            ExpressionKind::Subquery(block) => self.subquery(block, row)?.into(),
+            ExpressionKind::Subquery(block) => {
+                return self.once(block, row, |it, row| Ok(it.subquery(block, row)?.into()));
+            }
         })
     }
 
@@ -166,6 +169,36 @@ impl<'q> Executor<'q, '_> {
         Ok(values)
     }
 
+    /// What a subquery comes to, which is kept if it is the same for all rows. Only the second time: most are asked once.
+    fn once(
+        &mut self,
+        block: &'q Block,
+        row: &mut Row,
+        run: impl FnOnce(&mut Self, &mut Row) -> Result<Value>,
+    ) -> Result<Value> {
+        if self.writes || !self.plan.rules.has(Rule::MoveCalculationsUp) {
+            return run(self, row);
+        }
+        let at = std::ptr::from_ref(block);
+        let next = match self.subqueries.get(&at) {
+            Some(Subquery::Same(value)) => return Ok(value.clone()),
+            Some(Subquery::Varies) => return run(self, row),
+            Some(Subquery::Once) => None,
+            None if is_independent(block) => Some(Subquery::Once),
+            None => Some(Subquery::Varies),
+        };
+        let value = run(self, row)?;
+        let known = match next {
+            Some(known) => known,
+            None => {
+                self.hold(value.size_bytes())?;
+                Subquery::Same(value.clone())
+            }
+        };
+        self.subqueries.insert(at, known);
+        Ok(value)
+    }
+
     /// Whether nothing but the number of rows is asked of a subquery that this function is called with.
     fn counts(&self, function: &str) -> bool {
         matches!(function, "LENGTH" | "COUNT") && self.plan.rules.has(Rule::OptimizeSubqueries)
@@ -224,7 +257,9 @@ impl<'q> Executor<'q, '_> {
                 ExpressionKind::Collection(collection) if BY_NAME.contains(&&**name) => {
                     Value::String(collection.text.clone())
                 }
-                ExpressionKind::Subquery(block) if self.counts(name) => return self.count(block, row),
+                ExpressionKind::Subquery(block) if self.counts(name) => {
+                    return self.once(block, row, |it, row| it.count(block, row));
+                }
                 _ => self.evaluate(argument, row)?,
             };
             made.push(self, value)?;

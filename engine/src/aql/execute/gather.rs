@@ -93,7 +93,10 @@ impl<'q> Executor<'q, '_> {
                     && let OperationKind::Limit { offset, count } = &next.kind
                 {
                     let skipped = offset.as_ref().map_or(Ok(0), |offset| self.number(offset, row))?;
-                    rows_max = usize::try_from(skipped.saturating_add(self.number(count, row)?)).ok();
+                    rows_max = match self.rows_of_limit(count, row)? {
+                        u64::MAX => None,
+                        count => usize::try_from(skipped.saturating_add(count)).ok(),
+                    };
                     counted = self.is_counted(next);
                 }
                 Gathering::Sort(Sort { keys, rows: Vec::new(), rows_max, counted, last: None })

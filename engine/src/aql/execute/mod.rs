@@ -202,7 +202,18 @@ struct Executor<'q, 'd> {
     look_at: u64,
     held_bytes: usize,
     nesting: usize,
+    /// By where they stand in the query.
+    subqueries: BTreeMap<*const super::ast::Block, Subquery>,
     profile: Option<Profile>,
+}
+
+/// What is known of a subquery.
+enum Subquery {
+    /// It reads what is around it.
+    Varies,
+    /// It comes to the same for all rows, and has been run once.
+    Once,
+    Same(Value),
 }
 
 impl<'q, 'd> Executor<'q, 'd> {
@@ -228,6 +239,7 @@ impl<'q, 'd> Executor<'q, 'd> {
             look_at: STEPS_A_LOOK,
             held_bytes: 0,
             nesting: 0,
+            subqueries: BTreeMap::new(),
             profile,
         }
     }

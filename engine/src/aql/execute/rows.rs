@@ -131,9 +131,7 @@ impl<'q> Executor<'q, '_> {
         for (at, operation) in stage.iter().enumerate() {
             if let OperationKind::Limit { offset, count } = &operation.kind {
                 let skip = offset.as_ref().map_or(Ok(0), |offset| self.number(offset, row))?;
-                // Drivers write null for "all of them".
-                let all = matches!(self.evaluate(count, row)?, Value::Null);
-                limits.insert(at, Window { skip, left: if all { u64::MAX } else { self.number(count, row)? } });
+                limits.insert(at, Window { skip, left: self.rows_of_limit(count, row)? });
             }
         }
         Ok(limits)
@@ -147,6 +145,14 @@ impl<'q> Executor<'q, '_> {
     pub(super) fn count_rows(&mut self, counted: bool, rows: u64) {
         if let Some(count) = self.stats.full_count.as_mut().filter(|_| counted) {
             *count += rows;
+        }
+    }
+
+    /// How many rows a `LIMIT` lets pass. Drivers write null for "all of them".
+    pub(super) fn rows_of_limit(&mut self, count: &'q Expression, row: &mut Row) -> Result<u64> {
+        match self.evaluate(count, row)? {
+            Value::Null => Ok(u64::MAX),
+            _ => self.number(count, row),
         }
     }
 

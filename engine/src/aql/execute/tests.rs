@@ -165,7 +165,7 @@ fn all_plans_are_one() {
     assert_eq!((told["plans"].as_array().map(Vec::len), &told["plan"]), (Some(1), &Value::Null));
     assert_eq!(
         told["stats"],
-        json!({"rulesExecuted": 8, "rulesSkipped": 1, "plansCreated": 1, "peakMemoryUsage": 0, "executionTime": 0.0})
+        json!({"rulesExecuted": 9, "rulesSkipped": 1, "plansCreated": 1, "peakMemoryUsage": 0, "executionTime": 0.0})
     );
 }
 

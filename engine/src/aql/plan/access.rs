@@ -163,6 +163,8 @@ pub struct Loop<'q> {
     pub alternatives: Vec<Alternative>,
     /// The sort after the loop, if an index may stand for it, and how many rows are wanted of it.
     pub sort: Option<(&'q [SortKey], Option<u64>)>,
+    /// Operations before that sort that choose among the rows.
+    pub between: usize,
     pub options: &'q Value,
     /// Whether comparisons are to be answered, or only the sort.
     pub by_filters: bool,
@@ -176,7 +178,7 @@ pub fn choose(of: &Loop<'_>) -> Result<Option<Access>, Error> {
         return Ok(None);
     }
     let mut all: Vec<Access> = of.keys().into_iter().collect();
-    for index in index::with_entries(of.collection) {
+    for index in index::usable(of.collection) {
         all.extend(of.place(&index));
         all.extend(of.index(index));
     }
@@ -253,7 +255,10 @@ impl Loop<'_> {
             _ => Vec::new(),
         };
         items = items.min(self.count as f64).max(1.0);
-        if let (Some(_), Some((_, Some(rows)))) = (direction, self.sort) {
+        // Where rows are left out after all, nobody knows how many it takes to have so many.
+        if let (Some(_), Some((_, Some(rows)))) = (direction, self.sort)
+            && covers.len() == self.between
+        {
             items = items.min(rows as f64);
         }
         let cost = 2.0 * items + if direction.is_some() { 0.0 } else { self.sorting(items) };
@@ -265,7 +270,7 @@ impl Loop<'_> {
         if self.alternatives.len() < 2 {
             return None;
         }
-        let indexes = index::with_entries(self.collection);
+        let indexes = index::usable(self.collection);
         let (mut all, mut items) = (Vec::new(), 0.0);
         for alternative in &self.alternatives {
             let alone = Loop { alternatives: vec![alternative.clone()], sort: None, ..*self };

@@ -86,6 +86,38 @@ pub fn is_repeatable(block: &Block) -> bool {
     repeatable
 }
 
+/// Whether a subquery comes to the same wherever it stands: it reads no variable from around it. (Variables are numbered
+/// as they are declared, those of a subquery after those around it.)
+pub fn is_independent(block: &Block) -> bool {
+    let first = block.operations.iter().find_map(|operation| match &operation.kind {
+        OperationKind::Filter(_) => None,
+        OperationKind::For { variable, .. } | OperationKind::Let { variable, .. } => Some(Some(*variable)),
+        OperationKind::Traversal(traversal) => Some(Some(traversal.vertex)),
+        OperationKind::Paths(paths) => Some(Some(paths.variable)),
+        _ => Some(None),
+    });
+    let Some(Some(first)) = first else { return false };
+    let mut independent = !block.writes() && is_repeatable(block);
+    for_each_read_in(block, &mut |slot| independent &= slot >= first);
+    independent
+}
+
+/// Whether a subquery that comes to the same for all rows is asked for more than once.
+pub fn has_repeated(block: &mut Block) -> bool {
+    let (mut loops, mut repeated) = (false, false);
+    for operation in &block.operations {
+        operation.kind.for_each_expression(&mut |expression| repeated |= loops && has_independent(expression));
+        loops |= !matches!(operation.kind, OperationKind::Let { .. } | OperationKind::Filter(_));
+    }
+    repeated && !block.writes()
+}
+
+fn has_independent(expression: &Expression) -> bool {
+    let mut found = matches!(&expression.kind, ExpressionKind::Subquery(block) if is_independent(block));
+    expression.kind.for_each_child(&mut |child| found |= has_independent(child));
+    found
+}
+
 fn expression_is_repeatable(expression: &Expression) -> bool {
     let mut repeatable = match &expression.kind {
         ExpressionKind::Call(name, _) => functions::lookup(name).is_some_and(|function| function.deterministic),

@@ -17,7 +17,7 @@ pub mod access;
 mod check;
 mod conditions;
 mod counts;
-mod expressions;
+pub mod expressions;
 mod filters;
 pub mod light;
 pub mod options;
@@ -58,8 +58,12 @@ pub struct Plan {
 
 /// The rules that change blocks, in the order in which they are applied. Each says whether it made a difference.
 type Apply = fn(&mut Block) -> bool;
-const REWRITING: [(Rule, Apply); 2] =
-    [(Rule::MoveFiltersUp, filters::move_up), (Rule::OptimizeCount, counts::count_collections)];
+const REWRITING: [(Rule, Apply); 3] = [
+    // Nothing is moved: the query keeps what such a subquery came to.
+    (Rule::MoveCalculationsUp, expressions::has_repeated),
+    (Rule::MoveFiltersUp, filters::move_up),
+    (Rule::OptimizeCount, counts::count_collections),
+];
 
 impl Plan {
     /// Fails if the query may not run, or if it demands an index that is of no use.
@@ -205,6 +209,7 @@ impl Chosen<'_> {
             count: *count,
             alternatives: conditions::alternatives(variable, filters),
             sort: sort.map(|(_, keys, rows)| (keys, rows)),
+            between: sort.map_or(0, |(place, ..)| after[..place].iter().filter(|operation| chooses(operation)).count()),
             options,
             by_filters: self.rules.has(Rule::UseIndexes),
             by_place: self.rules.has(Rule::UseGeoIndexes),
@@ -249,14 +254,19 @@ impl Chosen<'_> {
         }
         let count = *count;
         let options = &upsert.options;
-        let (sort, by_filters, by_place) = (None, true, false);
-        let offered = Loop { variable, collection, count, alternatives, sort, options, by_filters, by_place };
+        let (sort, between, by_filters, by_place) = (None, 0, true, false);
+        let offered = Loop { variable, collection, count, alternatives, sort, between, options, by_filters, by_place };
         if let Some(access) = access::choose(&offered)? {
             self.applied.add(Rule::UseIndexes);
             self.accesses.insert(variable, access);
         }
         Ok(())
     }
+}
+
+/// Whether not each row that comes goes on, once.
+fn chooses(operation: &Operation) -> bool {
+    !matches!(operation.kind, OperationKind::Let { .. })
 }
 
 /// The sort whose rows come in the order of a loop if nothing is sorted: its place after the loop, its keys, and how
@@ -279,7 +289,9 @@ fn sort_after<'q>(before: &[Operation], after: &'q [Operation]) -> Option<(usize
                     Some(OperationKind::Limit { offset, count }) => {
                         let number = |bound: &Expression| bound.constant().map(|value| value.to_int().max(0) as u64);
                         let offset = offset.as_ref().map_or(Some(0), number);
-                        offset.zip(number(count)).map(|(offset, count)| offset.saturating_add(count))
+                        // Null is "all of them".
+                        let count = Some(count).filter(|count| count.constant() != Some(Value::Null)).and_then(number);
+                        offset.zip(count).map(|(offset, count)| offset.saturating_add(count))
                     }
                     _ => None,
                 };

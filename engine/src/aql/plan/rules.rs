@@ -3,6 +3,8 @@
 /// In the order in which they are applied. Their names are those of ArangoDB's rules that do the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
+    /// A subquery that reads nothing of the rows around it comes to the same for each of them, and is not run again.
+    MoveCalculationsUp,
     /// Filters stand where what they read is first known.
     MoveFiltersUp,
     /// The documents of a collection are counted without being read.
@@ -21,7 +23,8 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 9] = [
+    pub const ALL: [Rule; 10] = [
+        Rule::MoveCalculationsUp,
         Rule::MoveFiltersUp,
         Rule::OptimizeCount,
         Rule::UseIndexes,
@@ -35,6 +38,7 @@ impl Rule {
 
     pub fn name(self) -> &'static str {
         match self {
+            Rule::MoveCalculationsUp => "move-calculations-up",
             Rule::MoveFiltersUp => "move-filters-up",
             Rule::OptimizeCount => "optimize-count",
             Rule::UseIndexes => "use-indexes",

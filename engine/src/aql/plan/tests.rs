@@ -15,6 +15,7 @@ fn index(name: &str, fields: &[&str], unique: bool, sparse: bool) -> Index {
         unique,
         sparse,
         deduplicate: true,
+        building: false,
         properties: serde_json::Value::Null,
     }
 }
@@ -177,6 +178,13 @@ fn the_best_index_is_chosen() {
         ("FILTER d.kind IN [1, 2] SORT d.kind, d.at", "dated 1 sorted"),
         ("FILTER d.kind == 1 || d.kind == 2 SORT d.kind", "dated x2 1 sorted, filter"),
         ("FILTER d.u == 1 SORT d.a", "u 1, sort"),
+        // A few rows in order, but not if it takes all documents to find them.
+        ("FILTER d.u == 1 SORT d.a LIMIT 1", "u 1, sort"),
+        ("FILTER d.s == 1 SORT d.a LIMIT 1", "s 1, sort"),
+        ("FILTER d.a == 1 SORT d.b LIMIT 1", "ab 1 sorted"),
+        ("FILTER d.x == 1 SORT d.a LIMIT 1", "a 0 sorted, filter"),
+        ("SORT d.a LIMIT 1", "a 0 sorted"),
+        ("SORT d.a LIMIT 0, null", "a 0 sorted"),
         ("LIMIT 10 SORT d.a", "all, sort"),
         ("COLLECT a = d.a SORT a", "all, sort"),
         ("LET x = d.a SORT x", "a 0 sorted"),

@@ -268,11 +268,13 @@ impl Feed<'_> {
                 if before.name != after.name {
                     told.push(of_collection(marker::COLLECTION_RENAME, Some(json!({"name": after.name}))));
                 }
-                let has = |row: &CollectionRow, index: &Index| row.indexes.iter().any(|other| other.id == index.id);
-                for index in after.indexes.iter().filter(|index| !has(before, index)) {
+                let has = |row: &CollectionRow, index: &Index| {
+                    row.indexes.iter().any(|other| other.id == index.id && !other.building)
+                };
+                for index in after.indexes.iter().filter(|index| !index.building && !has(before, index)) {
                     told.push(of_collection(marker::INDEX_CREATE, Some(index_definition(index))));
                 }
-                for index in before.indexes.iter().filter(|index| !has(after, index)) {
+                for index in before.indexes.iter().filter(|index| !index.building && !has(after, index)) {
                     let data = json!({"id": index.id.to_string()});
                     told.push(of_collection(marker::INDEX_DROP, Some(data)));
                 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::db::index::scan::IndexRange;
-use crate::db::index::{BUILD_DOCUMENTS_MAX, End, FIELD_BYTES_MAX, FIELDS_MAX, INDEXES_MAX, IndexKind};
+use crate::db::index::{BUILT_AT_ONCE_MAX, End, FIELD_BYTES_MAX, FIELDS_MAX, INDEXES_MAX, IndexKind};
 use crate::db::store::Direction;
 use crate::db::{Index, NewIndex};
 use serde_json::json;
@@ -34,7 +34,7 @@ pub(super) fn list(db: &Reader<'_>, row: &CollectionRow, with_stats: bool) -> St
             "unique": false,
         }));
     }
-    for index in &row.indexes {
+    for index in row.indexes.iter().filter(|index| !index.building) {
         list.push(shown(db, row, index)?);
     }
     if with_stats {
@@ -117,7 +117,7 @@ pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
     let row = collection(call, Level::Rw)?;
-    let new = definition(call, &Value::Object(call.object()?))?;
+    let mut new = definition(call, &Value::Object(call.object()?))?;
     // What is stored beside the values makes no other index of it.
     let same = |index: &&Index| {
         index.kind == new.kind
@@ -130,18 +130,53 @@ pub(super) fn create(call: &mut Call<'_, '_>) -> Answer {
                 .all(|name| index.properties.get(name) == new.properties.get(name))
             && (index.kind != IndexKind::Inverted || index.properties == new.properties)
     };
-    let (status, row, index) = match row.indexes.iter().find(same) {
-        Some(index) => (200, row.clone(), index.clone()),
-        None => {
-            refuse_if_impossible(call, &row, &new).map_err(as_bad_request)?;
-            let row = call.writer()?.create_index(&row, new).map_err(|error| as_bad_request(error.into()))?;
-            let index = row.indexes.last().cloned().expect("it was created right now");
-            (201, row, index)
-        }
-    };
-    let mut body = shown(&call.reader(), &row, &index)?;
+    if let Some(index) = row.indexes.iter().find(same) {
+        return match index.building {
+            true => Ok(once_built(index)),
+            false => told(&call.reader(), &row, index, 200),
+        };
+    }
+    refuse_if_impossible(call, &row, &new).map_err(as_bad_request)?;
+    new.building |= call.reader().count(&row)? > BUILT_AT_ONCE_MAX;
+    let row = call.writer()?.create_index(&row, new).map_err(|error| as_bad_request(error.into()))?;
+    let index = row.indexes.last().expect("it was created right now");
+    if index.building {
+        return Ok(once_built(index));
+    }
+    told(&call.reader(), &row, index, 201)
+}
+
+/// The answer is made when it is there.
+fn once_built(index: &Index) -> Handled {
+    Handled { response: Response::empty(202), then: Some(Then::Build(index.id)) }
+}
+
+fn told(db: &Reader<'_>, row: &CollectionRow, index: &Index, status: u16) -> Answer {
+    let mut body = shown(db, row, index)?;
     body["isNewlyCreated"] = (status == 201).into();
     ok(status, body)
+}
+
+/// What whoever asked for an index that was built in pieces is told.
+pub fn created(db: &Reader<'_>, row: &CollectionRow, id: u64) -> StoreResult<Response> {
+    let index = row.indexes.iter().find(|index| index.id == id).expect("it is built");
+    match told(db, row, index, 201) {
+        Ok(handled) => Ok(handled.response),
+        Err(failure) => answered(failure),
+    }
+}
+
+/// What he is told if it can't be.
+pub fn refused(error: PutError) -> StoreResult<Response> {
+    answered(as_bad_request(error.into()))
+}
+
+fn answered(failure: Failure) -> StoreResult<Response> {
+    match failure {
+        Failure::Error(error) => Ok(error.response()),
+        Failure::Response(response) => Ok(response),
+        Failure::Store(error) => Err(error),
+    }
 }
 
 /// Whatever keeps an index from being made, ArangoDB calls the request a bad one.
@@ -165,10 +200,6 @@ fn refuse_if_impossible(call: &Call<'_, '_>, row: &CollectionRow, new: &NewIndex
     }
     if row.indexes.len() >= INDEXES_MAX {
         return Err(errors::RESOURCE_LIMIT.because(format!("a collection may have {INDEXES_MAX} indexes")).into());
-    }
-    if new.kind.has_entries() && call.reader().count(row)? > BUILD_DOCUMENTS_MAX {
-        let limit = format!("an index can be built over {BUILD_DOCUMENTS_MAX} documents at most");
-        return Err(errors::RESOURCE_LIMIT.because(limit).into());
     }
     if new.kind == IndexKind::Inverted {
         inverted::check_analyzers(call, &new.properties)?;
@@ -247,6 +278,7 @@ fn definition(call: &Call<'_, '_>, body: &Value) -> Result<NewIndex, Failure> {
         // Those of the other kinds never hold what has no value.
         sparse: if kind.is_persistent() { flag("sparse", false)? } else { kind != IndexKind::Zkd },
         deduplicate: flag("deduplicate", true)?,
+        building: flag("inBackground", false)?,
         properties,
     })
 }

@@ -18,7 +18,7 @@ mod document;
 mod edges;
 mod graph;
 mod import;
-mod index;
+pub mod index;
 mod inverted;
 mod javascript;
 mod job;

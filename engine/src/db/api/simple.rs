@@ -145,7 +145,7 @@ impl Example {
             aql::Value::parse(value.to_string().as_bytes()).ok()
         };
         let mut best: Option<(Index, IndexRange)> = None;
-        for index in index::with_entries(collection).into_iter().filter(|index| index.kind.is_ordered()) {
+        for index in index::usable(collection).into_iter().filter(|index| index.kind.is_ordered()) {
             let values: Vec<aql::Value> = index.fields.iter().map_while(|field| value(field)).collect();
             // A sparse index has nothing of what lacks one of its attributes.
             let whole = values.len() == index.fields.len() && !values.iter().any(aql::Value::is_null);
@@ -242,7 +242,7 @@ pub(super) fn range(call: &mut Call<'_, '_>) -> Answer {
 
 /// An index in which each document has one place, by an attribute first.
 fn ordered_by(collection: &CollectionRow, attribute: &str, also_null: bool) -> Option<Index> {
-    index::with_entries(collection).into_iter().find(|index| {
+    index::usable(collection).into_iter().find(|index| {
         let once = index.fields.iter().all(|field| !field.contains("[*]"));
         let whole = !index.sparse || (index.fields.len() == 1 && !also_null);
         index.kind.is_ordered() && index.fields[0] == attribute && once && whole

@@ -155,6 +155,7 @@ mod tests {
             unique: false,
             sparse: true,
             deduplicate: true,
+            building: false,
             properties: serde_json::json!({"minLength": least}),
         }
     }

@@ -46,7 +46,7 @@ pub fn find(
     lookup: &Lookup,
     index: Option<u64>,
 ) -> Result<Vec<(Document, f64)>, Error> {
-    let named = |candidate: &&Index| index.is_none_or(|id| candidate.id == id);
+    let named = |candidate: &&Index| !candidate.building && index.is_none_or(|id| candidate.id == id);
     if let Lookup::Fulltext { field, query, limit } = lookup {
         let fits = |index: &&Index| index.kind == IndexKind::Fulltext && index.fields == [field.clone()];
         let index = collection.indexes.iter().filter(named).find(fits).ok_or_else(|| {

@@ -6,6 +6,7 @@
 //! - [`ttl`]: what a `ttl` index holds, and which documents are due.
 //! - [`cursor`]: reading an index in pages.
 //! - [`geo`] and [`fulltext`]: what the indexes of these kinds hold. [`lookup`]: looking things up in them.
+//! - [`build`]: building one while writes go on.
 //! - [`check`]: whether the entries are those that the documents have.
 //!
 //! An index is defined in the row of its collection, so that the log has it, undoes it and copies it as it does with
@@ -17,6 +18,7 @@
 //! Uniqueness is looked at by the leader before it writes (`Writer::put`), and nowhere else: a copy that is being built
 //! holds documents of different moments, and must be able to hold two that never were there together.
 
+pub mod build;
 pub mod check;
 pub mod cursor;
 pub mod encoding;
@@ -35,8 +37,8 @@ pub const INDEXES_MAX: usize = 64;
 pub const FIELDS_MAX: usize = 32;
 pub const FIELD_BYTES_MAX: usize = 1024;
 
-/// Documents that an index may be built over, because that is one transaction.
-pub const BUILD_DOCUMENTS_MAX: u64 = 1_000_000;
+/// Documents over which an index is built at once, as one transaction; over more of them it is built in pieces.
+pub const BUILT_AT_ONCE_MAX: u64 = 5000;
 
 /// By what edges are found in every edge collection: two indexes to the store, with these ids, and one to clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +122,8 @@ pub struct Index {
     pub sparse: bool,
     /// Whether equal elements of one document's array count once for uniqueness.
     pub deduplicate: bool,
+    /// Built in pieces ([`build`]), and not there yet: writes keep it, nobody reads it.
+    pub building: bool,
     /// What the API keeps with it, opaque here.
     #[serde(with = "super::rows::json_text")]
     pub properties: serde_json::Value,
@@ -137,6 +141,7 @@ impl Index {
             unique: false,
             sparse: false,
             deduplicate: true,
+            building: false,
             properties: serde_json::Value::Null,
         }
     }
@@ -158,6 +163,11 @@ pub fn with_entries(collection: &CollectionRow) -> Vec<Index> {
     };
     let defined = collection.indexes.iter().filter(|index| index.kind.has_entries()).cloned();
     edge.into_iter().chain(defined).collect()
+}
+
+/// Those of them that hold all documents, so that what is looked up in them is all there is.
+pub fn usable(collection: &CollectionRow) -> Vec<Index> {
+    with_entries(collection).into_iter().filter(|index| !index.building).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::super::reader::Reader;
 use super::super::rows::{CollectionRow, Document, Revision, catalog_key, decode, kind};
 use super::super::store::*;
+use super::build::Building;
 use super::encoding::encode;
 use super::entries::{HEAD_BYTES, VALUES_BYTES_MAX, in_index, row, shortened, split_row};
 use super::{End, Index};
@@ -202,6 +203,12 @@ impl<'a> Reader<'a> {
     /// The indexes that the documents of an object have entries in.
     pub(in crate::db) fn indexed(&self, object: u64) -> StoreResult<Vec<Index>> {
         self.indexed_row(object)?.map_or(Ok(Vec::new()), indexes_of_row)
+    }
+
+    /// How far those have come that are being built.
+    pub(in crate::db) fn building(&self, object: u64) -> StoreResult<Building> {
+        let key = catalog_key(self.generation, kind::BUILDING, &[&object.to_be_bytes()]);
+        self.rows.get(Table::Catalog, &key)?.map_or(Ok(Building::default()), |row| decode(row, "indexes being built"))
     }
 
     /// The row that says so; none if there are none.

@@ -24,13 +24,14 @@ fn over(fields: &[&str]) -> NewIndex {
         unique: false,
         sparse: false,
         deduplicate: true,
+        building: false,
         properties: serde_json::Value::Null,
     }
 }
 
 fn defined(new: NewIndex) -> Index {
     let NewIndex { kind, fields, unique, sparse, deduplicate, properties, .. } = new;
-    Index { id: 300, name: "i".into(), kind, fields, unique, sparse, deduplicate, properties }
+    Index { id: 300, name: "i".into(), kind, fields, unique, sparse, deduplicate, building: false, properties }
 }
 
 fn collection(kind: CollectionKind) -> NewCollection {

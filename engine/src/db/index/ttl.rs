@@ -85,7 +85,7 @@ fn next_collection(db: &Reader<'_>, from: Place) -> StoreResult<Option<(Collecti
     for database in databases {
         let wanted = |row: &CollectionRow| (row.database, row.id) >= from;
         let first = db.collections(database)?.into_iter().filter(wanted).filter_map(|row| {
-            let index = row.indexes.iter().find(|index| index.kind == IndexKind::Ttl)?.clone();
+            let index = row.indexes.iter().find(|index| index.kind == IndexKind::Ttl && !index.building)?.clone();
             Some((row, index))
         });
         if let Some(found) = first.min_by_key(|(row, _)| row.id) {

@@ -1,0 +1,126 @@
+//! Runs the tests with one mutant switched on, the quickest first, until one of them fails.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A mutant that needs longer than so many times what the sources need goes round in a circle.
+const TIMES_MAX: u32 = 5;
+const TIME_MIN: Duration = Duration::from_secs(10);
+/// In KiB of address space: a mutant may ask for memory without end.
+const MEMORY_MAX: &str = "8000000";
+/// No mutant's number.
+const NOBODY: u32 = 0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    Killed,
+    TimedOut,
+    Lived,
+    DoesNotBuild,
+    /// In a constant or in a condition with `let`: cargo-mutants itself has to be asked.
+    NotTried,
+}
+
+impl Outcome {
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Killed, Outcome::TimedOut, Outcome::Lived, Outcome::DoesNotBuild, Outcome::NotTried];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Killed => "killed",
+            Outcome::TimedOut => "timed-out",
+            Outcome::Lived => "lived",
+            Outcome::DoesNotBuild => "does-not-build",
+            Outcome::NotTried => "not-tried",
+        }
+    }
+}
+
+/// Which tests a program has; they are run in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Engine,
+    Interaction,
+    Seeds,
+    Simulator,
+}
+
+impl Kind {
+    /// By the name of the target. The other tests of the simulator have nothing to say of the engine's rules.
+    pub fn of(target: &str) -> Option<Kind> {
+        match target {
+            "tanist_engine" => Some(Kind::Engine),
+            "interaction" => Some(Kind::Interaction),
+            "seeds" => Some(Kind::Seeds),
+            "tanist_sim" => Some(Kind::Simulator),
+            _ => None,
+        }
+    }
+
+    /// Tests that are run: the control plane's, of the engine's own.
+    fn filters(self) -> &'static [&'static str] {
+        match self {
+            Kind::Engine => &["agency::", "failover::", "replication::", "gate::", "process::", "demand::", "types::"],
+            _ => &[],
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub path: PathBuf,
+    /// Where its package is: tests read files from there.
+    pub directory: PathBuf,
+    pub kind: Kind,
+}
+
+pub struct Trial {
+    programs: Vec<(Program, Duration)>,
+}
+
+impl Trial {
+    /// Runs everything once with no mutant on: it has to succeed, and says how long it takes.
+    pub fn new(programs: &[Program]) -> Result<Trial, String> {
+        let mut programs = programs.to_vec();
+        programs.sort_by_key(|program| program.kind);
+        let mut timed = Vec::new();
+        for program in programs {
+            let from = Instant::now();
+            match once(&program, NOBODY, Duration::from_secs(1800)) {
+                Outcome::Lived => eprintln!("{:?}: {:.1} s", program.kind, from.elapsed().as_secs_f64()),
+                outcome => return Err(format!("{}: {} without a mutant", program.path.display(), outcome.word())),
+            }
+            timed.push((program, (from.elapsed() * TIMES_MAX).max(TIME_MIN)));
+        }
+        Ok(Trial { programs: timed })
+    }
+
+    pub fn of(&self, mutant: u32) -> Outcome {
+        let outcomes = self.programs.iter().map(|(program, time_max)| once(program, mutant, *time_max));
+        outcomes.into_iter().find(|outcome| *outcome != Outcome::Lived).unwrap_or(Outcome::Lived)
+    }
+}
+
+fn once(program: &Program, mutant: u32, time_max: Duration) -> Outcome {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -v {MEMORY_MAX}; exec \"$0\" \"$@\"")]);
+    command.arg(&program.path).args(program.kind.filters()).args(["--test-threads", "1"]);
+    command.current_dir(&program.directory).env("CARGO_MANIFEST_DIR", &program.directory);
+    command.env("TANIST_MUTANT", mutant.to_string()).env("TANIST_SIM_SEED", "1");
+    let output = if mutant == NOBODY { Stdio::inherit } else { Stdio::null };
+    let mut child = command.stdout(Stdio::null()).stderr(output()).spawn().expect("a shell can be run");
+    let from = Instant::now();
+    loop {
+        match child.try_wait().expect("a child can be waited for") {
+            Some(status) if status.success() => return Outcome::Lived,
+            Some(_) => return Outcome::Killed,
+            None if from.elapsed() > time_max => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Outcome::TimedOut;
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
