@@ -94,6 +94,7 @@ marks! {
     GrantToDead "no grant: the process is dead (R4)"
     GrantReleased "no grant: the lease was released (R12)"
     GrantBeforeBegun "a renewal waits until the first epoch's row is on record"
+    RegisterTellsDeath "a server that registers knows that the process before it is dead"
     NoticeAccepted "a death notice names the present process (R4)"
     NoticeOfOwner "a death notice names the process that owns the epoch, which has a successor already"
     NoticeOfOther "a death notice names a process that is not the present one"

@@ -407,6 +407,8 @@ pub struct ServerConfig {
     /// Name of the machine, shown in health records.
     pub host: String,
     pub nonce: Nonce,
+    /// Of the process that had the data before, if it surely is dead.
+    pub ended: Option<Nonce>,
     pub auth: Auth,
     /// Log entries kept for followers that lag; more are kept while one that is connected needs them, up to the cap.
     pub log_keep: u64,
@@ -564,6 +566,7 @@ impl ServerConfig {
             agency: Vec::new(),
             host: String::new(),
             nonce,
+            ended: None,
             auth: Auth::default(),
             log_keep: 100_000,
             log_keep_cap: 2_000_000,

@@ -23,7 +23,7 @@ use tanist_engine::exec::{self, OpenError};
 use tanist_engine::io::Saved;
 use tanist_engine::message::raft::SavedRaft;
 use tanist_engine::node::Node;
-use tanist_engine::types::{Config, Limits};
+use tanist_engine::types::{Config, Limits, Nonce};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -59,7 +59,11 @@ pub fn run(kind: Kind, arguments: &[String]) -> Result<(), Exit> {
         );
         return Err(Exit::new(Code::OtherKind, message));
     }
-    let engine = Node::boot(node.config.clone(), saved, seed(), clock::now());
+    let mut config = node.config.clone();
+    if let Config::Server(server) = &mut config {
+        server.ended = store.sign(server.nonce.0).map(Nonce);
+    }
+    let engine = Node::boot(config, saved, seed(), clock::now());
     let id = engine.id().to_string();
     if expected.as_ref().is_some_and(|expected| *expected != id) {
         let (directory, expected) = (node.directory.display(), expected.unwrap_or_default());

@@ -16,15 +16,15 @@
 pub mod check;
 mod journal;
 mod lmdb;
+mod lock;
 mod memory;
 
 use crate::options::entropy;
 use check::Extent;
 use journal::{Journal, Record};
 use lmdb::{Lmdb, Reading};
+use lock::Lock;
 use memory::{Layer, Room};
-use rustix::fs::FlockOperation;
-use std::fs::{File, OpenOptions};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,6 +33,7 @@ use tanist_engine::db::store::*;
 
 pub use journal::FILES as JOURNAL_FILES;
 pub use lmdb::DATA_FILE;
+pub use lock::Lock as DirectoryLock;
 
 /// Address space set aside for the data file. The file itself grows only as it is filled.
 pub const MAP_BYTES_DEFAULT: u64 = 64 << 30;
@@ -44,8 +45,6 @@ pub const LAYER_BYTES: usize = 16 << 20;
 
 /// Room on the disk and in the map that is left to LMDB beside the rows that are to be moved.
 const ROOM_BYTES: u64 = 16 << 20;
-
-const LOCK_FILE: &str = "LOCK";
 
 /// Why a data directory could not be opened.
 #[derive(Debug)]
@@ -66,7 +65,7 @@ struct Inner {
     rows: Arc<AllRows>,
     writer: Mutex<Writer>,
     /// Holds the directory until the last clone is gone.
-    _lock: File,
+    lock: Lock,
 }
 
 /// What readers see, and the thread that moves.
@@ -111,7 +110,7 @@ impl DiskStore {
     ) -> Result<DiskStore, OpenFailure> {
         std::fs::create_dir_all(directory)
             .map_err(|e| OpenFailure::Io(format!("{}: can't be created: {e}", directory.display())))?;
-        let lock = lock(directory)?;
+        let lock = Lock::take(directory)?;
         let lmdb = Lmdb::open(directory, map_bytes, look)?;
         let failure = |e: StoreError| lmdb::open_failure(directory, e);
 
@@ -143,7 +142,12 @@ impl DiskStore {
         let bytes_in_use = lmdb.bytes_in_use().map_err(failure)?;
         let rows = Arc::new(AllRows { lmdb, layers: Mutex::new(layers) });
         let writer = Writer { journal, layer_bytes, last, bytes_in_use, mover: None, failed: None };
-        Ok(DiskStore { inner: Arc::new(Inner { rows, writer: Mutex::new(writer), _lock: lock }) })
+        Ok(DiskStore { inner: Arc::new(Inner { rows, writer: Mutex::new(writer), lock }) })
+    }
+
+    /// Writes down that this process has the directory; the nonce of the one before it, if that surely is dead.
+    pub fn sign(&self, nonce: u128) -> Option<u128> {
+        self.inner.lock.sign(nonce)
     }
 
     /// Bytes of the data file, and bytes it may grow to.
@@ -159,22 +163,6 @@ impl Drop for Inner {
         if let Some(mover) = self.writer.get_mut().ok().and_then(|writer| writer.mover.take()) {
             let _ = mover.join();
         }
-    }
-}
-
-/// Takes the directory for this process; the lock goes with the process, however it ends.
-pub fn lock(directory: &Path) -> Result<File, OpenFailure> {
-    let path = directory.join(LOCK_FILE);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| OpenFailure::Io(format!("{}: can't be opened: {e}", path.display())))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenFailure::InUse(directory.to_owned())),
-        Err(e) => Err(OpenFailure::Io(format!("{}: can't be locked: {e}", path.display()))),
     }
 }
 

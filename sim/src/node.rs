@@ -31,6 +31,8 @@ pub struct Machine {
     pub incarnation: u64,
     /// Of the current or last process.
     pub nonce: Nonce,
+    /// Of the last process, as the lock of the directory tells the next one; a copy of a directory does not.
+    pub signed: Option<Nonce>,
     pub paused: bool,
     /// What happens to a paused process happens when it goes on.
     pub held: Vec<Happening>,
@@ -170,6 +172,7 @@ impl Machine {
             process: None,
             incarnation: 0,
             nonce: Nonce(0),
+            signed: None,
             paused: false,
             held: Vec::new(),
             step_extra: Duration::ZERO,

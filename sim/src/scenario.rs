@@ -84,6 +84,8 @@ keys! {
     log_keep_cap = 5000, 1, 10_000_000;
     log_slack = 64, 0, 1_000_000;
     chunk_bytes = 4096, 64, 1_000_000;
+    /// 1: a server that starts knows that the process before it in its directory is dead.
+    locks_tell = 0, 0, 1;
     /// Documents of a piece, of an index that is built while writes go on.
     build_documents = 1000, 1, 1_000_000;
     /// Each machine's steady clock runs fast or slow by at most this.
@@ -201,6 +203,7 @@ impl Scenario {
         s.log_slack = pick(&[0, 0, 8, 64]);
         s.read_pause_ms = pick(&[1500, 6000]);
         s.build_documents = pick(&[1, 1, 2, 1000]);
+        s.locks_tell = pick(&[0, 1]);
         let mut rng = Rng::new(s.seed_work).fork(2);
         let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
         s.sync_followers = pick(&[0, 0, 0, 1, 1, 2]).min(s.servers - 1);

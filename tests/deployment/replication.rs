@@ -43,6 +43,41 @@ fn a_follower_far_behind_copies_everything_even_if_killed_meanwhile() {
     assert_eq!(deployment.numbers(follower, C), all(20_200));
 }
 
+/// An index over many documents is built in pieces: writes are answered meanwhile, and it is there on whoever leads next.
+#[test]
+fn an_index_is_built_while_writes_go_on() {
+    let mut deployment = setup().agents(1).servers(2).start();
+    deployment.create_collection(C);
+    let leader = deployment.wait_leader();
+    deployment.insert(leader, C, 0..30_000);
+    let index = json!({"type": "persistent", "fields": ["value"], "unique": true});
+    let mut written = 30_000;
+    std::thread::scope(|scope| {
+        let built = scope.spawn(|| {
+            let answer = deployment.client(leader).post(&format!("/_api/index?collection={C}"), &index).unwrap();
+            answer.expect(201).json()["isNewlyCreated"].clone()
+        });
+        while !built.is_finished() {
+            assert!(deployment.write(leader, C, written).unwrap().ok());
+            written += 1;
+        }
+        assert_eq!(built.join().unwrap(), json!(true));
+    });
+    assert!(written > 30_002, "only {} writes were answered meanwhile", written - 30_000);
+    assert_eq!(deployment.wait_in_sync(), leader);
+    deployment.servers[leader].kill();
+    let follower = deployment.wait_leader_other_than(leader);
+    let mut client = deployment.client(follower);
+    let query = json!({"query": format!("FOR d IN {C} FILTER d.value == {} RETURN d._key", written - 1)});
+    let plan = client.post("/_api/explain", &query).unwrap().expect(200).json()["plan"].to_string();
+    assert!(plan.contains("IndexNode"), "{plan}");
+    let found = client.post("/_api/cursor", &query).unwrap().expect(201).json()["result"].clone();
+    assert_eq!(found, json!([(written - 1).to_string()]));
+    let again = client.post(&format!("/_api/document/{C}"), &json!({"value": 7})).unwrap();
+    assert_eq!(again.refusal(), (409, 1210));
+    assert_eq!(deployment.numbers(follower, C), all(written));
+}
+
 /// Collections and databases dropped, renamed and truncated while a follower is away.
 #[test]
 fn definitions_are_replicated_like_documents() {

@@ -233,6 +233,12 @@ impl Agency {
     fn on_register(&mut self, cx: &mut Cx, from: Peer, register: Register, answers: Option<u64>) {
         // Until the deployment is founded the server has to ask again.
         let Some(deployment) = self.state.deployment.filter(|_| self.is_settled()) else { return };
+        // However late this comes: who is dead stays dead.
+        if let Some(ended) = register.ended.filter(|ended| *ended != register.nonce)
+            && self.on_death_notice(from.id, ended).is_ok()
+        {
+            mark!(RegisterTellsDeath);
+        }
         if let Some(known) = self.state.servers.get(&from.id)
             && known.nonce == register.nonce
         {

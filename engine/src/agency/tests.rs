@@ -103,6 +103,7 @@ impl Fake {
     fn introduction(&self) -> Register {
         Register {
             nonce: self.nonce,
+            ended: self.ended,
             store: self.store,
             deployment: self.deployment,
             seen: self.seen,
@@ -968,6 +969,7 @@ fn led_state() -> (State, impl FnMut(&mut State, Command)) {
 fn registration(number: u128, start: u128, seen: u64) -> Command {
     let register = Register {
         nonce: Nonce(number * 1000 + start),
+        ended: None,
         store: StoreId(number),
         deployment: Some(DeploymentId(1)),
         seen: Epoch(seen),
@@ -1147,7 +1149,7 @@ fn numbers_that_counting_never_reaches_are_refused() {
     let from = Peer { id: server_id(1), endpoint: endpoint(8001) };
     let register = |seen| {
         let (nonce, store, host) = (Nonce(1), StoreId(1), String::new());
-        let register = Register { nonce, store, deployment: None, seen: Epoch(seen), advertised: None, host };
+        let register = Register { nonce, ended: None, store, deployment: None, seen: Epoch(seen), advertised: None, host };
         Envelope { from: from.clone(), to: None, message: Message::Register(register) }
     };
     let consensus = |term, prev_index| {

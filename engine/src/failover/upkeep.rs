@@ -319,6 +319,7 @@ impl Server {
     pub(super) fn introduction(&self) -> Register {
         Register {
             nonce: self.config.nonce,
+            ended: self.config.ended,
             store: self.store,
             deployment: self.deployment,
             seen: self.seen,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// First byte of every encoded envelope. A peer of another version is refused with a clear log line.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Bound on one encoded envelope.
 pub const ENVELOPE_BYTES_MAX: usize = 64 << 20;
@@ -188,6 +188,8 @@ impl Message {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Register {
     pub nonce: Nonce,
+    /// Of the process that had the data before: it surely is dead, for this one has what only one can have (R4).
+    pub ended: Option<Nonce>,
     pub store: StoreId,
     /// The deployment that the data belongs to, if it ever joined one.
     pub deployment: Option<DeploymentId>,

@@ -18,7 +18,7 @@ mod setup;
 use crate::client::Client;
 use crate::exit::{Code, Exit};
 use crate::options::{self, parse_any};
-use crate::storage::{self, OpenFailure};
+use crate::storage::{DirectoryLock, OpenFailure};
 use crate::{http, log};
 use child::Child;
 use clap::Parser;
@@ -77,7 +77,7 @@ pub fn start(arguments: &[String]) -> Result<(), Exit> {
     let asked = setup::ask(arguments)?;
     let cannot = |e: std::io::Error| Exit::new(Code::Storage, format!("{}: {e}", asked.directory.display()));
     std::fs::create_dir_all(&asked.directory).map_err(cannot)?;
-    let _lock = storage::lock(&asked.directory).map_err(|failure| match failure {
+    let _lock = DirectoryLock::take(&asked.directory).map_err(|failure| match failure {
         OpenFailure::InUse(directory) => {
             let message = format!("another starter runs in {}", directory.display());
             Exit::new(Code::DirectoryInUse, message)

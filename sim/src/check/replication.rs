@@ -766,7 +766,7 @@ mod tests {
         let register = |seen| {
             let (nonce, store, deployment) = (Nonce(1), StoreId(1), None);
             let (advertised, host) = (None, String::new());
-            let register = Register { nonce, store, deployment, seen: Epoch(seen), advertised, host };
+            let register = Register { nonce, ended: None, store, deployment, seen: Epoch(seen), advertised, host };
             envelope(Message::Register(register))
         };
         r.sent(&ctx(0, 1), &register(1)).unwrap();

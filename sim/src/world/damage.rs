@@ -163,6 +163,7 @@ impl World {
         let machine = &mut self.machines[node];
         let machine_id = machine.id.take();
         machine.store = MemStore::new();
+        machine.signed = None;
         machine.rotten_by = None;
         machine.rotten.clear();
         if let Some(number) = machine.full_by {
@@ -220,6 +221,7 @@ impl World {
             self.kill(node, number, 1, 1);
             store.set_capacity(None);
             self.machines[node].store = store;
+            self.machines[node].signed = None;
             if let Some(full) = self.machines[node].full_by {
                 self.fill(node, full, 0);
             }

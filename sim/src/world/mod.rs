@@ -641,14 +641,17 @@ impl World {
         let seed = self.node_rng.next_u64();
         let agents = self.endpoints(NodeKind::Agent);
         let endpoint = self.machines[node].endpoint.clone();
-        let config = if node < self.agents {
+        let mut config = if node < self.agents {
             agent_config(&self.scenario, &endpoint, agents)
         } else {
             server_config(&self.scenario, &endpoint, agents, nonce)
         };
+        if let Config::Server(server) = &mut config {
+            server.ended = self.machines[node].signed.filter(|_| self.scenario.locks_tell > 0);
+        }
         let at = self.at;
         let machine = &mut self.machines[node];
-        machine.nonce = nonce;
+        (machine.nonce, machine.signed) = (nonce, Some(nonce));
         machine.down_by = None;
         machine.busy = false;
         if let Err(error) = machine.boot(config, seed, at) {

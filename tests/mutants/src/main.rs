@@ -69,8 +69,9 @@ fn run(options: &Options) -> Result<(), String> {
     eprintln!("{} mutants", mutants.len());
     let built = tree::build(&root, &folder, &mutants)?;
     let trial = Trial::new(&built.programs)?;
-    let file = fs::OpenOptions::new().create(true).append(options.again).write(true).truncate(!options.again);
-    let file = file.open(&journal).map_err(|error| format!("{}: {error}", journal.display()))?;
+    let mut options_of_file = fs::OpenOptions::new();
+    options_of_file.create(true).append(options.again).write(true).truncate(!options.again);
+    let file = options_of_file.open(&journal).map_err(|error| format!("{}: {error}", journal.display()))?;
     let (file, next, outcomes) = (Mutex::new(file), AtomicUsize::new(0), Mutex::new(vec![None; mutants.len()]));
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.max(1) {

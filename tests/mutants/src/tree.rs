@@ -49,12 +49,9 @@ pub fn build(root: &Path, folder: &Path, mutants: &[Mutant]) -> Result<Built, St
 
 /// What the workspace has in git or would have: its members' sources and manifests.
 fn copy(root: &Path, tree: &Path) -> Result<(), String> {
-    let listed = Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root);
-    let listed = {
-        let mut listed = listed;
-        listed.output()
-    }
-    .map_err(|error| format!("git can't be run: {error}"))?;
+    let mut list = Command::new("git");
+    list.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root);
+    let listed = list.output().map_err(|error| format!("git can't be run: {error}"))?;
     for file in String::from_utf8_lossy(&listed.stdout).lines().filter(|file| root.join(file).is_file()) {
         let bytes = fs::read(root.join(file)).map_err(|error| format!("{file}: {error}"))?;
         write_bytes(&tree.join(file), &bytes)?;
