@@ -516,6 +516,7 @@ impl Default for TransactionLimits {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 #[derive(Clone, Debug, Hash)]
 pub enum Config {
     Agent(AgentConfig),

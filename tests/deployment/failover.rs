@@ -307,6 +307,23 @@ fn the_tail_that_nobody_else_had_ends_in_a_rollback_record() {
     }
 }
 
+/// A service manager that starts a killed server again tells nobody of the death; the next process on the directory does,
+/// for it holds the lock that the dead one held.
+#[test]
+fn a_server_that_is_killed_and_started_again_costs_no_lease() {
+    let mut deployment = filled(setup().lease_s(30.0).start(), 100);
+    let leader = deployment.wait_leader();
+    let killed = Instant::now();
+    deployment.servers[leader].kill();
+    deployment.servers[leader].start();
+    let next = wait("a server takes writes", || {
+        (0..3).find(|server| deployment.write(*server, C, 100).is_ok_and(|answer| answer.ok()))
+    });
+    assert!(killed.elapsed() < Duration::from_secs(15), "nobody waited for the lease: {:?}", killed.elapsed());
+    deployment.wait_in_sync();
+    assert_eq!(deployment.numbers(next, C), all(101));
+}
+
 /// SIGTERM: what was admitted is finished and leadership handed over, so nobody waits for a lease to end.
 #[test]
 fn a_leader_told_to_stop_hands_over() {

@@ -82,6 +82,8 @@ struct Fake {
     /// Does nothing and hears nothing while this holds, but keeps its state.
     paused: bool,
     nonce: Nonce,
+    /// What it tells of the process before it.
+    ended: Option<Nonce>,
     boot: Option<Boot>,
     deployment: Option<DeploymentId>,
     seen: Epoch,
@@ -213,6 +215,7 @@ impl World {
             up: true,
             paused: false,
             nonce,
+            ended: None,
             boot: None,
             deployment: None,
             seen: Epoch(0),
@@ -673,6 +676,26 @@ fn a_death_notice_leads_to_a_new_leader_at_once() {
     assert_eq!(world.value(&format!("/arango/Target/Finished/{number}/type")), "activeFailover");
     world.run(300);
     assert_eq!(world.value(&format!("/arango/Supervision/Health/{id}/Status")), "FAILED");
+}
+
+/// Whoever starts a server again need not tell anybody: the next process on the same directory knows.
+#[test]
+fn a_server_that_is_started_again_tells_of_the_death_before() {
+    for (tells, wrong) in [(true, false), (true, true), (false, false)] {
+        let mut world = World::new(3, 3, 3);
+        let old = world.wait_for_leader(5_000);
+        world.run(1_000);
+        let nonce = world.crash_server(old);
+        let died = world.now;
+        world.servers[old].ended = tells.then_some(if wrong { Nonce(nonce.0 ^ 1) } else { nonce });
+        world.start_server(old);
+        world.wait_for_leader(5_000);
+        let took = world.now.since(died);
+        match tells && !wrong {
+            true => assert!(took < Duration::from_millis(150), "{took:?}"),
+            false => assert!(took > Duration::from_millis(300), "a registration alone is no death (R3): {took:?}"),
+        }
+    }
 }
 
 /// The lease goes on: it is renewed with the next leader of the agency long before it ends.
@@ -1149,7 +1172,8 @@ fn numbers_that_counting_never_reaches_are_refused() {
     let from = Peer { id: server_id(1), endpoint: endpoint(8001) };
     let register = |seen| {
         let (nonce, store, host) = (Nonce(1), StoreId(1), String::new());
-        let register = Register { nonce, ended: None, store, deployment: None, seen: Epoch(seen), advertised: None, host };
+        let register =
+            Register { nonce, ended: None, store, deployment: None, seen: Epoch(seen), advertised: None, host };
         Envelope { from: from.clone(), to: None, message: Message::Register(register) }
     };
     let consensus = |term, prev_index| {

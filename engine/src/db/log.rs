@@ -367,7 +367,8 @@ impl Data<'_, '_> {
                 now.indexes.push((index.id, filled));
                 continue;
             }
-            while !filled.is_complete() && !(has(&present, index.id) && planted!(index_left_unfinished)) {
+            let left = has(&present, index.id) && planted!(index_left_unfinished);
+            while !(filled.is_complete() || left) {
                 filled = self.fill(collection, vec![index.clone()], filled, FILL_DOCUMENTS)?;
             }
         }

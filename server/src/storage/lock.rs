@@ -44,17 +44,18 @@ impl Lock {
         let kernel = std::fs::read_to_string(KERNEL).ok()?;
         let metadata = self.0.metadata().ok()?;
         let place = format!("{} {}:{}", kernel.trim(), metadata.dev(), metadata.ino());
-        let mut file = &self.0;
         let mut before = String::new();
-        file.take(BYTES_MAX).read_to_string(&mut before).ok()?;
-        let signed = || -> std::io::Result<()> {
-            file.rewind()?;
-            self.0.set_len(0)?;
-            writeln!(&self.0, "{nonce:032x} {place}")
-        };
-        signed().ok()?;
+        (&self.0).take(BYTES_MAX).read_to_string(&mut before).ok()?;
+        self.write(&format!("{nonce:032x} {place}\n")).ok()?;
         let (of, at) = before.trim().split_once(' ')?;
         u128::from_str_radix(of, 16).ok().filter(|_| at == place)
+    }
+
+    fn write(&self, text: &str) -> std::io::Result<()> {
+        let mut file = &self.0;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(text.as_bytes())
     }
 }
 

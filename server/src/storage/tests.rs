@@ -1,4 +1,5 @@
 use super::*;
+use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
 use tanist_engine::db::contract::{self, ContractStore};
 
