@@ -63,6 +63,8 @@ struct Edit {
     text: String,
     /// Mutants with their code's place in the text.
     branches: Vec<(Range<usize>, usize)>,
+    /// Other mutants that may be at fault where it does not compile.
+    blamed: Vec<usize>,
 }
 
 impl<'a> Weaver<'a> {
@@ -102,11 +104,25 @@ impl<'a> Weaver<'a> {
         self.insert(range, text, branches, format!(" }}{after}"));
     }
 
+    /// An error at `range` is the fault of these.
+    fn blame(&mut self, range: Range<usize>, mutants: Vec<usize>) {
+        self.insert(range, String::new(), Vec::new(), String::new());
+        let opens = self.edits.len() - 2;
+        self.edits[opens].blamed = mutants;
+    }
+
     fn insert(&mut self, range: Range<usize>, text: String, branches: Vec<(Range<usize>, usize)>, end: String) {
         let wrap = self.wraps;
         self.wraps += 1;
-        self.edits.push(Edit { at: range.start, wrap, opens: true, text, branches });
-        self.edits.push(Edit { at: range.end, wrap, opens: false, text: end, branches: Vec::new() });
+        self.edits.push(Edit { at: range.start, wrap, opens: true, text, branches, blamed: Vec::new() });
+        self.edits.push(Edit {
+            at: range.end,
+            wrap,
+            opens: false,
+            text: end,
+            branches: Vec::new(),
+            blamed: Vec::new(),
+        });
     }
 
     fn body(&mut self, block: &Block) {
@@ -159,6 +175,7 @@ impl<'a> Weaver<'a> {
             } else {
                 woven.wraps[edit.wrap].0.end = woven.text.len();
             }
+            woven.wraps[edit.wrap].1.extend(edit.blamed);
             for (range, index) in edit.branches {
                 woven.branches.push((start + range.start..start + range.end, index));
                 woven.wraps[edit.wrap].1.push(index);
@@ -246,6 +263,18 @@ impl<'a> Visit<'a> for Weaver<'a> {
             }
         }
         visit::visit_expr_unary(self, unary);
+    }
+
+    /// A guard makes an arm one that does not count when the compiler looks whether all cases are covered; it says so
+    /// where it is matched what.
+    fn visit_expr_match(&mut self, expr: &'a syn::ExprMatch) {
+        let starts = expr.arms.iter().map(|arm| self.range(arm).start);
+        let arms = starts.filter_map(|start| self.at.get(&(Genre::MatchArm, start)));
+        let arms: Vec<usize> = arms.flatten().map(|(index, _)| *index).collect();
+        if !arms.is_empty() {
+            self.blame(self.range(expr.expr.as_ref()), arms);
+        }
+        visit::visit_expr_match(self, expr);
     }
 
     fn visit_arm(&mut self, arm: &'a Arm) {
