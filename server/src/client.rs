@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::time::Duration;
 use tanist_engine::auth;
 use tanist_engine::types::{Auth, Endpoint};
+use tokio::task::JoinSet;
 
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -106,6 +107,31 @@ impl<N: Network> Client<N> {
                         break;
                     }
                 }
+            }
+        }
+        Err(problem)
+    }
+
+    /// Asks all agents at once, for what does no harm if it comes more than once: one that is silent delays nobody.
+    pub async fn ask_all_agents(
+        &self,
+        agents: &[Endpoint],
+        method: &'static str,
+        path: &'static str,
+        body: &Value,
+        patience: Duration,
+    ) -> Result<Answer, String> {
+        let mut asked = JoinSet::new();
+        for agent in agents {
+            let (client, agent, body) = (self.clone(), [agent.clone()], body.clone());
+            asked.spawn(async move { client.ask_agency(&agent, method, path, Some(&body), patience).await });
+        }
+        let mut problem = "there is no agent to ask".to_owned();
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(e)) => problem = e,
+                Err(e) => problem = e.to_string(),
             }
         }
         Err(problem)

@@ -245,7 +245,7 @@ async fn tell(deployment: Arc<Deployment>, child: Arc<Child>, nonce: String, die
     let notice = json!({"server": server, "nonce": nonce});
     while died.elapsed() < NOTICE_TIMEOUT {
         let (agents, patience) = (deployment.agents(), Duration::from_secs(1));
-        let asked = deployment.client.ask_agency(&agents, "POST", NOTICE_PATH, Some(&notice), patience).await;
+        let asked = deployment.client.ask_all_agents(&agents, "POST", NOTICE_PATH, &notice, patience).await;
         match asked {
             Ok(answer) if answer.status < 300 => {
                 let after_ms = died.elapsed().as_millis();
