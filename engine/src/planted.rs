@@ -157,7 +157,6 @@ catalogue! {
     freshness_without_lease, "I14", "a leader without a lease tells its followers that they are fresh";
     revision_without_epoch, "R16", "revisions and ids contain nothing of the epoch";
     dirty_write_let_through, "I11", "a write that allows dirty reads passes the gate of a follower";
-    restored_directory_let_in, "R11", "a server whose directory is an old copy is let in";
     unseated_vote_counts, "R11", "a vote of an agent without a seat counts";
     release_of_any_epoch, "R12", "a release counts whatever epoch it names";
     release_before_closing, "R12", "a release is sent before the gate is closed";

@@ -48,6 +48,8 @@ pub struct Pool {
     agreed: BTreeSet<NodeId>,
     interval: Duration,
     gossip_at: Time,
+    /// What the disk refused is not tried again before this.
+    retry_at: Time,
     complained: BTreeSet<NodeId>,
 }
 
@@ -84,6 +86,7 @@ impl Pool {
             agreed: BTreeSet::new(),
             interval: (config.election_timeout_min / 4).clamp(Duration::from_millis(20), Duration::from_millis(500)),
             gossip_at: now,
+            retry_at: now,
             complained: BTreeSet::new(),
         }
     }
@@ -258,6 +261,9 @@ impl Pool {
     }
 
     fn advance(&mut self, cx: &mut Cx) {
+        if cx.now.time < self.retry_at {
+            return;
+        }
         match self.phase {
             Phase::Meeting if self.seats.len() == self.size => self.phase = Phase::Settling(self.persist(cx, false)),
             Phase::Settled if self.agreed.len() + 1 == self.size => {
@@ -282,8 +288,11 @@ impl Pool {
             Phase::Forming(mine) if mine == op => (Phase::Formed, Phase::Settled),
             _ => return false,
         };
-        // What failed is tried again with the next round of gossip.
-        self.phase = if ok { after } else { before };
+        if !ok {
+            (self.phase, self.retry_at) = (before, cx.now.time.plus(self.interval));
+            return true;
+        }
+        self.phase = after;
         self.gossip_at = cx.now.time;
         self.advance(cx);
         if self.is_formed() {

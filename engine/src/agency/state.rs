@@ -576,7 +576,6 @@ impl State {
             && known.store == register.store
             && register.seen < known.seen
             && self.is_planned(peer.id)
-            && !planted!(restored_directory_let_in)
         {
             mark!(RegisterRestored);
             return Err(format!(
