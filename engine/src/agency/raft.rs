@@ -559,7 +559,7 @@ impl Raft {
         let learns = self.learner().is_some_and(|seat| seat.peer.id == from && seat.disk == disk);
         let seated = is_seated(self.seats(), from, disk);
         match body {
-            Body::VoteReply { .. } if !seated && !planted!(unseated_vote_counts) => return mark!(AgentNotInPool),
+            Body::VoteReply { .. } if !seated => return mark!(AgentNotInPool),
             Body::AppendReply { .. } | Body::SnapshotReply { .. } if !seated && !learns => {
                 return mark!(AgentNotInPool);
             }
