@@ -62,6 +62,8 @@ pub struct Failover {
     pub new_last: Option<Position>,
     /// R15: of what was acknowledged no more can be lost, for an in-sync set has the rest.
     pub loss_max: Option<u64>,
+    /// Until when the old leader was known to serve.
+    pub served_ms: u64,
     pub begun_ms: u64,
     pub finished_ms: u64,
     /// When the new leader got its first lease.
@@ -70,9 +72,10 @@ pub struct Failover {
 }
 
 impl Failover {
-    /// From the depose until the successor had a lease, by the times stamped into the agency's entries.
+    /// From when the old leader was last known to serve until the successor had a lease, by the agency's time: nobody
+    /// served for at most as long. (A leader that hangs may have served until shortly after its last beat.)
     pub fn outage_ms(&self) -> Option<u64> {
-        self.serving_ms.map(|serving_ms| serving_ms.saturating_sub(self.begun_ms))
+        self.serving_ms.map(|serving_ms| serving_ms.saturating_sub(self.served_ms))
     }
 
     /// How many entries of the old leader the new one is known to lack: at least so many, as of the last renewal.
@@ -176,6 +179,7 @@ mod tests {
             old_last: Some(at(2, 30)),
             new_last: Some(at(2, 25)),
             loss_max: None,
+            served_ms: 1000,
             begun_ms: 1000,
             finished_ms: 1010,
             serving_ms: Some(1025),

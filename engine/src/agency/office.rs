@@ -44,6 +44,8 @@ pub struct Office {
     pub leases: Leases,
     heard: BTreeMap<NodeId, Heard>,
     dead: BTreeSet<(NodeId, Boot)>,
+    /// The last process that said that it served, and when that came, by the agency's time.
+    served: Option<(NodeId, Boot, u64)>,
     release: Option<(NodeId, Release)>,
     round: Option<Round>,
     pub transient: Transient,
@@ -91,6 +93,7 @@ impl Office {
             leases: Leases::new(earlier_grants_until),
             heard: BTreeMap::new(),
             dead: BTreeSet::new(),
+            served: None,
             release: None,
             round: None,
             transient: Transient::default(),
@@ -324,6 +327,7 @@ impl Agency {
                 let office = self.office.as_mut().expect("in office");
                 if beat.serves && epoch == self.state.lead.epoch {
                     office.leases.used();
+                    office.served = Some((from.id, beat.boot, stamp));
                 }
                 office.leases.wait(Renewal { server: from, boot: beat.boot, epoch, seq: beat.seq, round });
             }
@@ -740,7 +744,12 @@ impl Agency {
             Action::Depose { next, preferred, last, released } => {
                 assert!(lease_is_over, "R1: a depose is appended only when the lease is over");
                 let reason = verdict.why.to_string();
-                Some(Command::Depose(Depose { epoch, leader, next, preferred, reason, last, released, wall_ms }))
+                let office = self.office.as_ref().expect("in office");
+                let hung = leader.filter(|(id, boot)| !(released || office.is_dead(*id, *boot)));
+                let served = office.served.filter(|(id, boot, _)| hung == Some((*id, *boot)));
+                let served_ms = served.map_or(wall_ms, |(_, _, served_ms)| served_ms);
+                let depose = Depose { epoch, leader, next, preferred, reason, last, released, served_ms, wall_ms };
+                Some(Command::Depose(depose))
             }
             Action::Elect { server, boot, last } => {
                 assert!(leader.is_none(), "R1: elect follows depose");

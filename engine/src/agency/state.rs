@@ -108,6 +108,8 @@ pub struct Depose {
     pub last: Option<Position>,
     /// The leader gave its lease back: `last` is all that it ever wrote.
     pub released: bool,
+    /// Until when it served for all that is known: if it is dead or gave its lease back, until now.
+    pub served_ms: u64,
     pub wall_ms: u64,
 }
 
@@ -675,6 +677,7 @@ impl State {
                 new_last: None,
                 loss_max: (!self.lead.in_sync.members.is_empty()).then_some(self.lead.in_sync.lag),
                 begun_ms: self.wall_ms,
+                served_ms: depose.served_ms.min(self.wall_ms),
                 finished_ms: 0,
                 serving_ms: None,
                 loss: None,

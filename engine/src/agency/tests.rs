@@ -678,6 +678,24 @@ fn a_death_notice_leads_to_a_new_leader_at_once() {
     assert_eq!(world.value(&format!("/arango/Supervision/Health/{id}/Status")), "FAILED");
 }
 
+/// For how long nobody served is told from the last beat of a leader that hangs, not from when it was found out.
+#[test]
+fn the_outage_of_a_leader_that_hangs_begins_with_its_silence() {
+    let mut world = World::new(3, 3, 5);
+    let old = world.wait_for_leader(5_000);
+    world.run(1_000);
+    world.servers[old].paused = true;
+    let hung = world.now;
+    let end = hung.plus(Duration::from_secs(10));
+    assert!(world.run_until(end, |w| w.serving().is_some_and(|leader| leader != old)));
+    let took_ms = world.now.since(hung).as_millis() as u64;
+    world.run(500);
+    let job = body(&world.ask(Method::Get, "/_api/tanist/status", Value::Null))["failovers"][0].clone();
+    let told_ms = job["outageMs"].as_u64().unwrap();
+    assert!(took_ms > 500 && told_ms.abs_diff(took_ms) < 300, "{told_ms} of {took_ms}");
+    assert!(job["begunMs"].as_u64().unwrap() > 0);
+}
+
 /// Whoever starts a server again need not tell anybody: the next process on the same directory knows.
 #[test]
 fn a_server_that_is_started_again_tells_of_the_death_before() {
@@ -1005,7 +1023,17 @@ fn registration(number: u128, start: u128, seen: u64) -> Command {
 
 fn deposal(epoch: u64, leader: Option<(NodeId, Boot)>, next: u64) -> state::Depose {
     let (epoch, next, reason) = (Epoch(epoch), Epoch(next), "a test".into());
-    state::Depose { epoch, leader, next, preferred: None, reason, last: None, released: false, wall_ms: 3 }
+    state::Depose {
+        epoch,
+        leader,
+        next,
+        preferred: None,
+        reason,
+        last: None,
+        released: false,
+        served_ms: 3,
+        wall_ms: 3,
+    }
 }
 
 fn election(epoch: u64, server: u128, boot: u64) -> state::Elect {
