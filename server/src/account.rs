@@ -10,6 +10,8 @@ use crate::options::{self, parse_any};
 use crate::status::{Found, columns, entries, find, leader, report, resolve, run};
 use clap::{Args, Parser};
 use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -333,6 +335,8 @@ struct Plan {
 
 fn plan(text: &str) -> Plan {
     let mut plan = Plan::default();
+    // Where the change of a document is, by where that is.
+    let mut known: HashMap<(String, String, String), usize> = HashMap::new();
     for line in text.lines() {
         let line: Value = serde_json::from_str(line).unwrap_or(Value::Null);
         let word = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
@@ -343,12 +347,10 @@ fn plan(text: &str) -> Plan {
             }
             (Some("document"), _) if !word("collection").is_empty() && !word("collection").starts_with('_') => {
                 let (database, collection, key) = (word("database"), word("collection"), word("_key"));
-                let same = |change: &&mut Change| {
-                    (&change.database, &change.collection, &change.key) == (&database, &collection, &key)
-                };
-                match plan.changes.iter_mut().find(same) {
-                    Some(change) => change.after = line["after"].clone(),
-                    None => {
+                match known.entry((database.clone(), collection.clone(), key.clone())) {
+                    Entry::Occupied(at) => plan.changes[*at.get()].after = line["after"].clone(),
+                    Entry::Vacant(place) => {
+                        place.insert(plan.changes.len());
                         let (before, after) = (line["before"].clone(), line["after"].clone());
                         plan.changes.push(Change { database, collection, key, before, after });
                     }
@@ -362,6 +364,20 @@ fn plan(text: &str) -> Plan {
         }
     }
     plan
+}
+
+/// The documents of a collection of a store that was kept whole, each as if it had been inserted: nobody knows what was
+/// there before. `collection`: `<database>/<collection>`.
+fn plan_of_store(text: &str, collection: &str) -> Option<Plan> {
+    let (database, collection) = collection.split_once('/')?;
+    let document = |line: &str| -> Option<Change> {
+        let after: Value = serde_json::from_str(line).ok()?;
+        let key = after["_key"].as_str()?.to_owned();
+        let (database, collection) = (database.to_owned(), collection.to_owned());
+        Some(Change { database, collection, key, before: Value::Null, after })
+    };
+    let changes = text.lines().filter_map(document).collect();
+    Some(Plan { changes, ..Plan::default() })
 }
 
 /// A document without what the server makes of it.
@@ -388,6 +404,12 @@ fn judge(change: &Change, now: &Value, force: bool) -> Result<(), Fate> {
 }
 
 async fn reapply(client: &Client, found: &Found, server: &Endpoint, of: &RecordFlags) -> Result<(), Exit> {
+    let whole = of.id.starts_with("store-");
+    if whole && of.collection.is_none() {
+        let text = "this is a whole store: --collection DATABASE/COLLECTION names what is to be written again \
+                    (`tanist rollbacks show` lists its collections)";
+        return Err(Exit::options(text));
+    }
     let mut text = Vec::new();
     read(client, server, of, &mut text).await?;
     let report = report(client, found).await;
@@ -396,7 +418,13 @@ async fn reapply(client: &Client, found: &Found, server: &Endpoint, of: &RecordF
     let row = rows.iter().find(|row| leading.is_some() && row["status"]["id"].as_str() == leading);
     let leader = row.and_then(|row| Endpoint::parse(row["endpoint"].as_str()?).ok());
     let leader = &leader.ok_or_else(|| Exit::failed("there is no leader at this moment"))?;
-    let plan = plan(&String::from_utf8_lossy(&text));
+    let text = String::from_utf8_lossy(&text);
+    let plan = match of.collection.as_deref().filter(|_| whole) {
+        Some(collection) => {
+            plan_of_store(&text, collection).ok_or_else(|| Exit::options("--collection is DATABASE/COLLECTION"))?
+        }
+        None => plan(&text),
+    };
     let mut fates: Vec<(Fate, String)> = plan.skipped.iter().map(|what| (Fate::Skipped, what.clone())).collect();
     for (database, name, edges) in &plan.collections {
         let path = format!("/_db/{}/_api/collection", encode(database));
@@ -486,6 +514,21 @@ mod tests {
         assert_eq!(plan.changes.len(), 1);
         assert_eq!((&plan.changes[0].before, &plan.changes[0].after["a"]), (&Value::Null, &json!(2)));
         assert_eq!(plan.skipped, ["insert of document u", "drop of collection d"]);
+    }
+
+    #[test]
+    fn a_store_that_was_kept_whole_is_written_again_by_collections() {
+        let text = r#"{"_key":"a","_id":"c/a","_rev":"r1","n":1}
+{"_key":"b","_id":"c/b","_rev":"r2","n":2}"#;
+        let plan = plan_of_store(text, "shop/c").unwrap();
+        let keys: Vec<&str> = plan.changes.iter().map(|change| change.key.as_str()).collect();
+        assert_eq!(keys, ["a", "b"]);
+        let change = &plan.changes[0];
+        assert_eq!((change.database.as_str(), change.collection.as_str()), ("shop", "c"));
+        assert_eq!(judge(change, &Value::Null, false), Ok(()));
+        assert_eq!(judge(change, &json!({"_key": "a", "_rev": "r9", "n": 1}), false), Err(Fate::AlreadyThere));
+        assert_eq!(judge(change, &json!({"_key": "a", "_rev": "r9", "n": 7}), false), Err(Fate::Conflict));
+        assert_eq!(plan_of_store(text, "c"), None);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use tanist_engine::auth;
 use tanist_engine::types::{Auth, Endpoint};
 use tokio::task::JoinSet;
 
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// An entry of a rollback record is told as a whole, with what was there before and after.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// What a node answered.
 #[derive(Clone, Debug)]

@@ -98,7 +98,7 @@ impl Upgrade {
         let report = report(&self.client, &self.found).await;
         let mut problems = problems(&report);
         let processes = self.processes().await?;
-        problems.extend(lacks(&report, processes.iter().filter(|process| process.agent).count()));
+        problems.extend(lacks(&report, &processes));
         if !problems.is_empty() && !self.force {
             return Err(Exit::failed(format!("nothing was touched: {} (--force)", problems.join("; "))));
         }
@@ -219,14 +219,20 @@ impl Upgrade {
     }
 }
 
-/// What a deployment lacks to be rolled over without a risk, however well it is. `agents` run under the starters.
-fn lacks(report: &Value, agents: usize) -> Vec<String> {
+/// What a deployment lacks to be rolled over without a risk, however well it is. `processes`: those under the starters.
+fn lacks(report: &Value, processes: &[Process]) -> Vec<String> {
     let count = |list: &Value| list.as_array().map_or(0, Vec::len);
     let mut lacks = Vec::new();
-    if count(&report["servers"]) < 2 {
+    let servers = count(&report["servers"]);
+    if servers < 2 {
         lacks.push("there is only one server: nobody can take over from it".to_owned());
     }
+    let in_sync = count(&report["agency"]["leadership"]["inSync"]);
+    if in_sync > 0 && servers < in_sync + 2 {
+        lacks.push("while a synchronous follower is away no other can stand in for it: writes would wait".to_owned());
+    }
     let seats = count(&report["agency"]["agents"]);
+    let agents = processes.iter().filter(|process| process.agent).count();
     match report["agency"]["witness"].as_str() {
         None => lacks.push("there is no agency".to_owned()),
         // Any other takes the seat.
@@ -234,6 +240,14 @@ fn lacks(report: &Value, agents: usize) -> Vec<String> {
         Some("etcd") => {}
         Some(_) if seats < 3 => lacks.push("while one agent is away the others are no majority".to_owned()),
         Some(_) => {}
+    }
+    for (kind, list) in [("agent", &report["agency"]["agents"]), ("server", &report["servers"])] {
+        let endpoints = list.as_array().into_iter().flatten().filter_map(|member| member["endpoint"].as_str());
+        for endpoint in endpoints.filter_map(|endpoint| Endpoint::parse(endpoint).ok()) {
+            if !processes.iter().any(|process| process.endpoint == endpoint) {
+                lacks.push(format!("{kind} {endpoint} is under no starter, and would be left as it is"));
+            }
+        }
     }
     lacks
 }
@@ -299,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_is_not_well_is_named() {
-        assert_eq!((problems(&well()), lacks(&well(), 3)), (vec![], vec![]));
+        assert_eq!((problems(&well()), lacks(&well(), &under_starters(&[1, 2, 3, 4, 5, 6]))), (vec![], vec![]));
         let with = |pointer: &str, value: Value| {
             let mut report = well();
             *report.pointer_mut(pointer).expect("a place in the report") = value;
@@ -315,12 +329,31 @@ mod tests {
         assert_eq!(with("/servers/0/status", json!({"problem": "connection refused"})), away);
     }
 
+    /// Those with ports up to 3 are agents.
+    fn under_starters(ports: &[u16]) -> Vec<Process> {
+        let endpoint = |port: u16| Endpoint::parse(&format!("tcp://127.0.0.1:{port}")).unwrap();
+        let process = |port: &u16| {
+            let (endpoint, agent, pid) = (endpoint(*port), *port <= 3, u64::from(*port));
+            Process { starter: endpoint.clone(), endpoint, pid, agent }
+        };
+        ports.iter().map(process).collect()
+    }
+
     #[test]
     fn what_has_nothing_to_fall_back_on_is_named() {
         let one =
             |witness: &str| json!({"agency": {"witness": witness, "agents": [{"leading": true}]}, "servers": [{}]});
-        assert_eq!((lacks(&one("agents"), 1).len(), lacks(&one("etcd"), 1).len()), (2, 2));
-        assert_eq!(lacks(&one("etcd"), 2), ["there is only one server: nobody can take over from it"]);
-        assert_eq!(lacks(&json!({"agency": {}, "servers": [{}, {}]}), 0), ["there is no agency"]);
+        let of = |agents: u16| under_starters(&(1..=agents).collect::<Vec<u16>>());
+        assert_eq!((lacks(&one("agents"), &of(1)).len(), lacks(&one("etcd"), &of(1)).len()), (2, 2));
+        assert_eq!(lacks(&one("etcd"), &of(2)), ["there is only one server: nobody can take over from it"]);
+        assert_eq!(lacks(&json!({"agency": {}, "servers": [{}, {}]}), &[]), ["there is no agency"]);
+        let alone = "server tcp://127.0.0.1:6 is under no starter, and would be left as it is";
+        assert_eq!(lacks(&well(), &under_starters(&[1, 2, 3, 4, 5])), [alone]);
+        let with = |in_sync: Value| {
+            let mut report = well();
+            report["agency"]["leadership"] = json!({"inSync": in_sync});
+            lacks(&report, &under_starters(&[1, 2, 3, 4, 5, 6])).len()
+        };
+        assert_eq!([with(json!([])), with(json!(["a"])), with(json!(["a", "b"]))], [0, 0, 1]);
     }
 }

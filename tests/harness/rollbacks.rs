@@ -10,8 +10,20 @@ pub fn operations(client: &mut Client) -> Vec<Value> {
     let mut operations = Vec::new();
     for record in list["result"].as_array().expect("a list of records") {
         let id = record["id"].as_str().expect("a record has an id");
-        let text = client.get(&format!("/_api/tanist/rollbacks/{id}")).expect("an answer").expect(200).text();
-        operations.extend(text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()));
+        let mut after = String::new();
+        // In pages, each after the last entry of the one before.
+        loop {
+            let page = format!("/_api/tanist/rollbacks/{id}{after}");
+            let text = client.get(&page).expect("an answer").expect(200).text();
+            let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            let Some((epoch, tick)) = lines.last().and_then(|last| last["epoch"].as_u64().zip(last["tick"].as_u64()))
+            else {
+                operations.extend(lines);
+                break;
+            };
+            after = format!("?after={epoch}/{tick}");
+            operations.extend(lines);
+        }
     }
     operations
 }
