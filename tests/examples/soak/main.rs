@@ -103,7 +103,7 @@ fn main() -> ExitCode {
     for client in clients {
         history.merge(client.join().expect("a client does not panic"));
     }
-    conclude(&ground, &history, &rounds, shared.begun)
+    conclude(&ground, &history, &rounds, shared.begun, options.sync_followers > 0)
 }
 
 /// One fault, from a sound deployment to a sound one; and the longest time without an acknowledgement before it.
@@ -124,7 +124,8 @@ fn round(fault: Fault, ground: &Ground, shared: &Shared, rng: &mut Rng, lease: D
     (Round { name: fault.name, begun, outage_ms, false_failovers, false_elections }, late_ms)
 }
 
-fn conclude(ground: &Ground, history: &History, rounds: &[Round], begun: Instant) -> ExitCode {
+/// `synchronous`: then nothing that was acknowledged may be lost.
+fn conclude(ground: &Ground, history: &History, rounds: &[Round], begun: Instant, synchronous: bool) -> ExitCode {
     let lasted = begun.elapsed();
     let leader = wait_within(HEALED_WITHIN, "all have the same in the end", || {
         ground.is_sound(0).then(|| ground.leader()).flatten()
@@ -184,6 +185,8 @@ fn conclude(ground: &Ground, history: &History, rounds: &[Round], begun: Instant
     for line in verdict.broken.iter().take(20) {
         println!("BROKEN: {line}");
     }
-    let clean = verdict.broken.is_empty() && verdict.overlapped_at.is_empty();
+    let false_failovers = rounds.iter().map(|round| round.false_failovers).sum::<u64>();
+    let kept = !synchronous || verdict.lost_at.is_empty();
+    let clean = verdict.broken.is_empty() && verdict.overlapped_at.is_empty() && false_failovers == 0 && kept;
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -20,9 +20,12 @@ use super::super::ast::*;
 use super::super::value::Value;
 use super::conditions::{Alternative, Condition, Test, field_of};
 use super::places::Place;
+use crate::db::index::scan::IndexRange;
 use crate::db::index::{self, IndexKind};
-use crate::db::{CollectionRow, Index};
+use crate::db::store::Direction;
+use crate::db::{CollectionRow, Index, Reader};
 use crate::errors::{self, Error};
+use std::ops::Bound;
 
 /// What is left of the documents if an attribute must be equal.
 const EQUAL_LEAVES: f64 = 0.1;
@@ -34,6 +37,31 @@ const TWO_BOUNDS_LEAVE: f64 = 0.25;
 const PLACE_LEAVES: f64 = 0.1;
 /// As long an array is taken to be if its length is not known before the query runs.
 const ELEMENTS: f64 = 10.0;
+
+/// So many entries are counted where several indexes might do: one that has fewer is a good one.
+const COUNTED_MAX: usize = 100;
+/// Ranges that are counted for one access.
+const COUNTED_RANGES_MAX: usize = 20;
+
+/// What is known of the data as a plan is made.
+pub trait Statistics {
+    /// How many entries a range of an index has, counted up to `most`; `None` if nobody knows.
+    fn entries(&self, collection: &CollectionRow, index: &Index, range: &IndexRange, most: usize) -> Option<usize>;
+}
+
+/// Nothing is known.
+impl Statistics for () {
+    fn entries(&self, _: &CollectionRow, _: &Index, _: &IndexRange, _: usize) -> Option<usize> {
+        None
+    }
+}
+
+impl Statistics for Reader<'_> {
+    fn entries(&self, collection: &CollectionRow, index: &Index, range: &IndexRange, most: usize) -> Option<usize> {
+        let entries = self.index_entries(collection.object, index.id, range, Direction::Forward);
+        entries.take(most).try_fold(0, |count, entry| entry.ok().map(|_| count + 1))
+    }
+}
 
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -149,6 +177,36 @@ impl ByIndex {
 }
 
 impl Lookup {
+    /// What is looked for, if it is known before the query runs and not too much; `None` for everything, too.
+    fn ranges(&self) -> Option<Vec<IndexRange>> {
+        if self.answers() == 0 {
+            return None;
+        }
+        let mut equal: Vec<Vec<Value>> = vec![Vec::new()];
+        for wanted in &self.equal {
+            let values = match (wanted.value.constant()?, wanted.any_of) {
+                (Value::Array(values), true) => values.iter().cloned().collect(),
+                (_, true) => return None,
+                (value, false) => vec![value],
+            };
+            if equal.len() * values.len() > COUNTED_RANGES_MAX {
+                return None;
+            }
+            let longer = |beginning: &Vec<Value>| -> Vec<Vec<Value>> {
+                values.iter().map(|value| beginning.iter().chain([value]).cloned().collect()).collect()
+            };
+            equal = equal.iter().flat_map(longer).collect();
+        }
+        let bound = |limit: &Option<Limit>| -> Option<Bound<Value>> {
+            let Some(limit) = limit else { return Some(Bound::Unbounded) };
+            let value = limit.value.constant()?;
+            Some(if limit.inclusive { Bound::Included(value) } else { Bound::Excluded(value) })
+        };
+        let (from, to) = (bound(&self.from)?, bound(&self.to)?);
+        let range = |equal| IndexRange { equal, from: from.clone(), to: to.clone() };
+        Some(equal.into_iter().map(range).collect())
+    }
+
     fn answers(&self) -> usize {
         self.equal.len() + usize::from(self.from.is_some()) + usize::from(self.to.is_some())
     }
@@ -170,6 +228,7 @@ pub struct Loop<'q> {
     pub by_filters: bool,
     /// Whether conditions on places are to be answered.
     pub by_place: bool,
+    pub statistics: &'q dyn Statistics,
 }
 
 /// The best way to come by the documents; `None`: all of them.
@@ -184,6 +243,10 @@ pub fn choose(of: &Loop<'_>) -> Result<Option<Access>, Error> {
     }
     if all.iter().all(|access| access.answers() == 0) {
         all.extend(of.several());
+    }
+    // One that finds a single document can't be bettered.
+    if all.len() > 1 && all.iter().all(|access| access.items > 1.0) {
+        all.iter_mut().for_each(|access| of.count(access));
     }
     let hints = match of.options.attribute("indexHint") {
         Value::String(name) => vec![name.to_string()],
@@ -264,6 +327,25 @@ impl Loop<'_> {
         let cost = 2.0 * items + if direction.is_some() { 0.0 } else { self.sorting(items) };
         let (backward, sorted) = (direction == Some(true), direction.is_some());
         Some(Access { by: By::Index(ByIndex { index, lookups, backward }), items, cost, covers, sorted })
+    }
+
+    /// Where what is looked for is known, an estimate gives way to what there is, if that is little.
+    fn count(&self, access: &mut Access) {
+        let By::Index(by) = &access.by else { return };
+        let mut entries = 0;
+        for range in by.lookups.iter().map(Lookup::ranges) {
+            let Some(ranges) = range.filter(|ranges| !ranges.is_empty()) else { return };
+            for range in ranges {
+                let most = COUNTED_MAX - entries;
+                let Some(count) = self.statistics.entries(self.collection, &by.index, &range, most) else { return };
+                entries += count;
+                if entries >= COUNTED_MAX {
+                    return;
+                }
+            }
+        }
+        access.items = (entries as f64).max(1.0);
+        access.cost = 2.0 * access.items + if access.sorted { 0.0 } else { self.sorting(access.items) };
     }
 
     fn several(&self) -> Option<Access> {

@@ -30,7 +30,7 @@ use super::value::Value;
 use crate::db::CollectionRow;
 use crate::errors::Error;
 use crate::types::{Duration, Time};
-use access::{Access, By, Loop};
+use access::{Access, By, Loop, Statistics};
 use expressions::for_each_block_mut;
 use projection::{Projection, Uses};
 use rules::{Rule, Rules};
@@ -68,11 +68,17 @@ const REWRITING: [(Rule, Apply); 3] = [
 impl Plan {
     /// Fails if the query may not run, or if it demands an index that is of no use.
     pub fn new(query: Query, catalog: Catalog, rules: Rules) -> Result<Plan, Error> {
-        Plan::timed(query, catalog, rules, &|| Time::ZERO)
+        Plan::timed(query, catalog, rules, &(), &|| Time::ZERO)
     }
 
-    /// The same, with somebody's clock to measure the rules by.
-    pub fn timed(query: Query, catalog: Catalog, rules: Rules, now: &dyn Fn() -> Time) -> Result<Plan, Error> {
+    /// The same, with what is known of the data, and somebody's clock to measure the rules by.
+    pub fn timed(
+        query: Query,
+        catalog: Catalog,
+        rules: Rules,
+        statistics: &dyn Statistics,
+        now: &dyn Fn() -> Time,
+    ) -> Result<Plan, Error> {
         check::check(&query)?;
         let (times, accesses, projections) = Default::default();
         let cacheable = !query.writes() && expressions::is_repeatable(&query.body);
@@ -92,7 +98,7 @@ impl Plan {
             }
             done(&mut plan, rule);
         }
-        plan.choose_accesses()?;
+        plan.choose_accesses(statistics)?;
         done(&mut plan, Rule::UseIndexes);
         plan.see_what_is_read();
         done(&mut plan, Rule::ReduceExtractionToProjection);
@@ -107,12 +113,12 @@ impl Plan {
         self.projections.get(&variable).unwrap_or(&Projection::Whole)
     }
 
-    fn choose_accesses(&mut self) -> Result<(), Error> {
+    fn choose_accesses(&mut self, statistics: &dyn Statistics) -> Result<(), Error> {
         let Plan { query, catalog, rules, applied, accesses, .. } = self;
         let mut result = Ok(());
         for_each_block_mut(&mut query.body, &mut |block| {
             if result.is_ok() {
-                let mut chosen = Chosen { catalog, rules: *rules, applied, accesses };
+                let mut chosen = Chosen { catalog, rules: *rules, applied, accesses, statistics };
                 result = chosen.block(block);
             }
         });
@@ -160,6 +166,7 @@ struct Chosen<'p> {
     rules: Rules,
     applied: &'p mut Rules,
     accesses: &'p mut BTreeMap<Slot, Access>,
+    statistics: &'p dyn Statistics,
 }
 
 impl Chosen<'_> {
@@ -213,6 +220,7 @@ impl Chosen<'_> {
             options,
             by_filters: self.rules.has(Rule::UseIndexes),
             by_place: self.rules.has(Rule::UseGeoIndexes),
+            statistics: self.statistics,
         };
         let Some(access) = access::choose(&offered)? else { return Ok(()) };
         let sorted = sort.filter(|_| access.sorted).map(|(place, ..)| at + 1 + place);
@@ -254,8 +262,18 @@ impl Chosen<'_> {
         }
         let count = *count;
         let options = &upsert.options;
-        let (sort, between, by_filters, by_place) = (None, 0, true, false);
-        let offered = Loop { variable, collection, count, alternatives, sort, between, options, by_filters, by_place };
+        let offered = Loop {
+            variable,
+            collection,
+            count,
+            alternatives,
+            sort: None,
+            between: 0,
+            options,
+            by_filters: true,
+            by_place: false,
+            statistics: self.statistics,
+        };
         if let Some(access) = access::choose(&offered)? {
             self.applied.add(Rule::UseIndexes);
             self.accesses.insert(variable, access);

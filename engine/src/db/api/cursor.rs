@@ -206,7 +206,8 @@ fn planned(
     asked.timings.phase("loading collections", now());
     // Operations are the plan's nodes, as they were parsed.
     asked.timings.phase("instantiating plan", now());
-    let plan = Plan::timed(query, catalog, asked.rules, &now).map_err(|error| during("parsing", error))?;
+    let reader = call.reader();
+    let plan = Plan::timed(query, catalog, asked.rules, &reader, &now).map_err(|error| during("parsing", error))?;
     asked.timings.phase("optimizing plan", now());
     Ok((plan, warnings))
 }

@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Encoded values and revisions in a range of an index.
-    pub(in crate::db) fn index_entries(
+    pub(crate) fn index_entries(
         &self,
         object: u64,
         index: u64,
@@ -224,7 +224,7 @@ pub(in crate::db) fn indexes_of_row(row: &[u8]) -> StoreResult<Vec<Index>> {
 }
 
 /// The entries of a range. Rows that share a long head are in no order, so they are collected and sorted.
-pub(in crate::db) struct Entries<'a> {
+pub(crate) struct Entries<'a> {
     rows: Peekable<Rows<'a>>,
     /// The next ones last.
     group: Vec<(&'a [u8], Revision)>,
