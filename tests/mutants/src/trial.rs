@@ -43,7 +43,6 @@ pub enum Kind {
     Engine,
     Interaction,
     Seeds,
-    Simulator,
 }
 
 impl Kind {
@@ -53,16 +52,17 @@ impl Kind {
             "tanist_engine" => Some(Kind::Engine),
             "interaction" => Some(Kind::Interaction),
             "seeds" => Some(Kind::Seeds),
-            "tanist_sim" => Some(Kind::Simulator),
             _ => None,
         }
     }
 
-    /// Tests that are run: the control plane's, of the engine's own.
+    /// Tests that are run: of the engine's own the control plane's.
     fn filters(self) -> &'static [&'static str] {
         match self {
             Kind::Engine => &["agency::", "failover::", "replication::", "gate::", "process::", "demand::", "types::"],
-            _ => &[],
+            Kind::Interaction => &[],
+            // Under one driver: it is the same engine.
+            Kind::Seeds => &["--exact", "the_bug_base_holds", "fresh_seeds_hold"],
         }
     }
 }
