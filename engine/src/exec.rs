@@ -341,17 +341,18 @@ fn expire_documents(expire: &Expire, base: &dyn Read) -> StoreResult<(OpResult, 
 /// A piece of building indexes. What is only added to this store's is in no log; the end of an index is a leader's write
 /// (I7).
 fn build_indexes(piece: &Build, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
-    let built = |left, verified, over, entry| OpResult::Built { left, verified, over, entry };
     let mut rows = Overlay::new(base);
     let left = build::fill(&mut rows, piece.limit)?;
+    let under_way = build::under_way(&Reader::new(&rows)?)?;
     let Some(lead) = piece.lead.filter(|_| left == Left::Leading) else {
-        return Ok((built(left, None, None, None), rows.into_batch()));
+        let result = OpResult::Built { left, under_way, verified: None, over: None, entry: None };
+        return Ok((result, rows.into_batch()));
     };
     if let Some(seen) = outdated(lead.epoch, base)? {
         return Ok((OpResult::Stale { seen }, Batch::default()));
     }
     let mut writer = Writer::new(base, lead.epoch, lead.wall_ms, 0)?;
-    let (verified, over) = match build::settle(&mut writer, lead.verified, piece.limit)? {
+    let (verified, mut over) = match build::settle(&mut writer, lead.verified, piece.limit)? {
         build::Step::Nothing => (None, None),
         build::Step::Verified(verified) => (Some(verified), None),
         build::Step::Over(built) => (None, Some(built)),
@@ -361,7 +362,11 @@ fn build_indexes(piece: &Build, base: &dyn Read) -> StoreResult<(OpResult, Batch
         Finished::Nothing => (None, Batch::default()),
         Finished::TooLarge => return Err(StoreError::Corrupt("a collection that fits into no log entry".into())),
     };
-    Ok((built(Left::More, verified, over, entry), batch))
+    if let (Some(over), Some(entry)) = (&mut over, &entry) {
+        let token = Reader::new(base)?.token(entry.position())?;
+        over.response = reflects(std::mem::replace(&mut over.response, Response::empty(200)), token);
+    }
+    Ok((OpResult::Built { left: Left::More, under_way, verified, over, entry }, batch))
 }
 
 /// What becomes of a run whose demand the data do not meet (R16); `None` if they do.
@@ -490,7 +495,7 @@ fn append(
         data.append(entry, fit)?;
     }
     let reader = data.reader();
-    Ok(OpResult::Appended { last: reader.last()?, builds: build::is_under_way(&reader)? })
+    Ok(OpResult::Appended { last: reader.last()?, builds: !build::under_way(&reader)?.is_empty() })
 }
 
 /// Undoes the newest entries and keeps them: removal and record are one transaction (R8, I10).

@@ -363,9 +363,11 @@ pub enum OpResult {
         done: Expired,
         entry: Option<Entry>,
     },
-    /// `entry`: what an index that is `over` became in the log.
+    /// `under_way`: all that were being built before this piece, with the one that is `over`; `entry`: what that became
+    /// in the log.
     Built {
         left: Left,
+        under_way: Vec<u64>,
         verified: Option<Verified>,
         over: Option<Built>,
         entry: Option<Entry>,

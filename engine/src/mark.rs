@@ -248,6 +248,7 @@ marks! {
     IndexFilled "entries are added to an index while writes go on"
     IndexBuilt "an index that was built in pieces is there"
     IndexRefused "an index that was built in pieces can't be: two documents have the same values"
+    IndexGone "an index is dropped while it is built, and somebody waits for it"
     IndexLeftBehind "whoever asked for an index is not told what becomes of it"
 }
 

@@ -92,6 +92,13 @@ struct RecordFlags {
     force: bool,
 }
 
+impl RecordFlags {
+    /// A store that was kept whole, rather than entries that were undone.
+    fn is_store(&self) -> bool {
+        self.id.starts_with("store-")
+    }
+}
+
 const ROLLBACKS_HELP: &str = "\
 What returning servers had to give up, kept operation by operation.
 
@@ -296,10 +303,14 @@ async fn read(client: &Client, server: &Endpoint, of: &RecordFlags, to: &mut imp
         let text = String::from_utf8_lossy(&answer.text);
         let last: Value = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or(Value::Null);
         after = match (last["epoch"].as_u64(), last["tick"].as_u64(), last["_rev"].as_str()) {
+            // A document may have any attributes.
+            (_, _, revision) if of.is_store() => revision.filter(|_| of.collection.is_some()).map(str::to_owned),
             (Some(epoch), Some(tick), _) => Some(format!("{epoch}/{tick}")),
-            (_, _, Some(revision)) if of.collection.is_some() => Some(revision.to_owned()),
-            _ => return Ok(()),
+            _ => None,
         };
+        if after.is_none() {
+            return Ok(());
+        }
     }
 }
 
@@ -369,15 +380,21 @@ fn plan(text: &str) -> Plan {
 /// The documents of a collection of a store that was kept whole, each as if it had been inserted: nobody knows what was
 /// there before. `collection`: `<database>/<collection>`.
 fn plan_of_store(text: &str, collection: &str) -> Option<Plan> {
-    let (database, collection) = collection.split_once('/')?;
+    let (database, collection) = collection.split_once('/').filter(|(_, name)| !name.starts_with('_'))?;
     let document = |line: &str| -> Option<Change> {
         let after: Value = serde_json::from_str(line).ok()?;
         let key = after["_key"].as_str()?.to_owned();
         let (database, collection) = (database.to_owned(), collection.to_owned());
         Some(Change { database, collection, key, before: Value::Null, after })
     };
-    let changes = text.lines().filter_map(document).collect();
-    Some(Plan { changes, ..Plan::default() })
+    let mut plan = Plan::default();
+    for line in text.lines() {
+        match document(line) {
+            Some(change) => plan.changes.push(change),
+            None => plan.skipped.push("a line that is no document".to_owned()),
+        }
+    }
+    Some(plan)
 }
 
 /// A document without what the server makes of it.
@@ -404,7 +421,7 @@ fn judge(change: &Change, now: &Value, force: bool) -> Result<(), Fate> {
 }
 
 async fn reapply(client: &Client, found: &Found, server: &Endpoint, of: &RecordFlags) -> Result<(), Exit> {
-    let whole = of.id.starts_with("store-");
+    let whole = of.is_store();
     if whole && of.collection.is_none() {
         let text = "this is a whole store: --collection DATABASE/COLLECTION names what is to be written again \
                     (`tanist rollbacks show` lists its collections)";
@@ -420,9 +437,8 @@ async fn reapply(client: &Client, found: &Found, server: &Endpoint, of: &RecordF
     let leader = &leader.ok_or_else(|| Exit::failed("there is no leader at this moment"))?;
     let text = String::from_utf8_lossy(&text);
     let plan = match of.collection.as_deref().filter(|_| whole) {
-        Some(collection) => {
-            plan_of_store(&text, collection).ok_or_else(|| Exit::options("--collection is DATABASE/COLLECTION"))?
-        }
+        Some(collection) => plan_of_store(&text, collection)
+            .ok_or_else(|| Exit::options("--collection is DATABASE/COLLECTION, and no system collection"))?,
         None => plan(&text),
     };
     let mut fates: Vec<(Fate, String)> = plan.skipped.iter().map(|what| (Fate::Skipped, what.clone())).collect();
@@ -529,6 +545,8 @@ mod tests {
         assert_eq!(judge(change, &json!({"_key": "a", "_rev": "r9", "n": 1}), false), Err(Fate::AlreadyThere));
         assert_eq!(judge(change, &json!({"_key": "a", "_rev": "r9", "n": 7}), false), Err(Fate::Conflict));
         assert_eq!(plan_of_store(text, "c"), None);
+        assert_eq!(plan_of_store(text, "_system/_users"), None);
+        assert_eq!(plan_of_store("nonsense", "shop/c").unwrap().skipped.len(), 1);
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Server {
         let led = self.building.piece.take() == Some(true);
         let again = self.timing.lease / 2;
         match result {
-            OpResult::Built { left, verified, over, entry } => {
+            OpResult::Built { left, under_way, verified, over, entry } => {
                 // (A piece of an earlier reign tells nothing: it was refused, or it is over.)
                 self.building.verified = verified;
                 self.building.wanted = left != Left::Nothing;
@@ -116,6 +116,7 @@ impl Server {
                     self.committed(cx, entry.clone());
                     self.tell_built(cx, over, entry);
                 }
+                self.tell_gone(cx, &under_way);
             }
             OpResult::Stale { .. } => self.building.after = cx.now.time.plus(again),
             OpResult::Failed(error) => {
@@ -124,6 +125,19 @@ impl Server {
                 self.building.after = cx.now.time.plus(again);
             }
             other => panic!("building does not end in {other:?}"),
+        }
+    }
+
+    /// What is built no longer, and was not ended by a piece, is gone: dropped, perhaps with its collection.
+    fn tell_gone(&mut self, cx: &mut Cx, under_way: &[u64]) {
+        let waiting = std::mem::take(&mut self.building.waiting).into_iter();
+        let (waiting, gone) = waiting.partition::<Vec<_>, _>(|(index, _)| under_way.contains(index));
+        self.building.waiting = waiting;
+        for (_, run) in gone {
+            mark!(IndexGone);
+            let response = errors::INDEX_NOT_FOUND.says("the index was dropped while it was built").response();
+            let ran = Ran { response, entry: None, last: self.last, then: None, progress: None };
+            self.answer_when_safe(cx, &run, ran);
         }
     }
 

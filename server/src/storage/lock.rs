@@ -46,7 +46,8 @@ impl Lock {
         let place = format!("{} {}:{}", kernel.trim(), metadata.dev(), metadata.ino());
         let mut before = String::new();
         (&self.0).take(BYTES_MAX).read_to_string(&mut before).ok()?;
-        self.write(&format!("{nonce:032x} {place}\n")).ok()?;
+        // If this fails, the next process is told an older nonce, which is of no use to it.
+        let _ = self.write(&format!("{nonce:032x} {place}\n"));
         let (of, at) = before.trim().split_once(' ')?;
         u128::from_str_radix(of, 16).ok().filter(|_| at == place)
     }

@@ -323,10 +323,11 @@ impl Replication {
                 let Some(c) = over.collection.strip_prefix('c').and_then(|number| number.parse().ok()) else {
                     broken!("unique", "s{who} has built an index of '{}'", over.collection);
                 };
-                let docs = &self.stores[who].shadow.docs;
+                let mut built = self.stores[who].shadow.docs.clone();
+                built.indexed.insert(c);
                 let effect = match over.response.status {
                     201 => Effect::Indexed(c),
-                    _ if docs.as_if_built().is_some_and(|built| built.doubles().is_some()) => Effect::Undeclared(c),
+                    _ if built.doubles().is_some() => Effect::Undeclared(c),
                     status => broken!("unique", "s{who} can't build the index of c{c} ({status}): nothing is double"),
                 };
                 self.birth(ctx, entry, Some(effect))

@@ -4,13 +4,15 @@ use crate::list::Mutant;
 use crate::trial::{Kind, Outcome, Program};
 use crate::weave::{Woven, weave};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// So often what does not compile is taken out, and built again.
 const ATTEMPTS_MAX: usize = 40;
+/// What is added to the copy.
+const SWITCH: &str = "engine/src/mutant_switch.rs";
 
 pub struct Built {
     pub programs: Vec<Program>,
@@ -21,7 +23,7 @@ pub struct Built {
 pub fn build(root: &Path, folder: &Path, mutants: &[Mutant]) -> Result<Built, String> {
     let tree = folder.join("tree");
     copy(root, &tree)?;
-    write(&tree.join("engine/src/mutant_switch.rs"), include_str!("switch.rs"))?;
+    write(&tree.join(SWITCH), include_str!("switch.rs"))?;
     let library = read(&root.join("engine/src/lib.rs"))?;
     write(&tree.join("engine/src/lib.rs"), &format!("{library}\npub mod mutant_switch;\n"))?;
     let mut not_tried = HashMap::new();
@@ -52,9 +54,32 @@ fn copy(root: &Path, tree: &Path) -> Result<(), String> {
     let mut list = Command::new("git");
     list.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root);
     let listed = list.output().map_err(|error| format!("git can't be run: {error}"))?;
-    for file in String::from_utf8_lossy(&listed.stdout).lines().filter(|file| root.join(file).is_file()) {
+    if !listed.status.success() {
+        return Err("git does not say which files there are".to_owned());
+    }
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    let files: BTreeSet<&str> = listed.lines().filter(|file| root.join(file).is_file()).collect();
+    for file in &files {
         let bytes = fs::read(root.join(file)).map_err(|error| format!("{file}: {error}"))?;
         write_bytes(&tree.join(file), &bytes)?;
+    }
+    // A test that is gone would be built as if it was there.
+    for folder in ["engine", "sim"] {
+        remove_others(tree, &tree.join(folder), &files)?;
+    }
+    Ok(())
+}
+
+fn remove_others(tree: &Path, folder: &Path, files: &BTreeSet<&str>) -> Result<(), String> {
+    let failure = |error: std::io::Error| format!("{}: {error}", folder.display());
+    for entry in fs::read_dir(folder).map_err(failure)? {
+        let path = entry.map_err(failure)?.path();
+        let name = path.strip_prefix(tree).ok().and_then(Path::to_str).unwrap_or_default();
+        match path.is_dir() {
+            true => remove_others(tree, &path, files)?,
+            false if files.contains(name) || name == SWITCH => {}
+            false => fs::remove_file(&path).map_err(failure)?,
+        }
     }
     Ok(())
 }

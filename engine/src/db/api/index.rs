@@ -333,8 +333,14 @@ fn paths(given: &Value, what: &str, expansion: bool) -> Result<Vec<String>, Fail
 
 pub(super) fn remove(call: &mut Call<'_, '_>) -> Answer {
     let row = call.collection(&call.open[0], Level::Rw)?;
-    let found = find(call, &row)?;
-    let id = found["id"].as_str().unwrap_or_default().to_owned();
+    // One that is being built, too, which nobody is shown.
+    let wanted = &call.open[1];
+    let building = row.indexes.iter().filter(|index| index.building);
+    let building = building.clone().find(|index| index.id.to_string() == *wanted || index.name == *wanted);
+    let id = match building {
+        Some(index) => format!("{}/{}", row.name, index.id),
+        None => find(call, &row)?["id"].as_str().unwrap_or_default().to_owned(),
+    };
     let index = row.indexes.iter().find(|index| id == format!("{}/{}", row.name, index.id));
     let index = index.ok_or_else(|| errors::FORBIDDEN.because("the primary and the edge index can't be dropped"))?;
     call.writer()?.drop_index(&row, index.id)?;

@@ -119,10 +119,9 @@ fn sites(reader: &Reader<'_>) -> StoreResult<Vec<Site>> {
     Ok(sites)
 }
 
-/// Whether anything is being built.
-pub fn is_under_way(reader: &Reader<'_>) -> StoreResult<bool> {
-    let prefix = catalog_key(reader.generation, kind::BUILDING, &[]);
-    Ok(scan_prefix(reader.rows, Table::Catalog, &prefix, Direction::Forward).next().transpose()?.is_some())
+/// The ids of all that are being built.
+pub fn under_way(reader: &Reader<'_>) -> StoreResult<Vec<u64>> {
+    Ok(sites(reader)?.iter().map(|site| site.index.id).collect())
 }
 
 /// Adds the entries of some more documents, `limit` of them at most, and says what is left.

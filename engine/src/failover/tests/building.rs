@@ -147,6 +147,38 @@ fn who_asks_for_the_same_waits_for_it() {
     assert_eq!(rig.indexes(), 2);
 }
 
+/// Who waits for it is told that it is gone, whatever has taken it away.
+#[test]
+fn an_index_that_is_dropped_meanwhile_is_answered_for() {
+    let index = "/_api/index?collection=c";
+    for (method, path) in [
+        (Method::Delete, "/_api/collection/c".to_owned()),
+        (Method::Delete, "/_api/index/c/name".to_owned()),
+        (Method::Delete, "/_db/shop/_api/collection/c".to_owned()),
+    ] {
+        let mut rig = alone(&[1, 2, 3, 4, 5]);
+        let definition = json!({"type": "persistent", "name": "name", "fields": ["n"], "inBackground": true});
+        let (id, _) = rig.ask(Method::Post, index, &definition.to_string());
+        assert_eq!(answer(&rig.perform_one(), id), None);
+        assert_eq!(answer(&rig.perform_one(), id), None);
+        let there = !path.starts_with("/_db");
+        let mut out = Vec::new();
+        rig.meanwhile(|rig| {
+            let (asked, told) = rig.ask(method, &path, "");
+            out.extend(told);
+            out.extend(rig.perform());
+            assert_eq!(answer(&out, asked).expect("an answer").0, if there { 200 } else { 404 });
+        });
+        out.extend(rig.perform());
+        let (status, body) = answer(&out, id).expect("it is told");
+        match there {
+            true => assert_eq!((status, &body["errorNum"]), (404, &json!(1212)), "{body}"),
+            false => assert_eq!(status, 201),
+        }
+        assert!(rig.started.is_empty());
+    }
+}
+
 #[test]
 fn a_process_that_leaves_has_the_next_one_go_on() {
     let mut rig = alone(&[1, 2, 3, 4, 5]);
