@@ -338,8 +338,8 @@ fn expire_documents(expire: &Expire, base: &dyn Read) -> StoreResult<(OpResult, 
     Ok((OpResult::Expired { done, entry }, batch))
 }
 
-/// A piece of building indexes. What is only added to this store's is in no log; the end of an index is a leader's write
-/// (I7).
+/// A piece of building indexes. What is only added to this store's is in no log; the end of an index is a leader's
+/// write (I7).
 fn build_indexes(piece: &Build, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
     let mut rows = Overlay::new(base);
     let left = build::fill(&mut rows, piece.limit)?;

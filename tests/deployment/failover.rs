@@ -307,8 +307,8 @@ fn the_tail_that_nobody_else_had_ends_in_a_rollback_record() {
     }
 }
 
-/// A service manager that starts a killed server again tells nobody of the death; the next process on the directory does,
-/// for it holds the lock that the dead one held.
+/// A service manager that starts a killed server again tells nobody of the death; the next process on the directory
+/// does, for it holds the lock that the dead one held.
 #[test]
 fn a_server_that_is_killed_and_started_again_costs_no_lease() {
     let mut deployment = filled(setup().lease_s(30.0).start(), 100);

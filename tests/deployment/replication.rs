@@ -43,7 +43,8 @@ fn a_follower_far_behind_copies_everything_even_if_killed_meanwhile() {
     assert_eq!(deployment.numbers(follower, C), all(20_200));
 }
 
-/// An index over many documents is built in pieces: writes are answered meanwhile, and it is there on whoever leads next.
+/// An index over many documents is built in pieces: writes are answered meanwhile, and it is there on whoever leads
+/// next.
 #[test]
 fn an_index_is_built_while_writes_go_on() {
     let mut deployment = setup().agents(1).servers(2).start();

@@ -331,9 +331,9 @@ impl Data<'_, '_> {
     }
 
     /// Builds the entries of the indexes that the row of a collection has and its object has not, unless they are to be
-    /// built in pieces ([`index::build`]), gives up those of the others. Entries of a dropped index stay as they are, so
-    /// that this can be undone at once, until the log entry that did it is pruned. A copy that is being built may hold
-    /// documents that are ahead of the log, whose entries would then be left: there they go at once.
+    /// built in pieces ([`index::build`]), gives up those of the others. Entries of a dropped index stay as they are,
+    /// so that this can be undone at once, until the log entry that did it is pruned. A copy that is being built may
+    /// hold documents that are ahead of the log, whose entries would then be left: there they go at once.
     fn fit_indexes(&mut self, collection: &CollectionRow, tick: Tick, fit: Fit, way: Way) -> StoreResult<()> {
         let object = collection.object;
         let (wanted, present) = (index::with_entries(collection), self.reader().indexed(object)?);

@@ -1,5 +1,5 @@
-//! Indexes that are built while writes go on ([`crate::db::index::build`]): a bounded piece of work at a time, one under
-//! way at most.
+//! Indexes that are built while writes go on ([`crate::db::index::build`]): a bounded piece of work at a time, one
+//! under way at most.
 //!
 //! Every server adds the entries of its own documents. Only one that leads with an open gate ends it, by an ordinary
 //! write of its epoch: the store refuses it once it has seen a later one (I7), and a release of the lease waits for it

@@ -2,8 +2,8 @@
 //!
 //! The lock is the kernel's and goes with the process, however that ends. So whoever holds it knows that the process
 //! which held the same lock before is dead, and may say so (R4). That it was the same lock is told by the file: each
-//! process writes its nonce into it, with what this file was to which kernel. A copy of a directory has another file, and
-//! another machine another kernel: there nobody knows what has become of the process that is named.
+//! process writes its nonce into it, with what this file was to which kernel. A copy of a directory has another file,
+//! and another machine another kernel: there nobody knows what has become of the process that is named.
 
 use super::OpenFailure;
 use rustix::fs::FlockOperation;

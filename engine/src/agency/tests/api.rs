@@ -211,8 +211,11 @@ fn who_does_not_wait_is_told_less() {
     assert_eq!(body(&world.replies[&nothing]), json!({}));
     let transact = ask(&mut world, "transact", "noWait", json!([[{"/a": 4}], ["/a"]]));
     assert!(!world.replies.contains_key(&transact), "a transaction that reads has to wait");
+    let sequenced = ask(&mut world, "transact", "waitForSequenced", json!([[{"/b": 4}], ["/b"]]));
+    assert!(!world.replies.contains_key(&sequenced));
     world.run(500);
     assert_eq!(body(&world.replies[&transact])[1], json!({"a": 4}));
+    assert_eq!(body(&world.replies[&sequenced])[1], json!({"b": 4}));
     assert_eq!(world.value("/a"), 4);
     let transient =
         world.ask(Method::Post, "/_api/agency/transient", json!([[{"/t": 1}], [{"/t": 2}, {"/t": 5}], ["/t"]]));
@@ -362,4 +365,45 @@ fn what_tanist_is_asked_for_is_looked_at() {
         let answer = world.ask(Method::Delete, &format!("/_api/tanist/agents{query}"), sent);
         assert_eq!(answer.status, 409);
     }
+}
+
+#[test]
+fn an_agent_without_a_leader_says_so_and_one_that_is_told_to_stop_stops() {
+    let mut world = World::new(3, 0, 20);
+    world.run(3_000);
+    let failovers = world.ask(Method::Get, "/_api/tanist/failovers", Value::Null);
+    assert_eq!((failovers.status, &body(&failovers)["result"]), (200, &json!([])));
+    for agent in [1, 2] {
+        world.crash_agent(agent);
+    }
+    world.crash_agent(0);
+    world.start_agent(0);
+    world.run(500);
+    let tell = |world: &mut World, method: Method, target: &str| {
+        let id = world.request(0, Request::new(method, target));
+        world.replies[&id].clone()
+    };
+    let poll = tell(&mut world, Method::Get, "/_api/agency/poll");
+    assert_eq!((poll.status, &body(&poll)["errorMessage"]), (503, &json!("No leader")));
+    let read = tell(&mut world, Method::Post, "/_api/agency/read");
+    assert_eq!((read.status, body(&read)["errorMessage"] == json!("No leader")), (503, false), "{}", body(&read));
+    let stop = tell(&mut world, Method::Delete, "/_admin/shutdown");
+    assert_eq!((stop.status, body(&stop)), (200, json!("OK")));
+    world.run(2_000);
+    assert!(world.machines[0].agent.is_none(), "it has left");
+}
+
+#[test]
+fn an_agency_has_seven_agents_at_most() {
+    let mut world = World::new(7, 0, 21);
+    world.run(5_000);
+    let seat = |id: String, port: u16| json!({"id": id, "disk": crate::types::Uuid(77).to_string(), "endpoint": format!("tcp://a:{port}")});
+    let stranger = NodeId { kind: NodeKind::Agent, uuid: 99 }.to_string();
+    let refused = world.ask(Method::Post, "/_api/tanist/agents", seat(stranger, 9));
+    assert_eq!(refused.status, 409);
+    assert!(body(&refused)["errorMessage"].as_str().unwrap().contains("at most 7"), "{}", body(&refused));
+    // One of the seven with another disk is no eighth.
+    let member = world.machines[6].id.to_string();
+    let told = world.ask(Method::Post, "/_api/tanist/agents", seat(member, 9));
+    assert!(!body(&told).to_string().contains("at most 7"), "{}", body(&told));
 }

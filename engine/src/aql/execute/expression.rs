@@ -169,7 +169,8 @@ impl<'q> Executor<'q, '_> {
         Ok(values)
     }
 
-    /// What a subquery comes to, which is kept if it is the same for all rows. Only the second time: most are asked once.
+    /// What a subquery comes to, which is kept if it is the same for all rows. Only the second time: most are asked
+    /// once.
     fn once(
         &mut self,
         block: &'q Block,

@@ -86,8 +86,8 @@ pub fn is_repeatable(block: &Block) -> bool {
     repeatable
 }
 
-/// Whether a subquery comes to the same wherever it stands: it reads no variable from around it. (Variables are numbered
-/// as they are declared, those of a subquery after those around it.)
+/// Whether a subquery comes to the same wherever it stands: it reads no variable from around it. (Variables are
+/// numbered as they are declared, those of a subquery after those around it.)
 pub fn is_independent(block: &Block) -> bool {
     let first = block.operations.iter().find_map(|operation| match &operation.kind {
         OperationKind::Filter(_) => None,

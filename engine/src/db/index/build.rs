@@ -2,10 +2,10 @@
 //!
 //! A definition that is `building` is in the log from the beginning, and every write keeps its entries. What was there
 //! before is added by each store for itself, a piece at a time and in no log: a row beside the object tells how far it
-//! has come ([`kind::BUILDING`]). Once all is there, each write is looked at as if the index was built; so whoever leads
-//! then looks at each document that was there when this began in its epoch: two that must not be there together, or one
-//! that can't be indexed, end the index. Otherwise it takes the flag away, in the log; a store that applies this and is
-//! not as far finishes at once.
+//! has come ([`kind::BUILDING`]). Once all is there, each write is looked at as if the index was built; so whoever
+//! leads then looks at each document that was there when this began in its epoch: two that must not be there together,
+//! or one that can't be indexed, end the index. Otherwise it takes the flag away, in the log; a store that applies this
+//! and is not as far finishes at once.
 //!
 //! Nobody reads an index that is being built.
 
