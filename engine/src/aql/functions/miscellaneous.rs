@@ -61,7 +61,6 @@ pub(super) const FUNCTIONS: &[Function] = &[
         let limit = match args.get(3) {
             None | Some(Value::Null) => usize::MAX,
             Some(limit) => match limit.as_double() {
-                Some(limit) if (0.0..1.0).contains(&limit) => usize::MAX,
                 Some(limit) if limit >= 0.0 => limit as usize,
                 _ => return context.invalid_type(),
             },
@@ -69,9 +68,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         match (&args[0], &args[1], &args[2]) {
             (Value::String(collection), Value::String(field), Value::String(query)) => {
                 let (field, query) = (field.to_string(), query.to_string());
-                let lookup = Lookup::Fulltext { field, query, limit };
+                // To the lookup nothing means everything; ArangoDB puts a LIMIT behind it.
+                let lookup = Lookup::Fulltext { field, query, limit: limit.max(1) };
                 let found = context.environment.look_up(collection, &lookup)?;
-                Ok(found.into_iter().map(|(document, _)| document).collect())
+                Ok(found.into_iter().take(limit).map(|(document, _)| document).collect())
             }
             _ => context.invalid_type(),
         }
@@ -246,6 +246,7 @@ mod tests {
         r#"FIRST_LIST(1, {}, [2])"# => "[2]",
         r#"FIRST_LIST(1)"# => "null",
         r#"FULLTEXT("c", "t", "fox", 2)"# => r#"["Fulltext { field: \"t\", query: \"fox\", limit: 2 }"]"#,
+        r#"FULLTEXT("c", "t", "fox", 0)"# => "[]",
         r#"FULLTEXT("c", "t", 1)"# => "null" 1542,
         r#"IN_RANGE(4, 3, 5, true, true)"# => "true",
         r#"IN_RANGE(3, 3, 5, false, true)"# => "false",
