@@ -6,7 +6,7 @@
 //! follow, a sender or a writer of an epoch that is over (I6, I7, R3, R5), a copy that is not exact (R8).
 
 use crate::agency;
-use crate::db::index::build::{self, Left};
+use crate::db::index::build::{self, Built, Left};
 use crate::db::index::ttl;
 use crate::db::log::{self, Data, Fit, LogOp, PAYLOAD_BYTES_MAX};
 use crate::db::overlay::{Batch, Overlay};
@@ -330,20 +330,24 @@ fn expire_documents(expire: &Expire, base: &dyn Read) -> StoreResult<(OpResult, 
     }
     let mut writer = Writer::new(base, expire.epoch, expire.wall_ms, 0)?;
     let done = ttl::expire(&mut writer, expire.from, expire.wall_ms, expire.limit)?;
-    let (entry, batch) = match writer.finish()? {
-        Finished::Entry(entry, batch) => (Some(entry), batch),
-        Finished::Nothing => (None, Batch::default()),
-        Finished::TooLarge => return Err(StoreError::Corrupt("a document that fits into no log entry".into())),
-    };
+    let (entry, batch) = written(writer, "a document")?;
     Ok((OpResult::Expired { done, entry }, batch))
+}
+
+/// What a leader has written by itself: little, of what is in the store.
+fn written(writer: Writer<'_>, what: &str) -> StoreResult<(Option<Entry>, Batch)> {
+    match writer.finish()? {
+        Finished::Entry(entry, batch) => Ok((Some(entry), batch)),
+        Finished::Nothing => Ok((None, Batch::default())),
+        Finished::TooLarge => Err(StoreError::Corrupt(format!("{what} that fits into no log entry"))),
+    }
 }
 
 /// A piece of building indexes. What is only added to this store's is in no log; the end of an index is a leader's
 /// write (I7).
 fn build_indexes(piece: &Build, base: &dyn Read) -> StoreResult<(OpResult, Batch)> {
     let mut rows = Overlay::new(base);
-    let left = build::fill(&mut rows, piece.limit)?;
-    let under_way = build::under_way(&Reader::new(&rows)?)?;
+    let (left, under_way) = build::fill(&mut rows, piece.limit)?;
     let Some(lead) = piece.lead.filter(|_| left == Left::Leading) else {
         let result = OpResult::Built { left, under_way, verified: None, over: None, entry: None };
         return Ok((result, rows.into_batch()));
@@ -352,20 +356,17 @@ fn build_indexes(piece: &Build, base: &dyn Read) -> StoreResult<(OpResult, Batch
         return Ok((OpResult::Stale { seen }, Batch::default()));
     }
     let mut writer = Writer::new(base, lead.epoch, lead.wall_ms, 0)?;
-    let (verified, mut over) = match build::settle(&mut writer, lead.verified, piece.limit)? {
+    let (verified, over) = match build::settle(&mut writer, lead.verified, piece.limit)? {
         build::Step::Nothing => (None, None),
         build::Step::Verified(verified) => (Some(verified), None),
         build::Step::Over(built) => (None, Some(built)),
     };
-    let (entry, batch) = match writer.finish()? {
-        Finished::Entry(entry, batch) => (Some(entry), batch),
-        Finished::Nothing => (None, Batch::default()),
-        Finished::TooLarge => return Err(StoreError::Corrupt("a collection that fits into no log entry".into())),
+    let (entry, batch) = written(writer, "a collection")?;
+    let token = match &entry {
+        Some(entry) => Reader::new(base)?.token(entry.position())?,
+        None => None,
     };
-    if let (Some(over), Some(entry)) = (&mut over, &entry) {
-        let token = Reader::new(base)?.token(entry.position())?;
-        over.response = reflects(std::mem::replace(&mut over.response, Response::empty(200)), token);
-    }
+    let over = over.map(|built| Built { response: reflects(built.response, token), ..built });
     Ok((OpResult::Built { left: Left::More, under_way, verified, over, entry }, batch))
 }
 
@@ -495,7 +496,7 @@ fn append(
         data.append(entry, fit)?;
     }
     let reader = data.reader();
-    Ok(OpResult::Appended { last: reader.last()?, builds: !build::under_way(&reader)?.is_empty() })
+    Ok(OpResult::Appended { last: reader.last()?, builds: build::is_under_way(&reader)? })
 }
 
 /// Undoes the newest entries and keeps them: removal and record are one transaction (R8, I10).

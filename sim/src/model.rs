@@ -134,6 +134,9 @@ pub struct Expected {
     pub whole: Option<Effect>,
 }
 
+/// What was done, if anything, or what is wrong with the answer.
+pub type Judged = Result<Option<Effect>, String>;
+
 const NO_DOCUMENT: (u16, u32) = (404, 1202);
 const NO_COLLECTION: (u16, u32) = (404, 1203);
 const NO_DATABASE: (u16, u32) = (404, 1228);
@@ -343,6 +346,20 @@ impl Docs {
         removed.iter().map(gone).collect::<Result<_, _>>().map(Effect::All)
     }
 
+    /// What a write must come to here, and what it has come to, held against that. Where that is wrong, indexes that
+    /// are being built may hold all documents already.
+    pub fn judge(&self, op: u64, action: &Action, status: u16, body: &Value) -> (Expected, Judged) {
+        let judge = |docs: &Docs| {
+            let expected = docs.expect(op, action);
+            let judged = expected.judge(action, status, body);
+            (expected, judged)
+        };
+        match (judge(self), self.as_if_built()) {
+            ((_, Err(_)), Some(built)) => judge(&built),
+            (judged, _) => judged,
+        }
+    }
+
     /// What a write must come to here. (The revisions of new documents are not known before.)
     pub fn expect(&self, op: u64, action: &Action) -> Expected {
         let outcome = || -> Result<Expected, (u16, u32)> {
@@ -442,7 +459,7 @@ impl Expected {
     }
 
     /// Holds what a client is told against it. On success: what was done, with the revisions that were told.
-    pub fn judge(&self, action: &Action, status: u16, body: &Value) -> Result<Option<Effect>, String> {
+    pub fn judge(&self, action: &Action, status: u16, body: &Value) -> Judged {
         let error = body.get("errorNum").and_then(Value::as_u64).unwrap_or(0);
         if (status, error) != (self.status, u64::from(self.error)) {
             return Err(format!("got {status} ({error}), the model says {} ({})", self.status, self.error));

@@ -353,23 +353,23 @@ impl Data<'_, '_> {
         }
         let mut now = Building { collection: collection.id, indexes: Vec::new() };
         for index in &wanted {
-            let kept = released_index_key(self.generation, tick, object, index.id);
-            let released = self.rows.get(Table::Catalog, &kept)?.filter(|_| way == Way::Undo);
-            let mut filled = match released {
-                _ if has(&present, index.id) => building.of(index.id).unwrap_or(Filled::ALL),
-                Some(row) => decode(row, "how far a dropped index had come")?,
-                None => Filled { after: Revision(0), until: self.reader().last_revision(object)? },
+            let released = released_index_key(self.generation, tick, object, index.id);
+            let mut filled = if has(&present, index.id) {
+                building.of(index.id).unwrap_or(Filled::ALL)
+            } else if let Some(row) = self.rows.get(Table::Catalog, &released)?.filter(|_| way == Way::Undo) {
+                let filled = decode(row, "how far a dropped index had come")?;
+                self.rows.remove(Table::Catalog, released);
+                filled
+            } else {
+                Filled { after: Revision(0), until: self.reader().last_revision(object)? }
             };
-            if released.is_some() {
-                self.rows.remove(Table::Catalog, kept);
-            }
             if index.building {
                 now.indexes.push((index.id, filled));
                 continue;
             }
             let left = has(&present, index.id) && planted!(index_left_unfinished);
             while !(filled.is_complete() || left) {
-                filled = self.fill(collection, vec![index.clone()], filled, FILL_DOCUMENTS)?;
+                filled = self.fill(collection, index, filled, FILL_DOCUMENTS)?;
             }
         }
         match wanted.is_empty() {
@@ -380,15 +380,15 @@ impl Data<'_, '_> {
         Ok(())
     }
 
-    /// Adds the entries that some more documents have in indexes, and says how far they are then.
+    /// Adds the entries that some more documents have in an index, and says how far it is then.
     pub(super) fn fill(
         &mut self,
         collection: &CollectionRow,
-        indexes: Vec<Index>,
+        index: &Index,
         filled: Filled,
         limit: usize,
     ) -> StoreResult<Filled> {
-        let indexed = Indexed::by(indexes);
+        let indexed = Indexed::by(vec![index.clone()]);
         let page = self.reader().documents(collection, Some(filled.after), limit)?;
         for document in page.iter().filter(|document| document.revision <= filled.until) {
             self.put_entries(collection.object, &indexed, &document.key, document.revision, &document.body, true)?;

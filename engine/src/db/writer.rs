@@ -409,7 +409,7 @@ impl<'a> Writer<'a> {
         Ok(row)
     }
 
-    /// Rename, other properties: `after` replaces `before`. Id, database and object stay.
+    /// Rename, other properties or indexes: `after` replaces `before`. Id, database and object stay.
     pub fn change_collection(&mut self, before: &CollectionRow, after: &CollectionRow) -> StoreResult<()> {
         let identity = |row: &CollectionRow| (row.id, row.database, row.object);
         assert_eq!(identity(before), identity(after), "a change keeps what a collection is");
@@ -511,14 +511,14 @@ impl<'a> Writer<'a> {
         let mut after = collection.clone();
         after.indexes.push(index.clone());
         if index.building {
-            self.write(LogOp::Collection { before: Some(collection.clone()), after: Some(after.clone()) })?;
+            self.change_collection(collection, &after)?;
             return Ok(after);
         }
         if index.kind.has_entries() {
             self.check_documents(collection, &index)?;
         }
         let savepoint = self.savepoint();
-        self.write(LogOp::Collection { before: Some(collection.clone()), after: Some(after.clone()) })?;
+        self.change_collection(collection, &after)?;
         if let Some(key) = self.double(&after, &index)? {
             self.rollback_to(savepoint);
             return Err(PutError::Taken { index: index.into(), key });
@@ -532,7 +532,7 @@ impl<'a> Writer<'a> {
         for index in after.indexes.iter_mut().filter(|index| index.id == id) {
             index.building = false;
         }
-        self.write(LogOp::Collection { before: Some(collection.clone()), after: Some(after.clone()) })?;
+        self.change_collection(collection, &after)?;
         Ok(after)
     }
 
@@ -548,19 +548,24 @@ impl<'a> Writer<'a> {
         for values in entries.iter().filter(|_| index.unique && !planted!(unique_build_unchecked)) {
             let holder = self.reader().index_holder(collection.object, index.id, values, Some(document.revision))?;
             if let Some(holder) = holder {
-                let other = self.reader().document_at(collection, holder)?;
-                let key = other.map(|other| other.key).unwrap_or_default();
-                return Err(PutError::Taken { index: index.clone().into(), key });
+                return Err(self.taken(collection, index, holder)?);
             }
         }
         Ok(())
+    }
+
+    /// The document with the revision `holder` has the values that another one is to have in a unique index.
+    fn taken(&self, collection: &CollectionRow, index: &Index, holder: Revision) -> StoreResult<PutError> {
+        let document = self.reader().document_at(collection, holder)?;
+        let key = document.map(|document| document.key).unwrap_or_default();
+        Ok(PutError::Taken { index: index.clone().into(), key })
     }
 
     /// The row after.
     pub fn drop_index(&mut self, collection: &CollectionRow, id: u64) -> StoreResult<CollectionRow> {
         let mut after = collection.clone();
         after.indexes.retain(|index| index.id != id);
-        self.write(LogOp::Collection { before: Some(collection.clone()), after: Some(after.clone()) })?;
+        self.change_collection(collection, &after)?;
         Ok(after)
     }
 
@@ -640,9 +645,7 @@ impl<'a> Writer<'a> {
                 let overlooked =
                     |holder: &Revision| holder.0 & 0x7f != self.epoch.0 & 0x7f && planted!(unique_not_checked);
                 if let Some(holder) = holder.filter(|holder| !overlooked(holder)) {
-                    let document = self.reader().document_at(collection, holder)?;
-                    let key = document.map(|document| document.key).unwrap_or_default();
-                    return Err(PutError::Taken { index: index.clone().into(), key });
+                    return Err(self.taken(collection, index, holder)?);
                 }
             }
         }

@@ -9,8 +9,10 @@
 use super::{Pending, PendingRun, Server};
 use crate::db::index::build::{Built, Left, Verified};
 use crate::errors;
+use crate::http::Response;
 use crate::io::*;
 use crate::mark;
+use crate::message::Entry;
 use crate::types::*;
 
 #[derive(Clone, Hash)]
@@ -69,8 +71,7 @@ impl Server {
 
     /// Whether this server may say that an index is there.
     fn may_end_index(&self) -> bool {
-        let short = self.reign.as_ref().and_then(|reign| reign.in_sync.as_ref());
-        self.mode() == Mode::Default && !short.is_some_and(|set| set.is_short(self.clock.last()))
+        self.mode() == Mode::Default && !self.is_short_of_followers()
     }
 
     /// The index that a request is about is defined, and being built; its client waits.
@@ -112,9 +113,9 @@ impl Server {
                         self.building.after = cx.now.time.plus(again);
                     }
                 }
-                if let Some(entry) = entry {
+                if let (Some(entry), Some(built)) = (entry, over) {
                     self.committed(cx, entry.clone());
-                    self.tell_built(cx, over, entry);
+                    self.tell_built(cx, built, entry);
                 }
                 self.tell_gone(cx, &under_way);
             }
@@ -128,31 +129,33 @@ impl Server {
         }
     }
 
-    /// What is built no longer, and was not ended by a piece, is gone: dropped, perhaps with its collection.
-    fn tell_gone(&mut self, cx: &mut Cx, under_way: &[u64]) {
-        let waiting = std::mem::take(&mut self.building.waiting).into_iter();
-        let (waiting, gone) = waiting.partition::<Vec<_>, _>(|(index, _)| under_way.contains(index));
-        self.building.waiting = waiting;
-        for (_, run) in gone {
-            mark!(IndexGone);
-            let response = errors::INDEX_NOT_FOUND.says("the index was dropped while it was built").response();
-            let ran = Ran { response, entry: None, last: self.last, then: None, progress: None };
-            self.answer_when_safe(cx, &run, ran);
-        }
-    }
-
-    fn tell_built(&mut self, cx: &mut Cx, over: Option<Built>, entry: crate::message::Entry) {
-        let Some(Built { index, collection, response }) = over else { return };
+    fn tell_built(&mut self, cx: &mut Cx, built: Built, entry: Entry) {
+        let Built { index, collection, response } = built;
         let text = match response.error_num() {
             None => format!("index {index} of '{collection}' is built"),
             Some(number) => format!("index {index} of '{collection}' can't be built: error {number}"),
         };
         cx.note(Event::Says(Severity::Info, text.into()));
-        let (told, waiting) = std::mem::take(&mut self.building.waiting).into_iter().partition(|(id, _)| *id == index);
+        self.tell(cx, |of| of == index, response, Some(entry));
+    }
+
+    /// What is built no longer, and was not ended by a piece, is gone: dropped, perhaps with its collection.
+    fn tell_gone(&mut self, cx: &mut Cx, under_way: &[u64]) {
+        let is_gone = |index: u64| !under_way.contains(&index);
+        if self.building.waiting.iter().any(|(index, _)| is_gone(*index)) {
+            mark!(IndexGone);
+            let error = errors::INDEX_NOT_FOUND.says("the index was dropped while it was built");
+            self.tell(cx, is_gone, error.response(), None);
+        }
+    }
+
+    /// Answers whoever waits for one of these indexes.
+    fn tell(&mut self, cx: &mut Cx, of: impl Fn(u64) -> bool, response: Response, entry: Option<Entry>) {
+        let waiting = std::mem::take(&mut self.building.waiting).into_iter();
+        let (told, waiting) = waiting.partition::<Vec<_>, _>(|(index, _)| of(*index));
         self.building.waiting = waiting;
-        let told: Vec<(u64, PendingRun)> = told;
         for (_, run) in told {
-            let (response, entry) = (response.clone(), Some(entry.clone()));
+            let (response, entry) = (response.clone(), entry.clone());
             let ran = Ran { response, entry, last: self.last, then: None, progress: None };
             self.answer_when_safe(cx, &run, ran);
         }

@@ -102,8 +102,7 @@ impl Server {
         if !self.may_expire() || !self.expiry.is_on() || self.expires() || now < self.expiry.next {
             return;
         }
-        let short = self.reign.as_ref().and_then(|reign| reign.in_sync.as_ref()).is_some_and(|set| set.is_short(now));
-        if self.read_only || short {
+        if self.read_only || self.is_short_of_followers() {
             self.expiry.next = now.plus(self.expiry.view.properties.frequency);
             return;
         }

@@ -366,6 +366,12 @@ impl Server {
         }
     }
 
+    /// Whether fewer followers than are wanted have what is written.
+    fn is_short_of_followers(&self) -> bool {
+        let in_sync = self.reign.as_ref().and_then(|reign| reign.in_sync.as_ref());
+        in_sync.is_some_and(|in_sync| in_sync.is_short(self.clock.last()))
+    }
+
     fn draw_view(&self) -> View {
         let serving = matches!(self.role, Role::Leading | Role::Stopping);
         let epoch = self.reign.as_ref().map_or(self.lead.epoch, |reign| reign.epoch);
@@ -417,7 +423,7 @@ impl Server {
             members: self.members.clone(),
             deployment: self.deployment,
             acknowledged: synchronous.map(InSyncSet::acknowledged),
-            short_of_followers: in_sync.is_some_and(|in_sync| in_sync.is_short(self.clock.last())),
+            short_of_followers: self.is_short_of_followers(),
             replication,
             expiry: self.expiry.view(),
             auth: Arc::clone(&self.auth),

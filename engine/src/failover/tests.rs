@@ -124,6 +124,13 @@ impl Rig {
         (id, self.step(Input::Request { id, request: Request::new(method, path).with_body(body.to_owned()) }))
     }
 
+    /// Status and body of an answer, with all that follows from the request.
+    fn told(&mut self, method: Method, path: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
+        let (id, mut out) = self.ask(method, path, &body.to_string());
+        out.extend(self.perform());
+        answer(&out, id).expect("an answer")
+    }
+
     /// Carries out what was started, until nothing is under way.
     fn perform(&mut self) -> Vec<Output> {
         let mut out = Vec::new();
@@ -786,6 +793,16 @@ impl Rig {
 fn asked_for(out: &[Output]) -> Option<InSync> {
     messages(out).into_iter().find_map(|message| match message {
         Message::SetInSync(set) => Some(set.in_sync),
+        _ => None,
+    })
+}
+
+/// Status and body of the answer to a request, if there is one.
+fn answer(out: &[Output], request: RequestId) -> Option<(u16, serde_json::Value)> {
+    out.iter().find_map(|output| match output {
+        Output::Reply { id, response } if *id == request => {
+            Some((response.status, serde_json::from_slice(&response.body).unwrap()))
+        }
         _ => None,
     })
 }

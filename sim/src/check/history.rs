@@ -85,12 +85,7 @@ impl History {
             return Ok(None);
         }
         let body: serde_json::Value = serde_json::from_slice(&ran.response.body).unwrap_or_default();
-        let mut expected = before.expect(op, action);
-        let mut judged = expected.judge(action, status, &body);
-        if let (Err(_), Some(built)) = (&judged, before.as_if_built()) {
-            expected = built.expect(op, action);
-            judged = expected.judge(action, status, &body);
-        }
+        let (expected, judged) = before.judge(op, action, status, &body);
         let effect = judged.map_err(|what| ("I14", format!("s{}: '{action}' {what}", ctx.node)))?;
         let told = ran.response.header(header::ERROR_CODES).map(|text| serde_json::from_str(text).unwrap_or_default());
         let failed = expected.failures().filter(|_| matches!(body, serde_json::Value::Array(_)));

@@ -382,13 +382,7 @@ impl Streams {
             }
             return Ok(());
         }
-        let judge = |view: &Docs| {
-            let judged = view.expect(op, inner).judge(inner, status, &body);
-            match view.as_if_built() {
-                Some(built) if judged.is_err() => built.expect(op, inner).judge(inner, status, &body),
-                _ => judged,
-            }
-        };
+        let judge = |view: &Docs| view.judge(op, inner, status, &body).1;
         let effect = match judge(&stream.view) {
             Ok(effect) => effect,
             Err(_) if stream.views(arrived).any(|view| judge(&view) == Ok(None)) => None,

@@ -324,8 +324,8 @@ impl Loop<'_> {
         {
             items = items.min(rows as f64);
         }
-        let cost = 2.0 * items + if direction.is_some() { 0.0 } else { self.sorting(items) };
         let (backward, sorted) = (direction == Some(true), direction.is_some());
+        let cost = self.cost(items, sorted);
         Some(Access { by: By::Index(ByIndex { index, lookups, backward }), items, cost, covers, sorted })
     }
 
@@ -345,7 +345,7 @@ impl Loop<'_> {
             }
         }
         access.items = (entries as f64).max(1.0);
-        access.cost = 2.0 * access.items + if access.sorted { 0.0 } else { self.sorting(access.items) };
+        access.cost = self.cost(access.items, access.sorted);
     }
 
     fn several(&self) -> Option<Access> {
@@ -374,7 +374,12 @@ impl Loop<'_> {
     /// So many documents by indexes that spare neither a filter nor the sort.
     fn only_found(&self, by: By, items: f64) -> Access {
         let items = items.max(1.0);
-        Access { by, items, cost: 2.0 * items + self.sorting(items), covers: Vec::new(), sorted: false }
+        Access { by, items, cost: self.cost(items, false), covers: Vec::new(), sorted: false }
+    }
+
+    /// What it costs to find so many documents by an index, and to sort them if they do not come so.
+    fn cost(&self, items: f64, sorted: bool) -> f64 {
+        2.0 * items + if sorted { 0.0 } else { self.sorting(items) }
     }
 
     /// What it costs to sort so many rows, if they are to be sorted.

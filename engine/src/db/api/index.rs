@@ -160,23 +160,12 @@ fn told(db: &Reader<'_>, row: &CollectionRow, index: &Index, status: u16) -> Ans
 /// What whoever asked for an index that was built in pieces is told.
 pub fn created(db: &Reader<'_>, row: &CollectionRow, id: u64) -> StoreResult<Response> {
     let index = row.indexes.iter().find(|index| index.id == id).expect("it is built");
-    match told(db, row, index, 201) {
-        Ok(handled) => Ok(handled.response),
-        Err(failure) => answered(failure),
-    }
+    Ok(settle(told(db, row, index, 201))?.response)
 }
 
 /// What he is told if it can't be.
 pub fn refused(error: PutError) -> StoreResult<Response> {
-    answered(as_bad_request(error.into()))
-}
-
-fn answered(failure: Failure) -> StoreResult<Response> {
-    match failure {
-        Failure::Error(error) => Ok(error.response()),
-        Failure::Response(response) => Ok(response),
-        Failure::Store(error) => Err(error),
-    }
+    Ok(settle(Err(as_bad_request(error.into())))?.response)
 }
 
 /// Whatever keeps an index from being made, ArangoDB calls the request a bad one.
@@ -335,14 +324,11 @@ pub(super) fn remove(call: &mut Call<'_, '_>) -> Answer {
     let row = call.collection(&call.open[0], Level::Rw)?;
     // One that is being built, too, which nobody is shown.
     let wanted = &call.open[1];
-    let building = row.indexes.iter().filter(|index| index.building);
-    let building = building.clone().find(|index| index.id.to_string() == *wanted || index.name == *wanted);
-    let id = match building {
-        Some(index) => format!("{}/{}", row.name, index.id),
-        None => find(call, &row)?["id"].as_str().unwrap_or_default().to_owned(),
+    let named = |index: &&Index| index.id.to_string() == *wanted || index.name == *wanted;
+    let Some(index) = row.indexes.iter().find(named) else {
+        find(call, &row)?;
+        return Err(errors::FORBIDDEN.because("the primary and the edge index can't be dropped").into());
     };
-    let index = row.indexes.iter().find(|index| id == format!("{}/{}", row.name, index.id));
-    let index = index.ok_or_else(|| errors::FORBIDDEN.because("the primary and the edge index can't be dropped"))?;
     call.writer()?.drop_index(&row, index.id)?;
-    ok(200, json!({"id": id}))
+    ok(200, json!({"id": format!("{}/{}", row.name, index.id)}))
 }

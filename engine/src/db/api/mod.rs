@@ -579,7 +579,12 @@ impl From<Kind> for Failure {
 }
 
 fn handle(run: &Run, db: Access<'_, '_>, now: Option<Reader<'_>>, attendant: &dyn Attendant) -> StoreResult<Handled> {
-    match answer(run, db, now, attendant) {
+    settle(answer(run, db, now, attendant))
+}
+
+/// A failure is an answer, too, unless it is the store's.
+fn settle(answer: Answer) -> StoreResult<Handled> {
+    match answer {
         Ok(handled) => Ok(handled),
         Err(Failure::Error(error)) => Ok(error.response().into()),
         Err(Failure::Response(response)) => Ok(response.into()),

@@ -119,23 +119,25 @@ fn sites(reader: &Reader<'_>) -> StoreResult<Vec<Site>> {
     Ok(sites)
 }
 
-/// The ids of all that are being built.
-pub fn under_way(reader: &Reader<'_>) -> StoreResult<Vec<u64>> {
-    Ok(sites(reader)?.iter().map(|site| site.index.id).collect())
+/// Whether anything is being built.
+pub fn is_under_way(reader: &Reader<'_>) -> StoreResult<bool> {
+    Ok(!sites(reader)?.is_empty())
 }
 
-/// Adds the entries of some more documents, `limit` of them at most, and says what is left.
-pub fn fill(rows: &mut Overlay<'_>, limit: usize) -> StoreResult<Left> {
+/// Adds the entries of some more documents, `limit` of them at most, and says what is left, and the ids of all that are
+/// being built.
+pub fn fill(rows: &mut Overlay<'_>, limit: usize) -> StoreResult<(Left, Vec<u64>)> {
     let reader = Reader::new(rows)?;
     let (generation, sites) = (reader.generation(), sites(&reader)?);
+    let under_way = sites.iter().map(|site| site.index.id).collect();
     let Some(site) = sites.iter().find(|site| !site.filled.is_complete()) else {
-        return Ok(if sites.is_empty() { Left::Nothing } else { Left::Leading });
+        return Ok((if sites.is_empty() { Left::Nothing } else { Left::Leading }, under_way));
     };
     mark!(IndexFilled);
     let mut data = Data::new(rows, generation);
-    let filled = data.fill(&site.collection, vec![site.index.clone()], site.filled, limit)?;
+    let filled = data.fill(&site.collection, &site.index, site.filled, limit)?;
     data.set_filled(&site.collection, site.index.id, filled)?;
-    Ok(Left::More)
+    Ok((Left::More, under_way))
 }
 
 /// A leader's piece, once nothing is left to fill: looks at some more documents of an index, or ends it.

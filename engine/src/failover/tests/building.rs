@@ -16,13 +16,6 @@ fn alone(numbers: &[u64]) -> Rig {
 }
 
 impl Rig {
-    /// Status and body of an answer, with all that follows from the request.
-    fn told(&mut self, method: Method, path: &str, body: Value) -> (u16, Value) {
-        let (id, mut out) = self.ask(method, path, &body.to_string());
-        out.extend(self.perform());
-        answer(&out, id).expect("an answer")
-    }
-
     fn put_in(&mut self, n: u64) -> (u16, Value) {
         self.told(Method::Post, "/_api/document/c", json!({"n": n}))
     }
@@ -63,15 +56,6 @@ impl Rig {
         let collection = reader.collection(1, "c").unwrap().unwrap();
         assert_eq!(crate::db::index::check::wrong(&reader, &collection).unwrap(), None);
     }
-}
-
-fn answer(out: &[Output], request: RequestId) -> Option<(u16, Value)> {
-    out.iter().find_map(|output| match output {
-        Output::Reply { id, response } if *id == request => {
-            Some((response.status, serde_json::from_slice(&response.body).unwrap()))
-        }
-        _ => None,
-    })
 }
 
 #[test]
