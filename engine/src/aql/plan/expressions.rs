@@ -89,14 +89,13 @@ pub fn is_repeatable(block: &Block) -> bool {
 /// Whether a subquery comes to the same wherever it stands: it reads no variable from around it. (Variables are
 /// numbered as they are declared, those of a subquery after those around it.)
 pub fn is_independent(block: &Block) -> bool {
-    let first = block.operations.iter().find_map(|operation| match &operation.kind {
-        OperationKind::Filter(_) => None,
-        OperationKind::For { variable, .. } | OperationKind::Let { variable, .. } => Some(Some(*variable)),
-        OperationKind::Traversal(traversal) => Some(Some(traversal.vertex)),
-        OperationKind::Paths(paths) => Some(Some(paths.variable)),
-        _ => Some(None),
-    });
-    let Some(Some(first)) = first else { return false };
+    let mut kinds = block.operations.iter().map(|operation| &operation.kind);
+    let first = match kinds.find(|kind| !matches!(kind, OperationKind::Filter(_))) {
+        Some(OperationKind::For { variable, .. } | OperationKind::Let { variable, .. }) => *variable,
+        Some(OperationKind::Traversal(traversal)) => traversal.vertex,
+        Some(OperationKind::Paths(paths)) => paths.variable,
+        _ => return false,
+    };
     let mut independent = !block.writes() && is_repeatable(block);
     for_each_read_in(block, &mut |slot| independent &= slot >= first);
     independent

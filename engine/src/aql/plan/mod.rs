@@ -282,7 +282,7 @@ impl Chosen<'_> {
     }
 }
 
-/// Whether not each row that comes goes on, once.
+/// Whether it may leave rows out, or make several of one.
 fn chooses(operation: &Operation) -> bool {
     !matches!(operation.kind, OperationKind::Let { .. })
 }
