@@ -60,6 +60,14 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    /// Said, not left to the closing of the file: a child that is being started has a copy of it until it runs its
+    /// program, and would hold the directory for that moment.
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +85,16 @@ mod tests {
         let held = Lock::take(directory.path()).ok().unwrap();
         assert!(matches!(Lock::take(directory.path()), Err(OpenFailure::InUse(_))));
         assert_eq!(held.sign(4), Some(3));
+    }
+
+    /// Seen when a test started a child while another opened its store a second time: it was in use.
+    #[test]
+    fn a_child_that_is_being_started_holds_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = Lock::take(directory.path()).ok().unwrap();
+        let _of_the_child = held.0.try_clone().unwrap();
+        drop(held);
+        assert!(Lock::take(directory.path()).is_ok());
     }
 
     #[test]
