@@ -35,14 +35,16 @@ pub const ATLAS: &[Row] = &[
         "on servers, if too short to be told from drift, or if a step of the wall clock hides it"),
     row("cut", "links carry nothing, one way or both", NOTHING, NEVER),
     row("flap", "links carry nothing every now and then", NOTHING, NEVER),
-    row("ring", "each node reaches only its two neighbours", NOTHING, NEVER),
-    row("bandwidth", "links carry only so much", NOTHING, NEVER),
-    row("storm", "links lose, repeat and delay", NOTHING, NEVER),
+    row("ring", "each node reaches only its two neighbours", NOTHING, "among three or fewer: all are neighbours"),
+    row("bandwidth", "links carry only so much, one way or both", NOTHING, NEVER),
+    row("storm", "links lose, repeat and delay, one way or both", NOTHING, NEVER),
     row("busy", "all that a node does takes longer", NOTHING, NEVER),
     row("slow", "disk operations take longer", NOTHING, NEVER),
     row("drift", "a steady clock runs fast or slow",
-        "I5, on a server that runs slow or an agent that runs fast by more than half of ε", "if the clock nearly stands"),
-    row("jump", "a steady clock jumps forward", "I5, on an agent: time that did not pass has passed for the lease", NEVER),
+        "I5, on a server that runs slow or an agent that runs fast by more than half of ε, and with it what a read demands",
+        "if the clock nearly stands"),
+    row("jump", "a steady clock jumps forward",
+        "I5, on an agent: time that did not pass has passed for the lease; with it what a read demands", NEVER),
     row("wall", "a wall clock is stepped", NOTHING, "if it hides a suspension"),
     row("sync-fails", "syncs fail; the process ends each time, and is started again", NOTHING, NEVER),
     row("full", "a disk takes no more writes for a while", NOTHING, NEVER),
@@ -59,6 +61,15 @@ pub const ATLAS: &[Row] = &[
     row("timing", "an operator has leases of another length granted from then on", NOTHING,
         "longer than at first, or shorter than the agency allows"),
 ];
+
+/// The atlas as `cargo sim atlas` prints it.
+pub fn table() -> String {
+    let told = |row: &Row| {
+        let Row { kind, what, may_break, refused } = row;
+        format!("{kind:<11} {what}\n{:<11} may break: {may_break}; refused: {refused}\n", "")
+    };
+    ATLAS.iter().map(told).collect()
+}
 
 /// What a fault excuses once it has struck a node of this kind: the invariant, and why.
 pub fn excuse(kind: &Kind, s: &Scenario, node: NodeKind) -> Option<(&'static str, String)> {
@@ -139,6 +150,7 @@ fn alone(fault: &Fault, s: &Scenario) -> Result<(), String> {
         Kind::Timing { lease_ms } if !(100..=s.lease_ms).contains(&lease_ms) => {
             Err(format!("a lease of {lease_ms} ms is shorter than 100 or longer than at first"))
         }
+        Kind::Ring if around(fault.target, s) < 4 => Err("among three nodes or fewer all are neighbours".into()),
         Kind::Drift { ppm } if ppm.unsigned_abs() >= 900_000 => Err(format!("{ppm} ppm: a clock that nearly stands")),
         Kind::Rot { .. } | Kind::Wipe if matches!(fault.target, Target::Servers | Target::All) => {
             Err("no server would keep a copy of the data".into())
@@ -151,6 +163,17 @@ fn alone(fault: &Fault, s: &Scenario) -> Result<(), String> {
         }
         Kind::Suspend if fault.target.may_be(NodeKind::Server) => suspended(fault, s),
         _ => Ok(()),
+    }
+}
+
+/// How many nodes a fault meets at once.
+fn around(target: Target, s: &Scenario) -> u64 {
+    match target {
+        Target::Agents => s.agents,
+        Target::Servers => s.servers,
+        Target::All => s.agents + s.servers,
+        Target::Leaders => 2,
+        _ => 1,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Exit code 1: an invariant is violated; 2: the input is wrong, told in one line. No file that exists is overwritten.
 
+use crate::atlas;
 use crate::bug_base;
 use crate::check;
 use crate::explore::command;
@@ -26,6 +27,7 @@ usage: cargo sim run      --seed N | --scenario FILE [--driver loop|madsim] [--q
        cargo sim shrink   --seed N | --scenario FILE [--out FILE] [--seconds MAX] [--check NAME] [--driver loop|madsim]
        cargo sim html     --seed N | --scenario FILE --out FILE
        cargo sim prove    [--bug NAME[,NAME]] [--seeds MAX] [--ranges N] [--jobs N] [--driver loop|madsim]
+       cargo sim atlas
        cargo sim explore  [--agents N] [--time-ms N] [--crashes N] [--bug NAME] [and more: `cargo sim explore help`]
 
 run       prints the trace; exit code 1 if an invariant is violated
@@ -35,6 +37,7 @@ scenario  prints a seed's scenario, to be edited and given to `run`
 shrink    makes a failing scenario as small as it can be while the same check fails
 html      draws a history as a page for the browser
 prove     shows how soon each planted bug is found; `--bug NAME` with run, shrink or html takes an engine with that one
+atlas     tells of each kind of fault what it is, what it may break, and where it is refused
 explore   goes through every history of a small deployment within bounds";
 
 /// What stands on the command line after the verb; every option has a value but [`FLAGS`].
@@ -154,6 +157,7 @@ pub fn main(words: &[String]) -> ExitCode {
         Some("shrink") => shrink_one(&words[1..]),
         Some("html") => html_of(&words[1..]),
         Some("scenario") => print_scenario(&words[1..]),
+        Some("atlas") => print_atlas(&words[1..]),
         Some("explore") => command::run(&words[1..]),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
@@ -173,6 +177,12 @@ fn print_scenario(words: &[String]) -> Result<ExitCode, String> {
     let (scenario, _) = options.scenario()?;
     options.finish()?;
     print!("{scenario}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_atlas(words: &[String]) -> Result<ExitCode, String> {
+    Options::parse(words)?.finish()?;
+    print!("{}", atlas::table());
     Ok(ExitCode::SUCCESS)
 }
 

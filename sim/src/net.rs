@@ -44,21 +44,30 @@ impl Weather {
 
 struct Cut {
     id: usize,
-    from: Places,
-    to: Places,
+    links: Links,
     until: At,
+}
+
+/// Directed links: all from one of these places to one of those.
+#[derive(Clone, Copy, Debug)]
+pub struct Links(pub Places, pub Places);
+
+impl Links {
+    fn hold(&self, from: usize, to: usize) -> bool {
+        self.0 & only(from) != 0 && self.1 & only(to) != 0
+    }
 }
 
 struct Storm {
     id: usize,
-    around: Places,
+    links: Links,
     weather: Weather,
 }
 
 /// Links that carry only so much.
 struct Narrow {
     id: usize,
-    around: Places,
+    links: Links,
     bytes_per_s: u64,
 }
 
@@ -68,6 +77,8 @@ const QUEUE_MAX: Duration = Duration::from_secs(3);
 pub struct Net {
     rng: Rng,
     base: Weather,
+    /// What each link's weather follows from, if they differ.
+    uneven: Option<u64>,
     cuts: Vec<Cut>,
     storms: Vec<Storm>,
     narrows: Vec<Narrow>,
@@ -89,12 +100,19 @@ impl Net {
         Net {
             rng: Rng::new(seed),
             base,
+            uneven: None,
             cuts: Vec::new(),
             storms: Vec::new(),
             narrows: Vec::new(),
             free: BTreeMap::new(),
             last: BTreeMap::new(),
         }
+    }
+
+    /// From here on every link has a weather of its own around the usual one: some are slow, some lose a lot, and the
+    /// way back is not like the way there.
+    pub fn make_uneven(&mut self, seed: u64) {
+        self.uneven = Some(seed);
     }
 
     /// When copies of a message of so many bytes sent now arrive: none, one or two.
@@ -124,8 +142,7 @@ impl Net {
 
     /// When a narrow link has sent a message that comes to it now; never, if too much waits already.
     fn queue(&mut self, at: At, from: usize, to: usize, bytes: usize) -> Option<At> {
-        let link = only(from) | only(to);
-        let narrow = self.narrows.iter().filter(|n| n.around & link != 0).map(|n| n.bytes_per_s).min();
+        let narrow = self.narrows.iter().filter(|n| n.links.hold(from, to)).map(|n| n.bytes_per_s).min();
         let Some(bytes_per_s) = narrow else { return Some(at) };
         let free = self.free.entry((from, to)).or_default();
         let begins = at.max(*free);
@@ -137,12 +154,25 @@ impl Net {
     }
 
     fn weather(&self, from: usize, to: usize) -> Weather {
-        let link = only(from) | only(to);
-        self.storms.iter().rev().find(|s| s.around & link != 0).map_or(self.base, |s| s.weather)
+        let storm = self.storms.iter().rev().find(|s| s.links.hold(from, to));
+        storm.map_or_else(|| self.usual(from, to), |s| s.weather)
+    }
+
+    fn usual(&self, from: usize, to: usize) -> Weather {
+        let Some(seed) = self.uneven else { return self.base };
+        let mut rng = Rng::new(seed).fork((from * 64 + to) as u64);
+        let mut share = |quarters: &[u64], of: u64| of * quarters[rng.below(quarters.len() as u64) as usize] / 4;
+        Weather {
+            delay_us: share(&[1, 2, 4, 4, 8, 32], self.base.delay_us),
+            loss_permille: share(&[0, 1, 4, 12], self.base.loss_permille).min(1000),
+            duplicate_permille: share(&[0, 1, 4, 12], self.base.duplicate_permille).min(1000),
+            straggler_permille: share(&[0, 1, 4, 12], self.base.straggler_permille).min(1000),
+            ..self.base
+        }
     }
 
     fn cut(&self, from: usize, to: usize) -> Option<At> {
-        let cuts = self.cuts.iter().filter(|c| c.from & only(from) != 0 && c.to & only(to) != 0);
+        let cuts = self.cuts.iter().filter(|c| c.links.hold(from, to));
         cuts.map(|c| c.until).max()
     }
 
@@ -156,16 +186,16 @@ impl Net {
         }
     }
 
-    pub fn add_cut(&mut self, id: usize, from: Places, to: Places, until: At) {
-        self.cuts.push(Cut { id, from, to, until });
+    pub fn add_cut(&mut self, id: usize, links: Links, until: At) {
+        self.cuts.push(Cut { id, links, until });
     }
 
-    pub fn add_storm(&mut self, id: usize, around: Places, weather: Weather) {
-        self.storms.push(Storm { id, around, weather });
+    pub fn add_storm(&mut self, id: usize, links: Links, weather: Weather) {
+        self.storms.push(Storm { id, links, weather });
     }
 
-    pub fn add_narrow(&mut self, id: usize, around: Places, bytes_per_s: u64) {
-        self.narrows.push(Narrow { id, around, bytes_per_s });
+    pub fn add_narrow(&mut self, id: usize, links: Links, bytes_per_s: u64) {
+        self.narrows.push(Narrow { id, links, bytes_per_s });
     }
 
     /// Ends what fault `id` began.
@@ -181,6 +211,7 @@ impl Net {
         self.storms.clear();
         self.narrows.clear();
         self.base = Weather::CALM;
+        self.uneven = None;
     }
 }
 
@@ -191,7 +222,7 @@ mod tests {
     #[test]
     fn a_cut_works_in_its_direction_only_and_heals() {
         let mut net = Net::new(1, Weather::CALM);
-        net.add_cut(7, only(0), only(1), At::from_ms(50));
+        net.add_cut(7, Links(only(0), only(1)), At::from_ms(50));
         let lost = (0..100).filter(|_| net.carry(At(0), 0, 1, 100, Kind::Peer)[0].is_none()).count();
         assert!((50..100).contains(&lost), "most are lost, some come late: {lost}");
         let late = (0..100).filter_map(|_| net.carry(At(0), 0, 1, 100, Kind::Peer)[0]).min().unwrap();
@@ -205,7 +236,8 @@ mod tests {
     #[test]
     fn a_narrow_link_makes_messages_queue_and_drops_what_waits_too_long() {
         let mut net = Net::new(4, Weather { delay_us: 0, ..Weather::CALM });
-        net.add_narrow(1, only(0), 1000);
+        net.add_narrow(1, Links(only(0), Places::MAX), 1000);
+        net.add_narrow(1, Links(Places::MAX, only(0)), 1000);
         let arrivals: Vec<Option<At>> = (0..50).map(|_| net.carry(At(0), 0, 1, 100, Kind::Peer)[0]).collect();
         assert_eq!(arrivals[0], Some(At::from_ms(100)));
         assert_eq!(arrivals[30], Some(At::from_ms(3100)));
@@ -214,6 +246,32 @@ mod tests {
         assert_eq!(net.carry(At(0), 1, 0, 100, Kind::Peer)[0], Some(At::from_ms(100)), "each way has its own queue");
         net.heal(1);
         assert!(net.carry(At(0), 0, 3, 100, Kind::Peer)[0] < Some(At::from_ms(100)));
+    }
+
+    #[test]
+    fn weather_and_narrowness_may_be_of_one_way_only() {
+        let mut net = Net::new(5, Weather { delay_us: 0, ..Weather::CALM });
+        net.add_storm(1, Links(only(0), only(1)), Weather { loss_permille: 1000, ..Weather::CALM });
+        net.add_narrow(1, Links(only(1), only(0)), 1000);
+        let mut arrives = |from, to| net.carry(At(0), from, to, 100, Kind::Peer)[0];
+        assert_eq!((arrives(0, 1), arrives(1, 0)), (None, Some(At::from_ms(100))));
+        assert_eq!((arrives(0, 2), arrives(2, 1)), (Some(At(0)), Some(At(0))), "other links");
+    }
+
+    #[test]
+    fn uneven_links_differ_each_way_and_stay_as_they_are() {
+        let base = Weather { loss_permille: 20, ..Weather::CALM };
+        let mut net = Net::new(6, base);
+        assert_eq!(net.weather(0, 1), base);
+        net.make_uneven(6);
+        let all =
+            |net: &Net| (0..8).flat_map(|a| (0..8).map(move |b| (a, b))).map(|(a, b)| net.weather(a, b)).collect();
+        let weathers: Vec<Weather> = all(&net);
+        assert!(weathers.iter().any(|w| w.delay_us > base.delay_us) && weathers.iter().any(|w| w.loss_permille == 0));
+        assert!((1..8).any(|other| net.weather(0, other) != net.weather(other, 0)), "there and back");
+        assert_eq!(weathers, all(&net));
+        net.heal_all();
+        assert_eq!(net.weather(0, 1), Weather::CALM);
     }
 
     #[test]

@@ -97,6 +97,8 @@ keys! {
     net_straggler_ms = 0, 0, 60_000;
     /// 1: nothing overtakes on a link, as on a TCP connection.
     net_ordered = 1, 0, 1;
+    /// 1: each link has a weather of its own around this one, and another one on the way back.
+    net_uneven = 0, 0, 1;
     disk_sync_us = 1500, 1, 10_000_000;
     disk_read_us = 100, 1, 10_000_000;
     /// Followers that must have what is acknowledged, and operations that a failover may lose (0: no limit).
@@ -137,6 +139,8 @@ keys! {
     mix_aql = 0, 0, 1000;
     /// 1: an etcd orders the agency's entries, in the place of Raft among the agents.
     etcd = 0, 0, 1;
+    /// 1: nothing is excused: what a clock beyond ε may break counts as broken.
+    strict = 0, 0, 1;
     /// 1: after the faults a core is healed while the rest stays broken; it must live alone before the rest is healed.
     core = 0, 0, 1;
     seed_nodes = 1, 0, u64::MAX;
@@ -228,6 +232,7 @@ impl Scenario {
         let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
         s.mix_unique = pick(&[0, 0, 25, 80]);
         s.mix_aql = pick(&[0, 0, 20, 60]);
+        s.net_uneven = Rng::new(s.seed_net).fork(1).below(2);
         let mut aim = root.fork(3);
         s.seed_aim = aim.next_u64() >> 16;
         // A run without faults stays one.

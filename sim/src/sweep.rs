@@ -1,10 +1,12 @@
 //! `cargo sim sweep`: many seeds, quiet about those that are fine, and which of the marked paths they took.
 
+use crate::atlas::ATLAS;
 use crate::bug_base;
 use crate::check::Violation;
 use crate::cli::{Options, driver_flag};
 use crate::run::{Driver, Outcome, run};
 use crate::scenario::Scenario;
+use crate::world::Strikes;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
@@ -32,6 +34,7 @@ struct Totals {
     violations: BTreeMap<&'static str, Vec<u64>>,
     /// In the order of [`Mark::ALL`].
     marks: Vec<Reached>,
+    strikes: BTreeMap<&'static str, Strikes>,
 }
 
 impl Totals {
@@ -43,6 +46,7 @@ impl Totals {
             lost: 0,
             violations: BTreeMap::new(),
             marks: vec![Reached::default(); Mark::ALL.len()],
+            strikes: BTreeMap::new(),
         }
     }
 
@@ -54,6 +58,9 @@ impl Totals {
         for (reached, times) in self.marks.iter_mut().zip(&outcome.marks) {
             reached.times += u64::from(*times);
             reached.seeds += u64::from(*times > 0);
+        }
+        for (kind, strikes) in &outcome.figures.strikes {
+            *self.strikes.entry(kind).or_default() += *strikes;
         }
         if let Some(violation) = &outcome.violation {
             self.violations.entry(violation.invariant).or_default().push(seed);
@@ -71,6 +78,13 @@ impl Totals {
             self.marks.iter().filter(|reached| reached.seeds > 0).count(),
             self.marks.len()
         )
+    }
+
+    /// One row for each kind of fault of the atlas.
+    fn strikes_table(&self) -> String {
+        let rows = ATLAS.iter().map(|row| (row.kind, self.strikes.get(row.kind).copied().unwrap_or_default()));
+        let line = |(kind, Strikes { struck, spared })| format!("{kind:<11} {struck:>12} {spared:>9}\n");
+        format!("{:<11} {:>12} {:>9}\n", "fault", "nodes met", "spared") + &rows.map(line).collect::<String>()
     }
 
     /// One row for each mark; those that no seed has reached are named once more at the end.
@@ -153,7 +167,7 @@ pub fn sweep(words: &[String]) -> Result<ExitCode, String> {
         totals.acknowledged,
         totals.lost
     );
-    print!("{}", totals.marks_table());
+    print!("{}{}", totals.strikes_table(), totals.marks_table());
     for (invariant, seeds) in &totals.violations {
         println!("{invariant}: {} seeds, first {:?}", seeds.len(), &seeds[..seeds.len().min(5)]);
     }
@@ -219,6 +233,7 @@ mod tests {
         assert_eq!((one.seeds, two.seeds), (8, 8));
         assert_eq!((one.simulated, one.acknowledged), (two.simulated, two.acknowledged));
         assert_eq!(one.marks, two.marks, "a thread's marks are its own");
+        assert_eq!(one.strikes, two.strikes);
         assert!(one.violations.is_empty() && two.violations.is_empty());
     }
 

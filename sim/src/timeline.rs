@@ -38,7 +38,7 @@ struct Span {
 
 #[derive(Default, Serialize)]
 pub struct Timeline {
-    /// Everything that is nobody's own, then the nodes, then the clients.
+    /// Everything that is nobody's own, then the nodes, then the clients, then the etcd that is there.
     lanes: Vec<String>,
     strings: Vec<String>,
     #[serde(skip)]
@@ -61,9 +61,9 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    pub fn new(nodes: impl Iterator<Item = String>, clients: usize) -> Timeline {
+    pub fn new(nodes: impl Iterator<Item = String>, clients: usize, etcd: bool) -> Timeline {
         let lanes = std::iter::once("faults".to_owned()).chain(nodes).chain((0..clients).map(|c| format!("c{c}")));
-        Timeline { lanes: lanes.collect(), ..Timeline::default() }
+        Timeline { lanes: lanes.chain(etcd.then(|| "etcd".to_owned())).collect(), ..Timeline::default() }
     }
 
     fn string(&mut self, text: &str) -> i64 {
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn only_changes_of_state_are_kept() {
-        let mut timeline = Timeline::new(["a0".to_owned()].into_iter(), 1);
+        let mut timeline = Timeline::new(["a0".to_owned()].into_iter(), 1, false);
         let columns = |ms, epoch| Columns { at: At::from_ms(ms), role: "agent", epoch, ..Columns::default() };
         timeline.line("a0", &columns(1, 1), "starts");
         timeline.line("a0*", &columns(2, 1), "-> a0 Beat 3");

@@ -59,10 +59,37 @@ fn the_bug_base_holds() {
     }
 }
 
+/// Which check broke, if one did.
+fn verdict(scenario: &Scenario, driver: Driver) -> Option<&'static str> {
+    run(scenario, driver, None).violation.map(|violation| violation.invariant)
+}
+
 #[test]
 fn both_drivers_give_the_same_verdict() {
     for seed in 40..50 {
-        let verdict = |driver| run(&Scenario::draw(seed), driver, None).violation.map(|v| v.invariant);
-        assert_eq!(verdict(Driver::Loop), verdict(Driver::Madsim), "seed {seed}");
+        let scenario = Scenario::draw(seed);
+        assert_eq!(verdict(&scenario, Driver::Loop), verdict(&scenario, Driver::Madsim), "seed {seed}");
+    }
+}
+
+/// Clocks beyond ε break the promise that rests on them. Where that is not excused, both drivers must see it.
+#[test]
+fn both_drivers_see_what_breaks() {
+    let calm = "drift_permille 100\nfaults_ms 12000\nthink_ms 20\n";
+    for (faults, broken) in [
+        // The leader's second is two, and it hears nothing of its end.
+        ("fault 3000 drift leader 9000 ppm=-500000\nfault 5000 cut leader 6000 way=both from=peers", "I5"),
+        // The agency's second is half of one.
+        ("fault 3000 drift agents 9000 ppm=800000\nfault 5000 cut leader 6000 way=both from=peers", "I5"),
+        // For the agency the lease is over so much sooner. (A jump of half a lease it would notice.)
+        ("fault 5000 cut leader 6000 way=both from=peers\nfault 5100 jump agents 10 ms=300", "I5"),
+    ] {
+        let scenario = |strict| Scenario::parse(&format!("{calm}strict {strict}\n{faults}")).expect("a scenario");
+        for driver in [Driver::Loop, Driver::Madsim] {
+            assert_eq!(verdict(&scenario(1), driver), Some(broken), "{driver:?} {faults}");
+            let outcome = run(&scenario(0), driver, None);
+            must_hold(&outcome, faults);
+            assert!(outcome.figures.excused.contains_key(broken), "{driver:?} {faults}");
+        }
     }
 }

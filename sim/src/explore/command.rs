@@ -1,6 +1,7 @@
 //! `cargo sim explore`: the command line of the explorer.
 
 use super::choice::Kind;
+use super::search::Ended;
 use super::{Settings, Start, explore};
 use crate::cli::Options;
 use crate::prove;
@@ -16,7 +17,11 @@ usage: cargo sim explore [--agents 1|3] [--servers N] [--from formed|boot] [--ti
                          [--bug NAME]
 
 explores every history of a small deployment that stays within the bounds; exit code 1 if a promise
-is broken, with the shortest history that does it; --bug plants a bug in the engine first";
+is broken, with the shortest history that does it; 3 if none was, but --depth, --states, --seconds or --memory-mb came
+before the end; --bug plants a bug in the engine first";
+
+/// Exit code of a search that was cut off: nothing was found, and something may be left.
+const CUT_OFF: u8 = 3;
 
 /// Explores and prints.
 pub fn run(words: &[String]) -> Result<ExitCode, String> {
@@ -28,7 +33,10 @@ pub fn run(words: &[String]) -> Result<ExitCode, String> {
     prove::turn_on(bug);
     let report = explore(&settings, |report| eprintln!("{report}"))?;
     println!("{report}\n{}", report.ended);
-    let Some(found) = &report.found else { return Ok(ExitCode::SUCCESS) };
+    let Some(found) = &report.found else {
+        let whole = report.ended == Ended::Exhausted;
+        return Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(CUT_OFF) });
+    };
     match found.steps {
         0 => println!("\nwithout any fault, while the deployment forms:"),
         steps => println!("\nthe shortest history, {steps} steps from a formed deployment or from empty disks:"),

@@ -66,6 +66,8 @@ const ROWS: &[Row] = &[
         loss_permille: rng.below(300),
         duplicate_permille: rng.below(300),
         delay_us: 1000 + rng.below(100_000),
+        way: Way::Both,
+        whom: Whom::Everyone,
     }),
     row(Whose::Anyone, 3, |rng, _, _| Kind::Slow { disk_ms: 5 + rng.below(400) }),
     row(Whose::Anyone, 4, |rng, s, _| drift(rng, s.drift_most_ppm())),
@@ -84,7 +86,11 @@ const ROWS: &[Row] = &[
         period_ms: 1 + rng.below(s.lease_ms),
     }),
     row(Whose::Groups, 6, |_, _, _| Kind::Ring),
-    row(Whose::Anyone, 5, |rng, _, _| Kind::Bandwidth { bytes_per_s: pick(rng, &[2_000, 20_000, 200_000]) }),
+    row(Whose::Anyone, 5, |rng, _, _| Kind::Bandwidth {
+        bytes_per_s: pick(rng, &[2_000, 20_000, 200_000]),
+        way: Way::Both,
+        whom: Whom::Everyone,
+    }),
     row(Whose::Anyone, 4, |rng, _, _| Kind::Busy { step_us: pick(rng, &[100, 1000, 10_000, 60_000]) }),
     // Beyond ε: the lease may fail, the epochs must not.
     row(Whose::Anyone, 24, |rng, _, _| drift(rng, 600_000)),
@@ -100,6 +106,19 @@ const ROWS: &[Row] = &[
     }),
     row(Whose::Servers, 6, |_, _, _| Kind::Wipe),
     row(Whose::Servers, 6, |_, _, _| Kind::Restore),
+    // Some links only, one way only.
+    row(Whose::Anyone, 6, |rng, _, _| Kind::Storm {
+        loss_permille: rng.below(600),
+        duplicate_permille: rng.below(300),
+        delay_us: 1000 + rng.below(300_000),
+        way: way(rng),
+        whom: whom(rng),
+    }),
+    row(Whose::Anyone, 8, |rng, _, _| Kind::Bandwidth {
+        bytes_per_s: pick(rng, &[2_000, 20_000, 200_000]),
+        way: way(rng),
+        whom: whom(rng),
+    }),
 ];
 
 fn target(rng: &mut Rng, s: &Scenario, whose: Whose) -> Target {
@@ -185,7 +204,8 @@ pub fn draw_etcd(rng: &mut Rng, s: &mut Scenario) {
                 let (loss_permille, duplicate_permille) = (rng.below(400), rng.below(300));
                 let most_us = pick(rng, &[20_000, 400_000]);
                 let delay_us = 1000 + rng.below(most_us);
-                (Target::Etcd, Kind::Storm { loss_permille, duplicate_permille, delay_us })
+                let (way, whom) = (Way::Both, Whom::Everyone);
+                (Target::Etcd, Kind::Storm { loss_permille, duplicate_permille, delay_us, way, whom })
             }
         };
         let for_ms = pick(rng, &[s.lease_ms / 4, s.lease_ms, s.lease_ms * 4]);

@@ -94,15 +94,19 @@ pub enum Kind {
     },
     /// Each of the targets reaches only its two neighbours among them.
     Ring,
-    /// All links of the target carry so much and no more; what waits for longer than some seconds is dropped.
+    /// Links of the target carry so much and no more; what waits for longer than some seconds is dropped.
     Bandwidth {
         bytes_per_s: u64,
+        way: Way,
+        whom: Whom,
     },
-    /// Bad weather on all links of the target.
+    /// Bad weather on links of the target.
     Storm {
         loss_permille: u64,
         duplicate_permille: u64,
         delay_us: u64,
+        way: Way,
+        whom: Whom,
     },
     /// A slow node: whatever it does takes this much longer, and the rest waits for its turn.
     Busy {
@@ -195,6 +199,11 @@ impl Kind {
     /// The words after the duration.
     fn words(&self) -> Vec<(&'static str, String)> {
         let number = |name, value: u64| (name, value.to_string());
+        // All links both ways go without saying.
+        let links = |way, whom| match (way, whom) {
+            (Way::Both, Whom::Everyone) => vec![],
+            _ => vec![("way", way.to_string()), ("from", whom.to_string())],
+        };
         match self {
             Kind::Kill { notices: 0, .. } => vec![],
             Kind::Stop | Kind::Pause | Kind::Suspend | Kind::Ring | Kind::Handover | Kind::Expire => vec![],
@@ -206,12 +215,17 @@ impl Kind {
             Kind::Flap { way, whom, period_ms } => {
                 vec![("way", way.to_string()), ("from", whom.to_string()), number("period_ms", *period_ms)]
             }
-            Kind::Bandwidth { bytes_per_s } => vec![number("bytes_per_s", *bytes_per_s)],
-            Kind::Storm { loss_permille, duplicate_permille, delay_us } => vec![
-                number("loss_permille", *loss_permille),
-                number("duplicate_permille", *duplicate_permille),
-                number("delay_us", *delay_us),
-            ],
+            Kind::Bandwidth { bytes_per_s, way, whom } => {
+                [vec![number("bytes_per_s", *bytes_per_s)], links(*way, *whom)].concat()
+            }
+            Kind::Storm { loss_permille, duplicate_permille, delay_us, way, whom } => {
+                let weather = vec![
+                    number("loss_permille", *loss_permille),
+                    number("duplicate_permille", *duplicate_permille),
+                    number("delay_us", *delay_us),
+                ];
+                [weather, links(*way, *whom)].concat()
+            }
             Kind::Busy { step_us } => vec![number("step_us", *step_us)],
             Kind::Slow { disk_ms } => vec![number("disk_ms", *disk_ms)],
             Kind::Drift { ppm } => vec![("ppm", ppm.to_string())],
@@ -246,11 +260,17 @@ impl Kind {
             "cut" => Kind::Cut { way: words.way()?, whom: words.whom()? },
             "flap" => Kind::Flap { way: words.way()?, whom: words.whom()?, period_ms: words.at_least_1("period_ms")? },
             "ring" => Kind::Ring,
-            "bandwidth" => Kind::Bandwidth { bytes_per_s: words.at_least_1("bytes_per_s")? },
+            "bandwidth" => Kind::Bandwidth {
+                bytes_per_s: words.at_least_1("bytes_per_s")?,
+                way: words.way()?,
+                whom: words.whom()?,
+            },
             "storm" => Kind::Storm {
                 loss_permille: words.number("loss_permille", Some(0))?,
                 duplicate_permille: words.number("duplicate_permille", Some(0))?,
                 delay_us: words.number("delay_us", Some(1000))?,
+                way: words.way()?,
+                whom: words.whom()?,
             },
             "busy" => Kind::Busy { step_us: words.at_least_1("step_us")? },
             "slow" => Kind::Slow { disk_ms: words.number("disk_ms", None)? },

@@ -266,6 +266,11 @@ impl World {
         for kept in due {
             let at = self.at.plus(Duration::from_micros(self.aim_rng.below(within_us)));
             self.echoes += 1;
+            if self.trace.timeline.is_some()
+                && let Ok(envelope) = Envelope::decode(&kept.bytes)
+            {
+                self.draw_echo(kept.from, kept.to, at, &envelope.message);
+            }
             self.later(at, Happening::Deliver { node: kept.to, bytes: kept.bytes });
         }
     }

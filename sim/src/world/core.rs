@@ -93,12 +93,16 @@ impl World {
             Broken::CutOff(way) => self.cut(REST, &[node], way, Whom::Everyone, 0),
             Broken::Lossy => {
                 let weather = Weather { loss_permille: 600, delay_us: 50_000, ..Weather::CALM };
-                self.net.add_storm(REST, net::only(node), weather);
+                for links in [Links(net::only(node), Places::MAX), Links(Places::MAX, net::only(node))] {
+                    self.net.add_storm(REST, links, weather);
+                }
             }
             Broken::Late => {
                 // Half a lease one way, and half the other.
                 let weather = Weather { sure_us: self.scenario.lease_ms * 500, ..Weather::CALM };
-                self.net.add_storm(REST, net::only(node), weather);
+                for links in [Links(net::only(node), Places::MAX), Links(Places::MAX, net::only(node))] {
+                    self.net.add_storm(REST, links, weather);
+                }
             }
             Broken::Slow => {
                 self.machines[node].step_extra = Duration::from_millis(20);

@@ -105,7 +105,7 @@ impl World {
     /// repairs it.
     pub(super) fn rot(&mut self, node: usize, number: usize, table: Rotten, rows: u64) {
         if self.machines[node].rotten_by.is_some() || !self.can_spare(node) {
-            return;
+            return self.spared(number);
         }
         let table = match table {
             Rotten::Documents => Table::Documents,
@@ -133,6 +133,8 @@ impl World {
             machine.rotten_by = Some(number);
             machine.rotten = rotten;
             self.replication.rotten.insert(node - self.agents);
+        } else {
+            self.spared(number);
         }
         self.say(node, format_args!("{count} rows of '{}' are rotten", table.name()));
     }
@@ -190,6 +192,8 @@ impl World {
         if self.machines[node].down_by.is_none() && self.can_spare(node) {
             self.machines[node].down_by = Some(number);
             self.wipe(node, number);
+        } else {
+            self.spared(number);
         }
     }
 
@@ -201,7 +205,9 @@ impl World {
     }
 
     pub(super) fn back_up(&mut self, node: usize, number: usize) {
-        let Some(id) = self.machines[node].id.filter(|_| self.machines[node].rotten_by.is_none()) else { return };
+        let Some(id) = self.machines[node].id.filter(|_| self.machines[node].rotten_by.is_none()) else {
+            return self.spared(number);
+        };
         let (store, known) = (self.machines[node].store.clone(), self.replication.stores[node - self.agents].clone());
         self.backups.entry(number).or_default().push(Backup { node, id, store, known });
     }
@@ -212,10 +218,9 @@ impl World {
             // A directory that was wiped meanwhile belongs to somebody else now; whose disk rots gets a new one.
             let same = self.machines[node].id == Some(id);
             let down = self.machines[node].down_by.is_some();
-            if !same || down || self.machines[node].rotten_by.is_some() {
-                continue;
-            }
-            if known.log.is_empty() && !self.can_spare(node) {
+            let forgets_all = known.log.is_empty() && !self.can_spare(node);
+            if !same || down || self.machines[node].rotten_by.is_some() || forgets_all {
+                self.spared(number);
                 continue;
             }
             self.kill(node, number, 1, 1);

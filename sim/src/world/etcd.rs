@@ -47,14 +47,25 @@ impl World {
         self.trace.hash.bytes(text.as_bytes());
         let place = self.etcd_place();
         let copies = self.net.carry(self.at, node, place, text.len(), net::Kind::Peer);
-        let fate = if copies[0].is_none() { " (lost)" } else { "" };
-        self.say(node, format_args!("-> etcd {} {}{fate}", id.0, cut(&text)));
+        if self.trace.on() {
+            let fate = if copies[0].is_none() { " (lost)" } else { "" };
+            self.say(node, format_args!("-> etcd {} {}{fate}", id.0, cut(&text)));
+            self.draw_exchange(node, place, copies, &text);
+        }
         if copies[0].is_none() {
             return self.nobody_knows(node, incarnation, id);
         }
         for at in copies.into_iter().flatten() {
             let question = Box::new(Question { node, incarnation, id, ask: ask.clone() });
             self.later(at, Happening::Asked { question });
+        }
+    }
+
+    /// For the page: a question to etcd, or its answer.
+    fn draw_exchange(&mut self, from: usize, to: usize, copies: [Option<At>; 2], text: &str) {
+        if let Some(timeline) = &mut self.trace.timeline {
+            let kind = text.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+            timeline.message(self.at, from, to, copies, &format!("etcd {kind}"), &cut(text));
         }
     }
 
@@ -103,7 +114,12 @@ impl World {
         let ctx = Ctx { node, incarnation, ..self.ctx(node) };
         let verdict = self.witness.done(&ctx, &ask, &answer);
         self.hold(verdict);
-        let copies = self.net.carry(self.at, self.etcd_place(), node, 200, net::Kind::Peer);
+        let place = self.etcd_place();
+        let copies = self.net.carry(self.at, place, node, 200, net::Kind::Peer);
+        if self.trace.timeline.is_some() {
+            let arrive = copies.map(|copy| copy.map(|at| at.plus(wait)));
+            self.draw_exchange(place, node, arrive, &format!("{answer:?}"));
+        }
         if copies[0].is_none() {
             return self.nobody_knows(node, incarnation, id);
         }
@@ -118,7 +134,9 @@ impl World {
         if self.process(node, incarnation).is_none() {
             return;
         }
-        self.say(node, format_args!("<- etcd {} {}", id.0, cut(&format!("{answer:?}"))));
+        if self.trace.on() {
+            self.say(node, format_args!("<- etcd {} {}", id.0, cut(&format!("{answer:?}"))));
+        }
         if let Some(answer) = &answer {
             let (seat, snapshot) = (self.witness.shows_seat(answer), self.witness.shows_snapshot(answer));
             let ctx = self.ctx(node);

@@ -48,9 +48,19 @@ impl World {
             }
         }
         let echo = self.echo(node, target, &envelope.message, &bytes);
+        if let (Some(at), Some(_)) = (echo, &self.trace.timeline) {
+            self.draw_echo(node, target, at, &envelope.message);
+        }
         for at in copies.into_iter().flatten().chain(echo) {
             self.later(at, Happening::Deliver { node: target, bytes: bytes.clone() });
         }
+    }
+
+    /// For the page: a message of before that comes once more.
+    pub(super) fn draw_echo(&mut self, from: usize, to: usize, arrives: At, message: &Message) {
+        let text = summary(message);
+        let Some(timeline) = &mut self.trace.timeline else { return };
+        timeline.message(self.at, from, to, [Some(arrives), None], kind(message, &text), &format!("{text} (an echo)"));
     }
 
     /// I12: whoever says that he is not to be chosen is leaving, or could not begin an epoch a short while ago.

@@ -29,7 +29,7 @@ use crate::check::witness::Witness;
 use crate::check::{Ctx, Verdict, Violation};
 use crate::clock::{At, Clock, WALL_MS};
 use crate::faults::{Fault, Kind, Target, Way, Whom};
-use crate::net::{self, Net, Places, Weather};
+use crate::net::{self, Links, Net, Places, Weather};
 use crate::node::{DEATH_NOTICE, Machine, Pending, Process, Reading, agent_config, server_config};
 use crate::scenario::Scenario;
 use crate::timeline::Timeline;
@@ -196,6 +196,21 @@ pub enum Effect {
     Resumed(usize),
 }
 
+/// How often a kind of fault has met a node, and how often it left one alone: nothing ran there, or a fault like it was
+/// at work already, or nobody else had what would have been lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strikes {
+    pub struck: u64,
+    pub spared: u64,
+}
+
+impl std::ops::AddAssign for Strikes {
+    fn add_assign(&mut self, more: Strikes) {
+        self.struck += more.struck;
+        self.spared += more.spared;
+    }
+}
+
 /// What a run came to, beside its violation.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
@@ -206,6 +221,8 @@ pub struct Figures {
     pub lost: usize,
     pub epochs: u64,
     pub simulated: Duration,
+    /// What became of the faults, by their kind.
+    pub strikes: BTreeMap<&'static str, Strikes>,
     /// Invariants that the faults of this run may have broken, and why (see the atlas).
     pub excused: BTreeMap<&'static str, String>,
     /// How a core fared while the rest was broken, if that was asked for.
@@ -290,12 +307,16 @@ impl World {
             straggler_ms: s.net_straggler_ms,
             ordered: s.net_ordered == 1,
         };
+        let mut net = Net::new(s.seed_net, weather);
+        if s.net_uneven == 1 {
+            net.make_uneven(s.seed_net);
+        }
         let idle = Duration::from_millis(s.transaction_idle_ms);
         let mut world = World {
             at: At(0),
             event: 0,
             agents,
-            net: Net::new(s.seed_net, weather),
+            net,
             etcd: (s.etcd == 1).then(|| etcd::Host::new(s)),
             workload: Workload::new(s),
             disk_rng: Rng::new(s.seed_disk),
@@ -362,7 +383,7 @@ impl World {
     /// From here on everything is noted for a page that draws it.
     pub fn watch_closely(&mut self) {
         let names = self.machines.iter().map(|machine| machine.name.clone());
-        self.trace.timeline = Some(Box::new(Timeline::new(names, self.scenario.clients as usize)));
+        self.trace.timeline = Some(Box::new(Timeline::new(names, self.scenario.clients as usize, self.etcd.is_some())));
     }
 
     /// What was noted, with the clients' operations.

@@ -60,12 +60,13 @@ impl World {
         let fault: Fault = self.scenario.faults[number].clone();
         let mut rng = fault.rng(&self.scenario);
         let nodes = self.resolve(fault.target, &mut rng);
-        let names: Vec<String> = nodes.iter().map(|n| self.place_name(*n)).collect();
-        self.tell("fault", format_args!("{fault} strikes {}", names.join(" ")));
+        if self.trace.on() {
+            let names: Vec<String> = nodes.iter().map(|n| self.place_name(*n)).collect();
+            self.tell("fault", format_args!("{fault} strikes {}", names.join(" ")));
+        }
         if let Some(timeline) = &mut self.trace.timeline {
             let until = self.at.plus(Duration::from_millis(fault.for_ms));
-            let lanes: Vec<usize> = nodes.iter().copied().filter(|node| *node < self.machines.len()).collect();
-            timeline.fault(self.at, until, &lanes, fault.to_string());
+            timeline.fault(self.at, until, &nodes, fault.to_string());
         }
         for node in &nodes {
             let Some(machine) = self.machines.get(*node) else { continue };
@@ -73,13 +74,18 @@ impl World {
                 self.excuse(invariant, why);
             }
         }
+        self.figures.strikes.entry(fault.kind.name()).or_default().struck += nodes.len() as u64;
         self.struck.insert(number, Struck { nodes: nodes.clone(), round: 0, again_at: At(0), rng });
         match fault.kind {
             Kind::CrashLoop { .. } | Kind::Rolling { .. } | Kind::Flap { .. } => self.again(number),
             Kind::Cut { way, whom } => self.cut(number, &nodes, way, whom, fault.for_ms),
             Kind::Ring => self.close_ring(number, &nodes, fault.for_ms),
-            Kind::Bandwidth { bytes_per_s } => self.net.add_narrow(number, mask(&nodes), bytes_per_s),
-            Kind::Storm { loss_permille, duplicate_permille, delay_us } => {
+            Kind::Bandwidth { bytes_per_s, way, whom } => {
+                for links in self.links(mask(&nodes), self.whom(whom), way) {
+                    self.net.add_narrow(number, links, bytes_per_s);
+                }
+            }
+            Kind::Storm { loss_permille, duplicate_permille, delay_us, way, whom } => {
                 let (straggler_permille, straggler_ms) = (20, 500);
                 let ordered = self.scenario.net_ordered == 1;
                 let weather = Weather {
@@ -91,7 +97,9 @@ impl World {
                     ordered,
                     ..Weather::CALM
                 };
-                self.net.add_storm(number, mask(&nodes), weather);
+                for links in self.links(mask(&nodes), self.whom(whom), way) {
+                    self.net.add_storm(number, links, weather);
+                }
             }
             Kind::Handover => self.ask_for_handover(nodes[0]),
             Kind::Reseat => self.take_seat(nodes[0]),
@@ -105,6 +113,9 @@ impl World {
     fn strike_node(&mut self, node: usize, number: usize, kind: &Kind) {
         if node == self.etcd_place() {
             return self.strike_etcd(number, kind);
+        }
+        if self.is_at_rest(node, kind) {
+            self.spared(number);
         }
         let machine = &mut self.machines[node];
         match *kind {
@@ -139,6 +150,24 @@ impl World {
             | Kind::Expire
             | Kind::Reseat
             | Kind::Handover => unreachable!("these strike a group as a whole"),
+        }
+    }
+
+    /// Whether a fault that ends or stops a process finds none to do it to.
+    fn is_at_rest(&self, node: usize, kind: &Kind) -> bool {
+        let machine = &self.machines[node];
+        match kind {
+            Kind::Kill { .. } => machine.process.is_none(),
+            Kind::Stop => machine.process.is_none() || machine.down_by.is_some(),
+            Kind::Pause | Kind::Suspend => machine.process.is_none() || machine.paused,
+            _ => false,
+        }
+    }
+
+    /// The fault had met a node, but did nothing to it.
+    pub(super) fn spared(&mut self, number: usize) {
+        if let Some(fault) = self.scenario.faults.get(number) {
+            self.figures.strikes.entry(fault.kind.name()).or_default().spared += 1;
         }
     }
 
@@ -197,6 +226,9 @@ impl World {
 
     /// What the atlas says that this run may break from here on.
     pub(super) fn excuse(&mut self, invariant: &'static str, why: String) {
+        if self.scenario.strict == 1 {
+            return;
+        }
         self.tell("fault", format_args!("excuses {invariant} from here on: {why}"));
         self.figures.excused.entry(invariant).or_insert(why);
         self.lease.excused |= invariant == "I5";
@@ -308,26 +340,30 @@ impl World {
         self.effects.push(Effect::Paused(node));
     }
 
-    pub(super) fn cut(&mut self, number: usize, nodes: &[usize], way: Way, whom: Whom, for_ms: u64) {
+    fn whom(&self, whom: Whom) -> Places {
         let etcd = net::only(self.etcd_place());
-        let all = etcd | (etcd - 1);
         let agents: Places = (1 << self.agents) - 1;
-        let peers: Places = ((1 << self.machines.len()) - 1) | etcd;
-        let inside = mask(nodes);
-        let others = !inside
-            & match whom {
-                Whom::Everyone => all,
-                Whom::Peers => peers,
-                Whom::Agents => agents,
-                Whom::Servers => peers & !agents & !etcd,
-                Whom::Etcd => etcd,
-            };
-        let until = if number == REST { At::NEVER } else { self.at.plus(Duration::from_millis(for_ms)) };
-        if way != Way::In {
-            self.net.add_cut(number, inside, others, until);
+        let nodes: Places = (1 << self.machines.len()) - 1;
+        match whom {
+            Whom::Everyone => etcd | (etcd - 1),
+            Whom::Peers => nodes | etcd,
+            Whom::Agents => agents,
+            Whom::Servers => nodes & !agents,
+            Whom::Etcd => etcd,
         }
-        if way != Way::Out {
-            self.net.add_cut(number, others, inside, until);
+    }
+
+    /// The links between these places and those, one way or both.
+    fn links(&self, these: Places, those: Places, way: Way) -> impl Iterator<Item = Links> + use<> {
+        let out = (way != Way::In).then_some(Links(these, those));
+        out.into_iter().chain((way != Way::Out).then_some(Links(those, these)))
+    }
+
+    pub(super) fn cut(&mut self, number: usize, nodes: &[usize], way: Way, whom: Whom, for_ms: u64) {
+        let (inside, whom) = (mask(nodes), self.whom(whom));
+        let until = if number == REST { At::NEVER } else { self.at.plus(Duration::from_millis(for_ms)) };
+        for links in self.links(inside, whom & !inside, way) {
+            self.net.add_cut(number, links, until);
         }
     }
 
@@ -336,7 +372,7 @@ impl World {
         let ring = nodes.len();
         for (place, node) in nodes.iter().enumerate() {
             let near = [nodes[(place + 1) % ring], nodes[(place + ring - 1) % ring], *node];
-            self.net.add_cut(number, net::only(*node), mask(nodes) & !mask(&near), until);
+            self.net.add_cut(number, Links(net::only(*node), mask(nodes) & !mask(&near)), until);
         }
     }
 

@@ -1,12 +1,18 @@
 //! Runs the tests with one mutant switched on, the quickest first, until one of them fails.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A mutant that needs longer than so many times what the sources need goes round in a circle.
+/// A mutant that needs more of a processor than so many times what the sources need goes round in a circle. Time of a
+/// processor, so that other programs beside this one change no outcome.
 const TIMES_MAX: u32 = 5;
 const TIME_MIN: Duration = Duration::from_secs(10);
+/// Beside it the clock, so much longer: a mutant may wait for ever, and use nothing.
+const IDLE_TIMES_MAX: u32 = 6;
+/// What the kernel sends when the time of a processor is used up.
+const SIGXCPU: i32 = 24;
 /// In KiB of address space: a mutant may ask for memory without end.
 const MEMORY_MAX: &str = "8000000";
 /// No mutant's number.
@@ -104,7 +110,8 @@ impl Trial {
 
 fn once(program: &Program, mutant: u32, time_max: Duration) -> Outcome {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -v {MEMORY_MAX}; exec \"$0\" \"$@\"")]);
+    let seconds_max = time_max.as_secs();
+    command.args(["-c", &format!("ulimit -v {MEMORY_MAX}; ulimit -t {seconds_max}; exec \"$0\" \"$@\"")]);
     command.arg(&program.path).args(program.kind.filters()).args(["--test-threads", "1"]);
     command.current_dir(&program.directory).env("CARGO_MANIFEST_DIR", &program.directory);
     command.env("TANIST_MUTANT", mutant.to_string()).env("TANIST_SIM_SEED", "1");
@@ -114,8 +121,9 @@ fn once(program: &Program, mutant: u32, time_max: Duration) -> Outcome {
     loop {
         match child.try_wait().expect("a child can be waited for") {
             Some(status) if status.success() => return Outcome::Lived,
+            Some(status) if status.signal() == Some(SIGXCPU) => return Outcome::TimedOut,
             Some(_) => return Outcome::Killed,
-            None if from.elapsed() > time_max => {
+            None if from.elapsed() > time_max * IDLE_TIMES_MAX => {
                 let _ = child.kill();
                 let _ = child.wait();
                 return Outcome::TimedOut;
