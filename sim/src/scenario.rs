@@ -217,9 +217,7 @@ impl Scenario {
         s.failover_lag = if s.sync_followers == 0 && keeps_disks { pick(&[0, 0, 2, 20]) } else { 0 };
         s.sync_timeout_ms = pick(&[300, 1000, 2000]);
         s.sync_header_permille = if keeps_disks { pick(&[0, 0, 200]) } else { 0 };
-        // A core may have too few followers for what must be confirmed.
-        let core = pick(&[0, 0, 0, 1]);
-        s.core = if s.sync_followers == 0 && s.failover_lag == 0 { core } else { 0 };
+        s.core = pick(&[0, 0, 0, 1]);
         let mut rng = Rng::new(s.seed_work).fork(3);
         let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
         s.mix_expiring = pick(&[0, 0, 15]);
@@ -239,7 +237,6 @@ impl Scenario {
         s.aim_permille = if s.faults.is_empty() { 0 } else { [0, 0, 30, 150][aim.below(4) as usize] };
         let mut etcd = root.fork(4);
         s.etcd = u64::from(etcd.chance(1, 5));
-        s.core &= 1 - s.etcd;
         if s.etcd == 1 && !s.faults.is_empty() {
             faults::draw_etcd(&mut etcd, &mut s);
         }
@@ -306,14 +303,8 @@ impl Scenario {
         if documents + others == 0 {
             return Err("all weights of the workload are 0".into());
         }
-        if self.etcd == 1 && self.core == 1 {
-            return Err("a core is a majority of agents, and with an etcd there is none".into());
-        }
         if self.sync_followers >= self.servers {
             return Err(format!("sync_followers is {}, but there are {} servers", self.sync_followers, self.servers));
-        }
-        if self.core == 1 && self.sync_followers + self.failover_lag > 0 {
-            return Err("a core may have too few followers for sync_followers or failover_lag".into());
         }
         // Two clocks at the two ends: (1 + r) / (1 - r) must stay below 1 / (1 - ε).
         let (fast, slow) = (1_000_000 + self.clock_ppm_max, 1_000_000 - self.clock_ppm_max);

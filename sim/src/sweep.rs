@@ -31,6 +31,12 @@ struct Totals {
     simulated: Duration,
     acknowledged: usize,
     lost: usize,
+    /// How long healed deployments took until they had converged.
+    converged: Vec<Duration>,
+    /// The largest part of the bound that one of them took, and which seed.
+    nearest: (f64, u64),
+    /// What became of cores, without their figures.
+    cores: BTreeMap<String, u64>,
     violations: BTreeMap<&'static str, Vec<u64>>,
     /// In the order of [`Mark::ALL`].
     marks: Vec<Reached>,
@@ -44,6 +50,9 @@ impl Totals {
             simulated: Duration::ZERO,
             acknowledged: 0,
             lost: 0,
+            converged: Vec::new(),
+            nearest: (0.0, 0),
+            cores: BTreeMap::new(),
             violations: BTreeMap::new(),
             marks: vec![Reached::default(); Mark::ALL.len()],
             strikes: BTreeMap::new(),
@@ -55,6 +64,17 @@ impl Totals {
         self.simulated += outcome.figures.simulated;
         self.acknowledged += outcome.figures.acknowledged;
         self.lost += outcome.figures.lost;
+        if let Some((took, bound)) = outcome.figures.converged {
+            self.converged.push(took);
+            let part = took.as_secs_f64() / bound.as_secs_f64();
+            if part > self.nearest.0 {
+                self.nearest = (part, seed);
+            }
+        }
+        if let Some(core) = &outcome.figures.core {
+            let words = core.split(" within ").next().unwrap_or_default();
+            *self.cores.entry(words.to_owned()).or_default() += 1;
+        }
         for (reached, times) in self.marks.iter_mut().zip(&outcome.marks) {
             reached.times += u64::from(*times);
             reached.seeds += u64::from(*times > 0);
@@ -78,6 +98,23 @@ impl Totals {
             self.marks.iter().filter(|reached| reached.seeds > 0).count(),
             self.marks.len()
         )
+    }
+
+    /// How soon healed deployments lived again, and how cores fared.
+    fn liveness(&self) -> String {
+        let mut took: Vec<f64> = self.converged.iter().map(Duration::as_secs_f64).collect();
+        took.sort_by(f64::total_cmp);
+        let (Some(worst), Some(median)) = (took.last(), took.get(took.len() / 2)) else { return String::new() };
+        let (part, seed) = self.nearest;
+        let mut told = format!(
+            "healed deployments had converged within {median:.1} s (median), {worst:.1} s (worst), {:.0} % of the bound \
+             at most (seed {seed})\n",
+            part * 100.0
+        );
+        for (core, count) in &self.cores {
+            told += &format!("{count} cores: {core}\n");
+        }
+        told
     }
 
     /// One row for each kind of fault of the atlas.
@@ -167,7 +204,7 @@ pub fn sweep(words: &[String]) -> Result<ExitCode, String> {
         totals.acknowledged,
         totals.lost
     );
-    print!("{}{}", totals.strikes_table(), totals.marks_table());
+    print!("{}{}{}", totals.liveness(), totals.strikes_table(), totals.marks_table());
     for (invariant, seeds) in &totals.violations {
         println!("{invariant}: {} seeds, first {:?}", seeds.len(), &seeds[..seeds.len().min(5)]);
     }

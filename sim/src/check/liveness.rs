@@ -27,6 +27,8 @@ pub enum WhyNot {
     NoPool,
     /// An unfinished copy is never served (R5).
     NoCopy,
+    /// What was confirmed may be with servers outside of it only.
+    NoneInSync,
     /// Somebody outside is slow, or what he sends and gets is often lost, but he serves every now and then: he may lead
     /// the servers, or the agency. The core has its time from when he does not any more.
     LeaderOutside,
@@ -37,6 +39,7 @@ impl fmt::Display for WhyNot {
         f.write_str(match self {
             WhyNot::NoPool => "its agents had not formed a pool with the others before",
             WhyNot::NoCopy => "none of its servers had ever completed a copy of the data",
+            WhyNot::NoneInSync => "none of its servers is known to have what was confirmed",
             WhyNot::LeaderOutside => "somebody outside of it led, who is slow or hardly heard",
         })
     }
@@ -44,8 +47,9 @@ impl fmt::Display for WhyNot {
 
 /// How long a healed deployment may take, given its slowest parts.
 pub fn bound(lease: Duration, election_max: Duration, ok_threshold: Duration, supervision: Duration) -> Duration {
-    // A few failed elections, a lease to wait out, detection, the round of reports; then catching up.
-    Duration::from_secs(20) + (lease + election_max + ok_threshold + supervision) * 6
+    // Ten seconds: so long a server that could not begin its epoch is no candidate. The rest: failed elections, a lease
+    // to wait out, detection, the round of reports, catching up.
+    Duration::from_secs(10) + (lease + election_max + ok_threshold + supervision) * 4
 }
 
 pub fn pending(progress: &Progress) -> Option<(&'static str, String)> {

@@ -46,6 +46,16 @@ impl Synchrony {
         self.followers > 0 || self.lag.is_some()
     }
 
+    /// How many followers a leader needs so that it can acknowledge anything.
+    pub fn followers_needed(&self) -> usize {
+        if self.followers > 0 { self.followers } else { usize::from(self.lag.is_some()) }
+    }
+
+    /// Whether this server may be elected without the others, by the record.
+    pub fn may_lead(&self, server: usize) -> bool {
+        self.recorded.is_empty() || self.leader == Some(server) || self.recorded.contains(&server)
+    }
+
     /// How many operations somebody may lack of what was acknowledged.
     fn allowed(&self) -> usize {
         if self.followers > 0 { 0 } else { self.lag.unwrap_or(0) as usize }

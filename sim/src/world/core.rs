@@ -1,5 +1,5 @@
-//! The core: a majority of agents and at least one server with a complete store are healed, and the rest is broken for
-//! good. The core must elect, catch up and answer within a bound, or there is a reason from a closed list
+//! The core: a majority of agents (beside an etcd, one) and at least one server with a complete store are healed, and the
+//! rest is broken for good; where followers must have what is acknowledged, enough of them are healed. The core must elect, catch up and answer within a bound, or there is a reason from a closed list
 //! ([`WhyNot`]). Afterwards the rest is healed, too, and everything must converge as ever.
 
 use super::*;
@@ -49,16 +49,23 @@ impl World {
         let mut rng = Rng::new(self.scenario.seed_chance ^ 0xc03e);
         self.heal_all();
         let mut agents: Vec<usize> = (0..self.agents).filter(|a| !self.former.values().any(|n| n == a)).collect();
-        let (mut sound, mut servers): (Vec<usize>, Vec<usize>) =
+        let (sound, mut servers): (Vec<usize>, Vec<usize>) =
             (self.agents..self.machines.len()).partition(|node| self.is_sound(*node));
         // Where seats were taken away, a majority of those who have one may be all of them.
         let reseated = self.scenario.faults.iter().any(|fault| fault.kind == Kind::Reseat);
-        let needed = if reseated { self.agents } else { self.agents / 2 + 1 };
+        let needed = match &self.etcd {
+            Some(_) => 1,
+            None if reseated => self.agents,
+            None => self.agents / 2 + 1,
+        };
         let mut nodes: Vec<usize> = (0..needed).filter_map(|_| take(&mut agents, &mut rng)).collect();
-        let unformed = nodes.iter().any(|agent| self.agency.applied(*agent) == 0);
-        let why_not = match take(&mut sound, &mut rng) {
+        let unformed = self.etcd.is_none() && nodes.iter().any(|agent| self.agency.applied(*agent) == 0);
+        let (mut able, mut others): (Vec<usize>, Vec<usize>) =
+            sound.iter().partition(|node| self.synchrony.may_lead(self.server_of(**node)));
+        let why_not = match take(&mut able, &mut rng) {
             _ if unformed => Some(WhyNot::NoPool),
-            None => Some(WhyNot::NoCopy),
+            None if sound.is_empty() => Some(WhyNot::NoCopy),
+            None => Some(WhyNot::NoneInSync),
             Some(server) => {
                 nodes.push(server);
                 None
@@ -68,8 +75,10 @@ impl World {
             self.figures.core = Some(why.to_string());
             return self.tell("fault", format_args!("no core: {why}"));
         }
-        sound.append(&mut servers);
-        nodes.extend(sound.into_iter().filter(|_| rng.chance(1, 3)));
+        others.append(&mut able);
+        others.append(&mut servers);
+        nodes.extend((0..self.synchrony.followers_needed()).filter_map(|_| take(&mut others, &mut rng)));
+        nodes.extend(others.into_iter().filter(|_| rng.chance(1, 3)));
         nodes.sort_unstable();
         let rest: Vec<(usize, Broken)> = (0..self.machines.len())
             .filter(|node| !nodes.contains(node))

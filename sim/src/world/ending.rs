@@ -22,7 +22,11 @@ impl World {
             }
             None if self.workload.closing => {
                 match liveness::pending(&Progress { idle: self.workload.idle(), ..progress }) {
-                    None => return self.finish(),
+                    None => {
+                        let took = Duration::from_nanos(self.at.0 - healed.0);
+                        self.figures.converged = Some((took, self.bound()));
+                        return self.finish();
+                    }
                     Some((invariant, what)) => self.too_late(healed, invariant, what),
                 }
             }

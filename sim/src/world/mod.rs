@@ -225,6 +225,8 @@ pub struct Figures {
     pub strikes: BTreeMap<&'static str, Strikes>,
     /// Invariants that the faults of this run may have broken, and why (see the atlas).
     pub excused: BTreeMap<&'static str, String>,
+    /// From the last healing until everything had converged and been answered, and how long it might have taken.
+    pub converged: Option<(Duration, Duration)>,
     /// How a core fared while the rest was broken, if that was asked for.
     pub core: Option<String>,
 }
