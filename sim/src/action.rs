@@ -14,8 +14,14 @@ pub const STREAMED: [u8; 2] = [5, 6];
 /// The ones that have a unique index over `n`, once it is made. Stream transactions may be over the first, too; the
 /// second is emptied and dropped.
 pub const UNIQUE: [u8; 2] = [7, 8];
+/// The vertices and the edges of the named graph that comes and goes.
+pub const GRAPH: [u8; 2] = [9, 10];
+/// So few vertices there are that edges find theirs.
+pub const VERTICES: u64 = 4;
 /// So few values there are that documents meet in them.
 const UNIQUE_VALUES: u64 = 7;
+/// The name of the index that a collection has beside those that it always has.
+const INDEX: &str = "of-the-workload";
 /// How long after the moment that a document names it is due.
 pub const EXPIRE_AFTER_MS: u64 = 500;
 /// The users, seen as a collection.
@@ -36,6 +42,11 @@ pub fn database_of(collection: u8) -> Option<u8> {
 /// What a document has in `n` that an operation has written. Two neighbours, written by one operation, have the same.
 pub fn unique_value(slot: Slot, op: u64) -> Option<u64> {
     UNIQUE.contains(&slot.collection).then_some((op + u64::from(slot.key) / 2) % UNIQUE_VALUES)
+}
+
+/// The vertices that an edge of the graph leads from and to, once an operation has written it.
+pub fn ends(op: u64) -> [Slot; 2] {
+    [op, op / VERTICES].map(|n| Slot { collection: GRAPH[0], key: (n % VERTICES) as u8 })
 }
 
 /// The name of the database that a collection is in.
@@ -173,9 +184,17 @@ pub enum Action {
         verb: Verb,
         slots: Vec<Slot>,
     },
+    /// The named graph, with its collections.
+    MakeGraph,
+    /// With all that is in it.
+    DropGraph,
+    /// Inserts, replaces or removes a vertex or an edge by the interface for graphs: with a vertex go its edges.
+    InGraph(Box<Action>),
     Create(u8),
     /// Gives a collection its index: one that lets documents expire, or a unique one.
     Index(u8),
+    /// Takes the index away, also while it is being built.
+    Unindex(u8),
     Truncate(u8),
     Drop(u8),
     CreateDatabase(u8),
@@ -254,7 +273,7 @@ impl Action {
             | Action::Remove(slot, _)
             | Action::Grant(slot, _)
             | Action::Read { slot, .. } => Some(*slot),
-            Action::Within(_, inner) => inner.slot(),
+            Action::Within(_, inner) | Action::InGraph(inner) => inner.slot(),
             _ => None,
         }
     }
@@ -295,7 +314,13 @@ impl Action {
             Request::new(method, format!("{}/_api/document/c{c}{query}", base(c)))
         };
         // The collections are of edges, so that each document has entries in an index; some share a vertex.
-        let ends = format!(r#""_from":"f/{}","_to":"t/{op}""#, op % 3);
+        let ends = match self.slot() {
+            Some(Slot { collection, .. }) if collection == GRAPH[1] => {
+                let [from, to] = ends(op);
+                format!(r#""_from":"{from}","_to":"{to}""#)
+            }
+            _ => format!(r#""_from":"f/{}","_to":"t/{op}""#, op % 3),
+        };
         let n = |slot: &Slot| unique_value(*slot, op).map_or(String::new(), |n| format!(r#","n":{n}"#));
         let whole = |slot: &Slot| format!(r#"{{"_key":"{}",{ends},"v":{op},"a":{op}{}}}"#, slot.key(), n(slot));
         let id = |named: bool| if named { format!(r#","sim-{op}""#) } else { String::new() };
@@ -365,6 +390,21 @@ impl Action {
                 Request::new(Method::Post, format!("{}/_api/cursor", base(c)))
                     .with_body(format!(r#"{{"query":"{query}","bindVars":{{"all":{all}}}}}"#))
             }
+            Action::MakeGraph => {
+                let [vertices, edges] = GRAPH.map(|c| format!(r#""c{c}""#));
+                let edges = format!(r#"{{"collection":{edges},"from":[{vertices}],"to":[{vertices}]}}"#);
+                Request::new(Method::Post, "/_api/gharial")
+                    .with_body(format!(r#"{{"name":"g","edgeDefinitions":[{edges}]}}"#))
+            }
+            Action::DropGraph => Request::new(Method::Delete, "/_api/gharial/g?dropCollections=true"),
+            Action::InGraph(inner) => {
+                let plain = inner.request(op);
+                let slot = inner.slot().expect("it is about one document");
+                let kind = if slot.collection == GRAPH[0] { "vertex" } else { "edge" };
+                let key = if plain.method == Method::Post { String::new() } else { format!("/{}", slot.key()) };
+                let target = format!("/_api/gharial/g/{kind}/c{}{key}?returnNew=true&returnOld=true", slot.collection);
+                return Request { target, ..plain };
+            }
             Action::Create(c) => Request::new(Method::Post, format!("{}/_api/collection", base(*c)))
                 .with_body(format!(r#"{{"name":"c{c}","type":3}}"#)),
             Action::Index(c) => {
@@ -374,9 +414,10 @@ impl Action {
                     true => r#""type":"persistent","fields":["n"],"unique":true"#.to_owned(),
                     false => format!(r#""type":"ttl","fields":["moment"],"expireAfter":{after_s}"#),
                 };
-                let index = format!(r#"{{{what},"inBackground":{background}}}"#);
+                let index = format!(r#"{{{what},"name":"{INDEX}","inBackground":{background}}}"#);
                 Request::new(Method::Post, format!("{}/_api/index?collection=c{c}", base(*c))).with_body(index)
             }
+            Action::Unindex(c) => Request::new(Method::Delete, format!("{}/_api/index/c{c}/{INDEX}", base(*c))),
             Action::Truncate(c) => Request::new(Method::Put, format!("{}/_api/collection/c{c}/truncate", base(*c))),
             Action::Drop(c) => Request::new(Method::Delete, format!("{}/_api/collection/c{c}", base(*c))),
             Action::CreateDatabase(d) => {
@@ -468,8 +509,12 @@ impl fmt::Display for Action {
                 write!(f, "import [{}] on duplicate {}", all(slots), on_duplicate.as_str())
             }
             Action::Query { verb, slots } => write!(f, "{} [{}] by a query", verb.as_str(), all(slots)),
+            Action::MakeGraph => f.write_str("make the graph"),
+            Action::DropGraph => f.write_str("drop the graph"),
+            Action::InGraph(inner) => write!(f, "{inner} in the graph"),
             Action::Create(c) => write!(f, "create c{c}"),
             Action::Index(c) => write!(f, "make the index of c{c}"),
+            Action::Unindex(c) => write!(f, "drop the index of c{c}"),
             Action::Truncate(c) => write!(f, "truncate c{c}"),
             Action::Drop(c) => write!(f, "drop c{c}"),
             Action::CreateDatabase(d) => write!(f, "create database d{d}"),

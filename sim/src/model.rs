@@ -4,7 +4,7 @@
 //! documents, users and databases must be after the entries that the checkers saw it apply, and when each changed, so
 //! that a read can be judged by the instants between its start and its end.
 
-use crate::action::{self, Action, EXPIRE_AFTER_MS, OnDuplicate, Slot, USERS, database_of, unique_value};
+use crate::action::{self, Action, EXPIRE_AFTER_MS, GRAPH, OnDuplicate, Slot, USERS, database_of, ends, unique_value};
 use crate::clock::At;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,10 @@ impl Doc {
         }
         let number = |name: &str| object.get(name).map(|v| v.as_u64());
         let v = number("v")??;
-        if number("n").flatten() != unique_value(slot, v) {
+        let leads = |name: &str, to: Slot| object.get(name) == Some(&to.to_string().into());
+        let [from, to] = ends(v);
+        let leads_astray = slot.collection == GRAPH[1] && !(leads("_from", from) && leads("_to", to));
+        if leads_astray || number("n").flatten() != unique_value(slot, v) {
             return None;
         }
         Some(Doc {
@@ -79,10 +82,14 @@ pub enum Effect {
     Indexed(u8),
     /// Its index can't be built.
     Undeclared(u8),
+    /// It has its index no longer, or it is built no longer.
+    Unindexed(u8),
     Emptied(u8),
     Dropped(u8),
     DatabaseMade(u8),
     DatabaseGone(u8),
+    GraphMade,
+    GraphGone,
     /// One after the other.
     All(Vec<Effect>),
 }
@@ -146,12 +153,17 @@ const SAME_KEY: (u16, u32) = (409, 1210);
 /// Of an index that is to be made: ArangoDB calls that a bad request.
 const SAME_VALUE: (u16, u32) = (400, 1210);
 const SAME_NAME: (u16, u32) = (409, 1207);
+const NO_INDEX: (u16, u32) = (404, 1212);
+const SAME_GRAPH: (u16, u32) = (409, 1925);
+const NO_GRAPH: (u16, u32) = (404, 1924);
 const SAME_USER: (u16, u32) = (409, 1702);
 
 /// Databases, collections, documents and users at one point of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Docs {
     pub databases: BTreeSet<u8>,
+    /// The named graph is there.
+    pub graph: bool,
     pub collections: BTreeSet<u8>,
     /// Those that have their index: their documents may expire, or have values that are unique.
     pub indexed: BTreeSet<u8>,
@@ -182,6 +194,10 @@ impl Docs {
             Effect::Undeclared(c) => {
                 self.building.remove(c);
             }
+            Effect::Unindexed(c) => {
+                self.indexed.remove(c);
+                self.building.remove(c);
+            }
             Effect::Emptied(c) => self.documents.retain(|slot, _| slot.collection != *c),
             Effect::Dropped(c) => {
                 self.documents.retain(|slot, _| slot.collection != *c);
@@ -199,6 +215,8 @@ impl Docs {
                 self.building.retain(|c| database_of(*c) != Some(*d));
                 self.databases.remove(d);
             }
+            Effect::GraphMade => self.graph = true,
+            Effect::GraphGone => self.graph = false,
             Effect::All(effects) => effects.iter().for_each(|effect| self.apply(effect)),
         }
     }
@@ -289,6 +307,25 @@ impl Docs {
             Action::Remove(slot, rev) => self.found(*slot, rev).map(|_| Effect::Gone(*slot)),
             _ => unreachable!("'{action}' is not about one document"),
         }
+    }
+
+    /// What becomes of a vertex or an edge: an edge needs what it leads to, and goes with it.
+    fn in_graph(&self, op: u64, inner: &Action) -> Result<Expected, (u16, u32)> {
+        if !self.graph {
+            return Err(NO_GRAPH);
+        }
+        let slot = inner.slot().expect("it is about one document");
+        let is_there = |vertex: &Slot| self.documents.contains_key(vertex);
+        let leads = slot.collection == GRAPH[1] && !matches!(inner, Action::Remove(..));
+        if leads && !ends(op).iter().all(is_there) {
+            return Err(NO_DOCUMENT);
+        }
+        let expected = self.expect(op, inner);
+        let has_edges = matches!(inner, Action::Remove(..)) && expected.error == 0;
+        let edges =
+            self.documents.iter().filter(|(edge, doc)| edge.collection == GRAPH[1] && ends(doc.v).contains(&slot));
+        let gone: Vec<Effect> = edges.filter(|_| has_edges).map(|(edge, _)| Effect::Gone(*edge)).collect();
+        Ok(Expected { whole: (!gone.is_empty()).then_some(Effect::All(gone)), ..expected })
     }
 
     /// One after the other, each with the effects of those before it. What is done with one may depend on whether it
@@ -412,6 +449,18 @@ impl Docs {
                         Some(_) => Err(SAME_KEY),
                     }
                 }
+                Action::MakeGraph if self.graph => Err(SAME_GRAPH),
+                Action::MakeGraph => {
+                    let missing = GRAPH.into_iter().filter(|c| !self.collections.contains(c));
+                    let made = missing.map(Effect::Created).chain([Effect::GraphMade]);
+                    whole(202, Effect::All(made.collect()))
+                }
+                Action::DropGraph if !self.graph => Err(NO_GRAPH),
+                Action::DropGraph => {
+                    let gone = GRAPH.into_iter().map(Effect::Dropped).chain([Effect::GraphGone]);
+                    whole(202, Effect::All(gone.collect()))
+                }
+                Action::InGraph(inner) => self.in_graph(op, inner),
                 Action::Create(c) => {
                     self.has_database(*c)?;
                     if self.collections.contains(c) { Err(SAME_NAME) } else { whole(200, Effect::Created(*c)) }
@@ -427,6 +476,11 @@ impl Docs {
                         true if with.doubles().is_some() => Err(SAME_VALUE),
                         true => whole(201, Effect::Indexed(*c)),
                     }
+                }
+                Action::Unindex(c) => {
+                    self.has_collection(*c)?;
+                    let there = self.indexed.contains(c) || self.building.contains(c);
+                    if there { whole(200, Effect::Unindexed(*c)) } else { Err(NO_INDEX) }
                 }
                 Action::Truncate(c) => {
                     self.has_collection(*c)?;
@@ -491,7 +545,11 @@ impl Expected {
                 self.parts.iter().filter_map(|part| part.result.clone().ok()).collect()
             }
             _ => {
-                let parts = self.parts.iter().map(|part| part.judge(action, body));
+                let told = match action {
+                    Action::InGraph(_) if self.error == 0 => as_document(body),
+                    _ => body.clone(),
+                };
+                let parts = self.parts.iter().map(|part| part.judge(action, &told));
                 let parts = parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
                 parts.chain(self.whole.clone()).collect()
             }
@@ -502,6 +560,18 @@ impl Expected {
             _ => Some(Effect::All(effects)),
         })
     }
+}
+
+/// What the interface for graphs tells, as the one for documents would.
+fn as_document(body: &Value) -> Value {
+    let of = |name: &str| body.get(name).cloned();
+    let mut told = of("vertex").or(of("edge")).or(of("old")).unwrap_or_default();
+    for image in ["old", "new"] {
+        if let Some(image_of_it) = of(image) {
+            told[image] = image_of_it;
+        }
+    }
+    told
 }
 
 impl Part {
@@ -586,7 +656,10 @@ impl Shadow {
             | Effect::Declared(_)
             | Effect::Indexed(_)
             | Effect::Undeclared(_)
-            | Effect::DatabaseMade(_) => {}
+            | Effect::Unindexed(_)
+            | Effect::DatabaseMade(_)
+            | Effect::GraphMade
+            | Effect::GraphGone => {}
             Effect::Emptied(c) | Effect::Dropped(c) => gone(&|slot| slot.collection == *c),
             Effect::DatabaseGone(d) => gone(&|slot| database_of(slot.collection) == Some(*d)),
             Effect::All(effects) => return effects.iter().for_each(|effect| self.apply(at, effect)),
@@ -720,8 +793,10 @@ mod tests {
         assert_eq!(told(&docs, Action::Index(c)), SAME_VALUE);
         docs.apply(&Effect::Gone(two));
         assert_eq!(told(&docs, Action::Index(c)), (201, 0));
+        assert_eq!(told(&docs, Action::Unindex(c)), NO_INDEX);
         docs.apply(&Effect::Indexed(c));
         assert_eq!(told(&docs, Action::Index(c)), (200, 0));
+        assert_eq!(docs.expect(9, &Action::Unindex(c)).whole, Some(Effect::Unindexed(c)));
         assert_eq!(told(&docs, Action::Insert(two)), SAME_KEY, "its neighbour has the value");
         assert_eq!(told(&docs, Action::Insert(three)), (202, 0));
         assert_eq!(told(&docs, Action::Update(one, None)), (202, 0), "it may keep its own");
@@ -736,6 +811,36 @@ mod tests {
         docs.apply(&Effect::Dropped(c));
         docs.apply(&Effect::All(vec![Effect::Created(c), fresh(one), fresh(two)]));
         assert_eq!(docs.doubles(), None, "the index is gone with the collection");
+    }
+
+    #[test]
+    fn with_a_vertex_go_its_edges_and_an_edge_needs_its_vertices() {
+        let [vertices, edges] = GRAPH;
+        let (one, two) = (Slot { collection: vertices, key: 1 }, Slot { collection: vertices, key: 2 });
+        let edge = Slot { collection: edges, key: 0 };
+        // By operation 9 an edge leads from the vertex 1 to 2.
+        assert_eq!(ends(9), [one, two]);
+        let graph = |action: Action| Action::InGraph(Box::new(action));
+        let mut docs = Docs::default();
+        assert_eq!(told(&docs, graph(Action::Insert(one))), NO_GRAPH);
+        assert_eq!(told(&docs, Action::DropGraph), NO_GRAPH);
+        docs.apply(&docs.expect(1, &Action::MakeGraph).whole.unwrap());
+        assert_eq!(told(&docs, Action::MakeGraph), SAME_GRAPH);
+        docs.apply(&Effect::Put(one, doc(1)));
+        assert_eq!(told(&docs, graph(Action::Insert(edge))), NO_DOCUMENT, "where it leads nothing is");
+        docs.apply(&Effect::Put(two, doc(2)));
+        assert_eq!(told(&docs, graph(Action::Insert(edge))), (202, 0));
+        docs.apply(&Effect::Put(edge, doc(9)));
+        let removal = graph(Action::Remove(two, None));
+        let expected = docs.expect(10, &removal);
+        assert_eq!(expected.whole, Some(Effect::All(vec![Effect::Gone(edge)])));
+        let body = json!({"removed": true, "old": {"_key": "k2", "_id": "c9/k2", "_rev": "r2", "v": 2}});
+        let gone = Effect::All(vec![Effect::Gone(two), Effect::All(vec![Effect::Gone(edge)])]);
+        assert_eq!(expected.judge(&removal, 202, &body), Ok(Some(gone)));
+        let plain = docs.expect(10, &Action::Remove(two, None));
+        assert_eq!(plain.whole, None, "the interface for documents leaves edges alone");
+        docs.apply(&docs.expect(11, &Action::DropGraph).whole.unwrap());
+        assert_eq!(docs, Docs::default(), "all that was in it is gone");
     }
 
     #[test]

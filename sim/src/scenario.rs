@@ -137,6 +137,8 @@ keys! {
     /// Collections with a unique index; AQL queries that write several documents, and within stream transactions, too.
     mix_unique = 0, 0, 1000;
     mix_aql = 0, 0, 1000;
+    /// A named graph, its vertices and its edges.
+    mix_graph = 0, 0, 1000;
     /// 1: an etcd orders the agency's entries, in the place of Raft among the agents.
     etcd = 0, 0, 1;
     /// 1: nothing is excused: what a clock beyond ε may break counts as broken.
@@ -230,6 +232,7 @@ impl Scenario {
         let mut pick = |choices: &[u64]| choices[rng.below(choices.len() as u64) as usize];
         s.mix_unique = pick(&[0, 0, 25, 80]);
         s.mix_aql = pick(&[0, 0, 20, 60]);
+        s.mix_graph = [0, 0, 40, 100][Rng::new(s.seed_work).fork(6).below(4) as usize];
         s.net_uneven = Rng::new(s.seed_net).fork(1).below(2);
         let mut aim = root.fork(3);
         s.seed_aim = aim.next_u64() >> 16;
@@ -299,7 +302,7 @@ impl Scenario {
         }
         let documents = self.mix_write + self.mix_read + self.mix_dirty + self.mix_array + self.mix_import;
         let others = self.mix_collection + self.mix_agency + self.mix_user + self.mix_database + self.mix_transact;
-        let others = others + self.mix_expiring + self.mix_stream + self.mix_unique + self.mix_aql;
+        let others = others + self.mix_expiring + self.mix_stream + self.mix_unique + self.mix_aql + self.mix_graph;
         if documents + others == 0 {
             return Err("all weights of the workload are 0".into());
         }

@@ -4,7 +4,9 @@
 //! A client knows nothing but the endpoints it was given. What it may conclude from an answer is what a driver may:
 //! 1495 and 1496 mean that nothing was started (R14), so it repeats; no answer, or another 5xx, means "unknown".
 
-use crate::action::{Action, EXPIRING, INNER, OnDuplicate, PASSING, STREAMED, Slot, UNIQUE, USERS, Verb};
+use crate::action::{
+    Action, EXPIRING, GRAPH, INNER, OnDuplicate, PASSING, STREAMED, Slot, UNIQUE, USERS, VERTICES, Verb,
+};
 use crate::clock::{At, WALL_MS};
 use crate::model::Doc;
 use crate::scenario::Scenario;
@@ -156,7 +158,7 @@ pub enum Destination {
 pub struct Workload {
     servers: usize,
     agents: usize,
-    mix: [u64; 14],
+    mix: [u64; 15],
     register_calls: u64,
     sync_header_permille: u64,
     keys: u64,
@@ -206,6 +208,7 @@ impl Workload {
                 s.mix_stream,
                 s.mix_unique,
                 s.mix_aql,
+                s.mix_graph,
             ],
             register_calls: 0,
             sync_header_permille: s.sync_header_permille,
@@ -411,6 +414,7 @@ impl Workload {
                 let slot = Slot { collection: EXPIRING, ..slot };
                 match rng.below(20) {
                     0 => Action::Create(EXPIRING),
+                    1 if rng.chance(1, 5) => Action::Unindex(EXPIRING),
                     1 => Action::Index(EXPIRING),
                     2 if rng.chance(1, 5) => Action::Drop(EXPIRING),
                     2..=12 => Action::InsertDue(slot, WALL_MS + at.as_ms() + rng.below(3000)),
@@ -433,6 +437,7 @@ impl Workload {
                 match rng.below(24) {
                     0 => Action::Create(collection),
                     1..=2 => Action::Index(collection),
+                    3 if rng.chance(1, 3) => Action::Unindex(collection),
                     3 if freely && rng.chance(1, 3) => Action::Drop(collection),
                     3 if freely => Action::Truncate(collection),
                     4..=5 if freely => Action::InsertMany(some_of(rng, collection, keys)),
@@ -458,6 +463,21 @@ impl Workload {
                 collections.extend((self.mix[12] > 0).then_some(UNIQUE.repeat(2)).into_iter().flatten());
                 let collection = collections[rng.below(collections.len() as u64) as usize];
                 query(rng, collection, self.keys.min(STREAM_KEYS))
+            }
+            Some(14) => {
+                let collection = GRAPH[rng.below(3).min(1) as usize];
+                let slot = Slot { collection, key: rng.below(VERTICES) as u8 };
+                let graph = |action| Action::InGraph(Box::new(action));
+                match rng.below(30) {
+                    0..=1 => Action::MakeGraph,
+                    2 if rng.chance(1, 4) => Action::DropGraph,
+                    2..=14 => graph(Action::Insert(slot)),
+                    15..=17 => graph(Action::Replace(slot, None)),
+                    18..=22 => graph(Action::Remove(slot, None)),
+                    // The other interfaces know nothing of the graph: a vertex goes, and its edges stay.
+                    23 => Action::Remove(slot, None),
+                    _ => Action::Read { slot, dirty: rng.chance(1, 3) },
+                }
             }
             _ => {
                 let counter = rng.below(u64::from(COUNTERS)) as u8;
