@@ -290,12 +290,13 @@ impl Etcd {
             mark!(EtcdAskedAgain);
             self.ask_again(now, purpose);
         }
+        let seated = matches!(self.role, Role::Reading(_) | Role::Leading(_));
+        if seated && now >= self.heard_at.plus(self.settings.window) {
+            mark!(EtcdUnreachable);
+            self.lose(now, None);
+        }
         match &mut self.role {
             Role::Watching if now >= self.heartbeat_at && !self.calls.contains_key(&Purpose::Seat) => self.look(now),
-            Role::Reading(_) | Role::Leading(_) if now >= self.heard_at.plus(self.settings.window) => {
-                mark!(EtcdUnreachable);
-                self.lose(now, None);
-            }
             Role::Reading(_) | Role::Leading(_) if now >= self.heartbeat_at => {
                 if let Role::Leading(leading) = &mut self.role {
                     leading.round_wanted = true;

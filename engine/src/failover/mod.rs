@@ -173,8 +173,10 @@ struct Leaving {
 }
 
 impl Leaving {
-    fn next(&self) -> Time {
-        self.lingers.map_or(self.until, |at| at.min(self.until))
+    /// When there is something to do at the latest. Once it has lingered long enough, and still is at something, it
+    /// waits for that, not for a time that is over.
+    fn next(&self, now: Time) -> Time {
+        self.lingers.filter(|at| *at > now).map_or(self.until, |at| at.min(self.until))
     }
 }
 
@@ -183,19 +185,11 @@ impl Server {
         let me = Peer { id: saved.id, endpoint: config.endpoint.clone() };
         let timing = Timing::default();
         let standalone = config.agency.is_empty();
-        let auth = Arc::new(config.auth.clone());
         let link = (!standalone).then(|| Link::new(config.agency.clone(), &timing, now.time));
-        let view = View {
-            advertised: config.advertised.clone(),
-            standalone,
-            deployment: saved.deployment,
-            auth: Arc::clone(&auth),
-            limits: config.limits,
-            ..View::new(me.clone())
-        };
-        Server {
+        let mut server = Server {
+            view: Arc::new(View::new(me.clone())),
             me,
-            auth,
+            auth: Arc::new(config.auth.clone()),
             rng: Rng::new(seed),
             ops: 0,
             store: saved.store,
@@ -239,10 +233,11 @@ impl Server {
             pruning: false,
             garbage: true,
             prune_after: now.time,
-            view: Arc::new(view),
-            view_old: true,
+            view_old: false,
             config,
-        }
+        };
+        server.view = Arc::new(server.draw_view());
+        server
     }
 
     pub fn id(&self) -> NodeId {
@@ -298,7 +293,7 @@ impl Server {
             wakes.extend(reign.in_sync.as_ref().and_then(|in_sync| in_sync.deadline(self.clock.last())));
             wakes.extend(reign.closing.map(|at| Wake { at, why: "hand-over" }));
         }
-        wakes.extend(self.leaving.as_ref().map(|leaving| Wake { at: leaving.next(), why: "leave" }));
+        wakes.extend(self.leaving.as_ref().map(|leaving| Wake { at: leaving.next(self.clock.last()), why: "leave" }));
         wakes.extend(self.parked_until().map(|at| Wake { at, why: "waiting request" }));
         wakes.extend(self.held_deadline());
         wakes.extend(self.cursors.deadline().map(|at| Wake { at, why: "cursor" }));

@@ -98,8 +98,10 @@ impl Rig {
     }
 
     fn step(&mut self, input: Input) -> Vec<Output> {
-        let mut out = Vec::new();
+        let (mut out, woken) = (Vec::new(), matches!(input, Input::Timer));
         self.server.step(self.now, input, &mut out);
+        let next = self.server.deadline().filter(|_| woken);
+        assert!(next.is_none_or(|wake| wake.at > self.now.time), "woken, and wants that again: {next:?}");
         for output in &out {
             if let Output::Start { op, what } = output {
                 self.started.push((*op, what.clone()));

@@ -733,8 +733,14 @@ impl World {
         let now = self.machines[node].clock.now(self.at);
         let mut outputs = std::mem::take(&mut self.outputs);
         let Some(process) = &mut self.machines[node].process else { return };
+        let is_timer = matches!(input, Input::Timer);
         process.node.step(now, input, &mut outputs);
+        let left = process.node.deadline().filter(|wake| is_timer && wake.at <= now.time);
         self.publish(node);
+        if let Some(wake) = left {
+            let (name, why) = (&self.machines[node].name, wake.why);
+            self.hold(Err(("contract", format!("{name} was woken, and asks for the same time again: {why}"))));
+        }
         for output in outputs.drain(..) {
             self.output(node, output);
         }
