@@ -256,6 +256,7 @@ fn marked(mut response: Response, view: &View, mode: Mode, dirty: bool) -> Respo
 mod tests {
     use super::*;
     use crate::http::Method;
+    use crate::io::ReplicationView;
     use crate::message::Peer;
     use crate::types::*;
 
@@ -337,6 +338,88 @@ mod tests {
     }
 
     #[test]
+    fn while_the_leadership_moves_a_request_waits_but_for_what_is_always_open() {
+        let told = |view: View, target: &str, time| match admit(
+            &Arc::new(view),
+            Request::new(Method::Get, target),
+            at(time),
+            0,
+        ) {
+            Admission::Wait(_) => "wait",
+            Admission::Run(_) => "run",
+            Admission::Refuse(_) => "refuse",
+        };
+        let moving = |mode| View { moves_until: Time(500), ..view(mode) };
+        for mode in [Mode::TryAgain, Mode::Stopping] {
+            assert_eq!(told(moving(mode), "/_api/document/c/k", 499), "wait", "{mode:?}");
+            assert_eq!(told(moving(mode), "/_api/document/c/k", 500), "refuse", "{mode:?}");
+            let refused = refuse(&moving(mode), at(500));
+            assert_eq!(refused.header(header::POTENTIAL_DIRTY_READ), None, "{mode:?}: nothing was read");
+            let decided = View { leader: Some(peer(2)), ..moving(mode) };
+            assert_eq!(told(decided, "/_api/document/c/k", 499), "refuse", "{mode:?}: it is known who leads");
+        }
+        assert_eq!(told(moving(Mode::TryAgain), "/_admin/server/role", 499), "run");
+        assert_eq!(told(moving(Mode::Maintenance), "/_api/document/c/k", 499), "refuse");
+    }
+
+    #[test]
+    fn only_a_write_asks_for_followers_and_only_a_leader_writes() {
+        let verdict = |view: &View, method, followers: Option<&str>, dirty: bool| {
+            let mut request = Request::new(method, "/_api/document/c").with_body("{}");
+            request = followers.map_or(request.clone(), |text| request.with_header(header::SYNC_FOLLOWERS, text));
+            if dirty {
+                request = request.with_header(header::ALLOW_DIRTY_READ, "true");
+            }
+            match admit(&Arc::new(view.clone()), request, at(0), 0) {
+                Admission::Run(run) => Ok((run.writes, run.sync_followers)),
+                Admission::Refuse(response) => Err(response.error_num().expect("an error")),
+                Admission::Wait(_) => panic!("nothing moves"),
+            }
+        };
+        let leads = view(Mode::Default);
+        assert_eq!(verdict(&leads, Method::Post, None, false), Ok((true, 0)));
+        assert_eq!(verdict(&leads, Method::Post, Some("2"), false), Ok((true, 2)));
+        assert_eq!(verdict(&leads, Method::Post, Some("many"), false), Err(400));
+        assert_eq!(verdict(&leads, Method::Get, Some("many"), false), Ok((false, 0)), "a read asks for none");
+        let alone = View { standalone: true, ..leads.clone() };
+        assert_eq!(verdict(&alone, Method::Post, Some("1"), false), Err(1429));
+        assert_eq!(verdict(&alone, Method::Post, Some("0"), false), Ok((true, 0)));
+        let short = View { short_of_followers: true, ..leads };
+        assert_eq!(verdict(&short, Method::Post, None, false), Err(1429));
+        assert_eq!(verdict(&short, Method::Get, None, false), Ok((false, 0)));
+        assert_eq!(verdict(&view(Mode::Redirect), Method::Post, None, true), Ok((false, 0)), "it may read");
+    }
+
+    /// A dirty read that says how stale its answer may be runs at once where the data are fresh enough.
+    #[test]
+    fn what_is_too_stale_waits() {
+        let follows = |as_of| {
+            let freshness = Freshness { as_of: at(as_of), slack: Duration::MAX, drift_permille: 0 };
+            let replication = ReplicationView { freshness: Some(freshness), ..ReplicationView::default() };
+            Arc::new(View { replication, ..view(Mode::Redirect) })
+        };
+        let request = Request::new(Method::Get, "/_api/document/c/k").with_header(header::ALLOW_DIRTY_READ, "true");
+        let request = request.with_header(header::MAX_STALENESS, "10");
+        let (ms, now) = (1_000_000, at(100_000_000));
+        assert!(matches!(admit(&follows(95 * ms), request.clone(), now, 0), Admission::Run(_)));
+        assert!(matches!(admit(&follows(85 * ms), request.clone(), now, 0), Admission::Wait(_)));
+        assert!(matches!(admit(&Arc::new(view(Mode::Redirect)), request, now, 0), Admission::Wait(_)), "nobody knows");
+    }
+
+    /// R17.
+    #[test]
+    fn what_followers_may_not_have_is_shown_to_who_takes_stale_data_only() {
+        let last = Position { epoch: Epoch(3), tick: Tick(8) };
+        let shown = |ticket, tick: u64| {
+            is_acknowledged(ticket, last, &View { acknowledged: Some(Tick(tick)), ..view(Mode::Default) })
+        };
+        let read = Ticket::reading(3);
+        assert_eq!((shown(read, 7), shown(read, 8)), (false, true));
+        assert!(shown(Ticket { open: true, ..read }, 7) && shown(Ticket { dirty: true, ..read }, 7));
+        assert!(is_acknowledged(read, last, &view(Mode::Default)), "no follower has to have anything");
+    }
+
+    #[test]
     fn an_answer_is_confirmed_only_under_the_same_leadership() {
         let read = Ticket::reading(3);
         let ticket = Ticket { writes: true, ..read };
@@ -354,8 +437,22 @@ mod tests {
         assert_eq!(status(ticket, &later, 0), (504, Some(1457)));
         let follows = View { lease_end: Time::ZERO, ..view(Mode::Redirect) };
         assert_eq!(status(read, &follows, 0), (503, Some(1496)));
+        assert_eq!(
+            refuse(&follows, at(0)).header(header::POTENTIAL_DIRTY_READ),
+            Some("true"),
+            "as ArangoDB's followers"
+        );
         let stopping = view(Mode::Stopping);
         assert_eq!(status(ticket, &stopping, 999), (200, None), "what was admitted is finished");
+        let gone = View { leader: Some(peer(2)), ..view(Mode::Stopping) };
+        let answer = refuse(&gone, at(5000));
+        assert_eq!(
+            (answer.error_num(), answer.header("connection")),
+            (Some(1496), Some("close")),
+            "who leads is known"
+        );
+        let open = Ticket { open: true, ..read };
+        assert_eq!(status(open, &leads, 1000), (200, None), "nobody has to lead for that");
         let paused = Now { wall_ms: 201, ..at(500) };
         let answer = confirm(ticket, Response::empty(200), &leads, paused);
         assert_eq!(answer.status, 504, "the steady clock stood still while the wall clock went on");

@@ -641,6 +641,15 @@ a follower that has room, if there is one
         assert_eq!(decide(&three, &equal, |s| s.preferred = Some(server(3))), chosen(1, 2, 5), "never one behind");
         let failed = [Candidate { in_vain: true, ..candidate(1) }, candidate(2), candidate(3)];
         assert_eq!(decide(&failed, &equal, |_| {}), chosen(2, 2, 5), "one that was not elected in vain");
+        let first = |s: &mut Situation| s.preferred = Some(server(1));
+        assert_eq!(decide(&failed, &equal, first), chosen(2, 2, 5), "also where that one was asked for");
+        let comes_back =
+            |s: &mut Situation| (s.preferred, s.maintenance) = (Some(server(1)), Some(Suspension { until_ms: None }));
+        assert_eq!(
+            decide(&failed, &equal, comes_back),
+            chosen(1, 2, 5),
+            "but in maintenance the leader is expected back"
+        );
         let ahead = [(1, report(2, 6)), (2, report(2, 5)), (3, report(2, 5))];
         assert_eq!(decide(&failed, &ahead, |_| {}), chosen(1, 2, 6), "but never one behind");
         let incomplete = [(1, report(2, 5)), (2, Report { complete: false, ..report(2, 10) }), (3, report(1, 1))];

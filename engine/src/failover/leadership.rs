@@ -183,8 +183,8 @@ impl Server {
         if self.reign.as_ref().is_some_and(|reign| reign.epoch < freeze.epoch) {
             self.end_reign(cx, "deposed");
         }
-        let follows_older = self.following.as_ref().is_some_and(|following| following.epoch() < freeze.epoch);
-        if follows_older && !planted!(epoch_unchecked) {
+        // Whom it follows led an earlier epoch: in this one nobody does yet.
+        if !planted!(epoch_unchecked) {
             self.following = None;
         }
         mark!(FreezeReceived);

@@ -5,7 +5,7 @@ use super::*;
 use crate::db::mem::MemStore;
 use crate::db::store::StoreError;
 use crate::exec;
-use crate::http::{Method, Response};
+use crate::http::{Method, Response, header};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 mod building;
@@ -368,6 +368,77 @@ fn the_view_names_a_leader_and_a_lease_only_where_there_is_one() {
 }
 
 /// R3, R12: elected, but without the lease; and without the epoch's first entry.
+/// Whoever asks while it is decided who leads need not be refused, for half a lease.
+#[test]
+fn the_view_says_until_when_the_leadership_moves() {
+    let moves_until = |rig: &Rig| rig.server.view().moves_until;
+    assert_eq!(moves_until(&Rig::joined()), Time::ZERO, "nobody led before");
+    let mut rig = Rig::following();
+    rig.pass(2_000);
+    reports(&mut rig, freeze(6));
+    assert_eq!(moves_until(&rig), rig.now.time.plus(Duration::from_millis(500)));
+    assert_eq!(moves_until(&Rig::new(&[])), Time::ZERO, "a server alone waits for nobody's decision");
+}
+
+/// A follower's data are as of its latest question that was answered. The view is drawn anew for a millisecond and more,
+/// and for less only if somebody waits.
+#[test]
+fn the_view_shows_how_fresh_a_followers_data_are() {
+    let micros = |rig: &mut Rig, micros| rig.now.time = rig.now.time.plus(Duration::from_micros(micros));
+    // The leader has nothing new; with which number it is asked again.
+    let heartbeat = |rig: &mut Rig, answers| {
+        let (prev, leader_last, entries) = (Position::ZERO, Position::ZERO, Vec::new());
+        let append = Append { epoch: Epoch(3), boot: Boot(9), prev, entries, leader_last, answers };
+        let asked = messages(&rig.hear(&other(2), Message::Append(append))).into_iter().find_map(|sent| match sent {
+            Message::Acknowledge(ack) => Some(ack.seq),
+            _ => None,
+        });
+        Some(asked.expect("it acknowledges, and asks with that"))
+    };
+    let shown = |rig: &Rig| rig.server.view().replication.freshness.map(|freshness| freshness.as_of.time);
+    let mut rig = Rig::following();
+    let first = rig.now.time;
+    let mut asked = heartbeat(&mut rig, None);
+    assert_eq!(shown(&rig), None);
+    for as_of_us in [0, 0, 0, 1_200] {
+        micros(&mut rig, 400);
+        asked = heartbeat(&mut rig, asked);
+        assert_eq!(shown(&rig), Some(first.plus(Duration::from_micros(as_of_us))));
+    }
+    let demands = Request::new(Method::Get, "/_api/document/c/k").with_header(header::ALLOW_DIRTY_READ, "true");
+    let request = demands.with_header(header::AT_LEAST, "3-0000000000000000-9");
+    rig.step(Input::Request { id: RequestId(1), request });
+    rig.perform();
+    assert_eq!(rig.server.parked.len(), 1, "it waits");
+    micros(&mut rig, 10);
+    heartbeat(&mut rig, asked);
+    assert_eq!(shown(&rig), Some(first.plus(Duration::from_micros(1_600))), "somebody waits for that");
+}
+
+/// What a failover has cost is exact once the old leader's log has been matched with the new one's (R12).
+#[test]
+fn a_beat_names_the_epoch_whose_log_was_matched() {
+    let matched = |out: Vec<Output>| {
+        let beats = messages(&out).into_iter().filter_map(|message| match message {
+            Message::Beat(beat) => Some(beat.matched),
+            _ => None,
+        });
+        beats.last().expect("a beat is due")
+    };
+    let mut rig = Rig::following();
+    assert_eq!(matched(rig.pass(300)), None, "its log was presented");
+    rig.perform();
+    let append = |prev| {
+        let (leader_last, entries) = (prev, Vec::new());
+        Message::Append(Append { epoch: Epoch(3), boot: Boot(9), prev, entries, leader_last, answers: None })
+    };
+    let out = rig.hear(&other(2), append(Position::ZERO));
+    let follows = |output: &&Output| matches!(output, Output::Note(Event::Follows { epoch: Epoch(3), .. }));
+    assert_eq!(out.iter().filter(follows).count(), 1, "{out:?}");
+    assert_eq!(matched(rig.pass(300)), Some(Epoch(3)));
+    assert_eq!(matched(Rig::leading().pass(300)), Some(Epoch(3)), "its own");
+}
+
 #[test]
 fn a_lease_of_a_process_that_serves_not_yet_is_not_shown() {
     let mut rig = Rig::joined();

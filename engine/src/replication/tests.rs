@@ -34,12 +34,13 @@ fn fingerprint(part: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// One side, its clock, and what it started.
+/// One side, its clock, what it started, and what it said.
 struct Side<T> {
     part: T,
     now_ms: u64,
     ops: u64,
     started: Vec<(OpId, Op)>,
+    said: Vec<Event>,
 }
 
 impl<T: Hash> Side<T> {
@@ -54,6 +55,7 @@ impl<T: Hash> Side<T> {
             match output {
                 Output::Start { op, what } => self.started.push((op, what)),
                 Output::Send { envelope, .. } => sent.push(envelope.message),
+                Output::Note(event) => self.said.push(event),
                 _ => {}
             }
         }
@@ -104,7 +106,7 @@ impl Leading {
     /// Its epoch began with entry 10.
     fn new(chunk_bytes: usize) -> Leading {
         let part = leader::Leader::new(EPOCH, BOOT, at(10), &TIMING, chunk_bytes);
-        Side { part, now_ms: 0, ops: 0, started: Vec::new() }
+        Side { part, now_ms: 0, ops: 0, started: Vec::new(), said: Vec::new() }
     }
 
     fn follow(&mut self, from: u128, follow: Follow) -> Vec<Message> {
@@ -406,7 +408,7 @@ impl Following {
         let mut cx = Cx { now: Now::default(), me: &me, rng: &mut rng, ops: &mut ops, out: &mut out };
         let part = Follower::new(&mut cx, terms);
         let Some(Output::Start { op, what }) = out.pop() else { panic!("it looks where its log ends") };
-        let mut following = Side { part, now_ms: 0, ops, started: vec![(op, what)] };
+        let mut following = Side { part, now_ms: 0, ops, started: vec![(op, what)], said: Vec::new() };
         let sent = following.located(last);
         assert!(matches!(&sent[..], [Message::Follow(follow)] if follow.last == last && follow.complete == complete));
         following
@@ -523,6 +525,8 @@ fn entries_are_taken_where_the_log_ends() {
     let mut following = Following::tailing();
     assert_eq!(following.part.leader_last(), at(30));
     following.ignores("a gap", |follower, cx| _ = follower.append(cx, &peer(2), append(11, 12..=13)));
+    following.append(Append { entries: vec![entry(12)], ..append(10, 11..=11) });
+    assert!(following.started.is_empty(), "a gap within: not what a leader sends");
     following.append(append(10, 11..=12));
     following.append(append(11, 12..=13));
     let given: Vec<usize> = following
@@ -723,4 +727,12 @@ fn a_store_that_fails_is_left_alone_for_a_while() {
         following.timer(1100);
         assert!(matches!(following.started[..], [(_, Op::Locate { .. })]));
     }
+    let mut following = Following::tailing();
+    let warnings = |following: &Following| following.said.iter().filter(|e| e.severity() >= Severity::Warn).count();
+    following.append(append(10, 11..=12));
+    following.append(append(12, 13..=14));
+    following.end(OpResult::Failed(crate::db::store::StoreError::Full));
+    assert_eq!(warnings(&following), 1);
+    following.end(OpResult::Failed(crate::db::store::StoreError::Full));
+    assert_eq!(warnings(&following), 1, "said already");
 }

@@ -6,6 +6,7 @@
 //!
 //! It never changes the sources: the copy is in `target/mutants`, and so is `outcomes.txt`, a line for each mutant.
 
+mod argued;
 mod list;
 mod tree;
 mod trial;
@@ -52,7 +53,12 @@ fn run(options: &Options) -> Result<(), String> {
     let root = root()?;
     let folder = root.join("target/mutants");
     let journal = folder.join("outcomes.txt");
+    // Another one would put other mutants into the same copy.
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let lock = fs::File::create(folder.join("lock")).map_err(|error| format!("{}: {error}", folder.display()))?;
+    lock.try_lock().map_err(|_| format!("{}: another run is at it", folder.display()))?;
     let mut mutants = list::mutants(&root, &options.only)?;
+    let argued = argued::Argued::read(&root)?;
     if options.again {
         let known = fs::read_to_string(&journal).map_err(|error| format!("{}: {error}", journal.display()))?;
         let settled: Vec<&str> = known
@@ -81,6 +87,7 @@ fn run(options: &Options) -> Result<(), String> {
                     let Some(mutant) = mutants.get(index) else { return };
                     let outcome = match built.not_tried.get(&index) {
                         Some(outcome) => *outcome,
+                        None if argued.allows(mutant) => Outcome::Argued,
                         None => trial.of(index as u32 + 1),
                     };
                     outcomes.lock().expect("no panic")[index] = Some(outcome);

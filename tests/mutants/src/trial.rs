@@ -25,20 +25,23 @@ pub enum Outcome {
     Killed,
     TimedOut,
     Lived,
+    /// `argued.txt` says why it may live; it was not run.
+    Argued,
     DoesNotBuild,
     /// In a constant or in a condition with `let`: cargo-mutants itself has to be asked.
     NotTried,
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 5] =
-        [Outcome::Killed, Outcome::TimedOut, Outcome::Lived, Outcome::DoesNotBuild, Outcome::NotTried];
+    pub const ALL: [Outcome; 6] =
+        [Outcome::Killed, Outcome::TimedOut, Outcome::Lived, Outcome::Argued, Outcome::DoesNotBuild, Outcome::NotTried];
 
     pub fn word(self) -> &'static str {
         match self {
             Outcome::Killed => "killed",
             Outcome::TimedOut => "timed-out",
             Outcome::Lived => "lived",
+            Outcome::Argued => "argued",
             Outcome::DoesNotBuild => "does-not-build",
             Outcome::NotTried => "not-tried",
         }
