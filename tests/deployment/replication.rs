@@ -2,6 +2,7 @@
 
 use crate::setup;
 use serde_json::json;
+use std::path::Path;
 use std::time::Duration;
 use tanist_tests::deployment::{Deployment, number};
 use tanist_tests::wait::{stays, wait, wait_until};
@@ -176,10 +177,7 @@ fn a_cloned_directory_does_not_corrupt_the_deployment() {
     deployment.wait_in_sync();
     deployment.servers[follower].terminate();
     let clone = deployment.add_server();
-    std::fs::create_dir_all(deployment.data_directory(clone)).unwrap();
-    for file in std::fs::read_dir(deployment.data_directory(follower)).unwrap().flatten() {
-        std::fs::copy(file.path(), deployment.data_directory(clone).join(file.file_name())).unwrap();
-    }
+    copy_files(&deployment.data_directory(follower), &deployment.data_directory(clone));
     deployment.servers[follower].start();
     deployment.servers[clone].start();
     // The one that registered last is the member; the other one says that it is none.
@@ -199,6 +197,54 @@ fn a_cloned_directory_does_not_corrupt_the_deployment() {
     let leader = deployment.wait_in_sync();
     assert_eq!(deployment.numbers(leader, C), all(1100));
     assert_eq!(deployment.numbers(follower, C), all(1100));
+}
+
+/// A directory is put back as it was before the last epoch: it is recognised by its epoch history, and refused. Nothing
+/// is lost, and the operator lets it in again as an empty one.
+#[test]
+fn an_old_copy_of_a_directory_is_refused_until_it_is_emptied() {
+    let mut deployment = setup().agents(1).servers(2).start();
+    deployment.create_collection(C);
+    let first = deployment.wait_leader();
+    let second = deployment.followers()[0];
+    deployment.insert(first, C, 0..100);
+    deployment.wait_in_sync();
+    deployment.servers[second].terminate();
+    let (directory, copy) = (deployment.data_directory(second), deployment.directory().join("copy"));
+    copy_files(&directory, &copy);
+    deployment.servers[second].start();
+    deployment.wait_in_sync();
+    // It leads an epoch that the copy has never seen.
+    deployment.servers[first].kill();
+    assert_eq!(deployment.wait_leader_other_than(first), second);
+    deployment.insert(second, C, 100..200);
+    deployment.servers[first].start();
+    deployment.wait_in_sync();
+    deployment.servers[second].terminate();
+    assert_eq!(deployment.wait_leader_other_than(second), first);
+    std::fs::remove_dir_all(&directory).unwrap();
+    copy_files(&copy, &directory);
+    deployment.servers[second].start();
+    std::thread::sleep(Duration::from_secs(4));
+    eprintln!("{}", deployment.servers[second].log_text());
+    wait_until("the server says why it may not join", || {
+        deployment.servers[second].log_text().contains("an old copy of its directory was restored")
+    });
+    assert_eq!(deployment.numbers(first, C), all(200));
+    assert_eq!(deployment.leader(), Some(first));
+    // With nothing in its directory it is a new member, and copies all.
+    deployment.servers[second].kill();
+    std::fs::remove_dir_all(&directory).unwrap();
+    deployment.servers[second].start();
+    assert_eq!(deployment.wait_in_sync(), first);
+    assert_eq!(deployment.numbers(second, C), all(200));
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().flatten() {
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
 }
 
 /// With one agent of three gone everything goes on; with two gone nobody can lead; and back again.

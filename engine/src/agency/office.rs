@@ -260,6 +260,12 @@ impl Agency {
         if (under_way || self.state.servers.contains_key(&from.id)) && !self.lives(cx, &from, nonce, answers) {
             return;
         }
+        // What a beat says is durable.
+        let told =
+            self.office.as_ref().and_then(|office| office.heard.get(&from.id)?.beat.as_ref()).map(|beat| beat.seen);
+        if let Err(reason) = self.state.refuse_old_copy(from.id, &register, told.unwrap_or_default()) {
+            return self.refuse_registration(cx, &from, nonce, reason);
+        }
         let wall_ms = self.stamp(cx.now);
         let office = self.office.as_mut().expect("checked by the caller");
         if office.registering.len() >= REGISTERING_MAX {
@@ -490,6 +496,12 @@ impl Agency {
         }
     }
 
+    fn refuse_registration(&self, cx: &mut Cx, peer: &Peer, nonce: Nonce, reason: String) {
+        let sentence = format!("{} may not register: {reason}", peer.id);
+        cx.note(Event::Says(crate::io::Severity::Warn, sentence.into()));
+        cx.send(peer, Message::RegisterRefused { nonce, reason });
+    }
+
     fn on_registered(&mut self, cx: &mut Cx, server: NodeId, nonce: Nonce, result: Result<Boot, String>) {
         let office = self.office.as_mut().expect("checked by the caller");
         let peer = office.registering.remove(&nonce);
@@ -497,9 +509,7 @@ impl Agency {
             Ok(boot) => boot,
             Err(reason) => {
                 if let Some(peer) = peer {
-                    let sentence = format!("{server} may not register: {reason}");
-                    cx.note(Event::Says(crate::io::Severity::Warn, sentence.into()));
-                    cx.send(&peer, Message::RegisterRefused { nonce, reason });
+                    self.refuse_registration(cx, &peer, nonce, reason);
                 }
                 return;
             }

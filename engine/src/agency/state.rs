@@ -547,6 +547,22 @@ impl State {
 
     // ---- servers ----------------------------------------------------------------------------------------------------
 
+    /// Refuses a directory that is older than what is on record of it, or than what its server has told since (`told`),
+    /// until an operator lets it in: it has forgotten what it promised and acknowledged.
+    pub fn refuse_old_copy(&self, server: NodeId, register: &Register, told: Epoch) -> Result<(), String> {
+        let known = self.servers.get(&server).filter(|known| known.store == register.store && self.is_planned(server));
+        let seen = known.map_or(Epoch(0), |known| known.seen.max(told));
+        if register.seen >= seen {
+            return Ok(());
+        }
+        mark!(RegisterRestored);
+        Err(format!(
+            "its data has seen epoch {} but had seen {} before: an old copy of its directory was restored; to let it \
+             in, delete /arango/Plan/Singles/{server} from the agency",
+            register.seen.0, seen.0
+        ))
+    }
+
     fn register(&mut self, peer: Peer, register: Register) -> Result<Boot, String> {
         let Some(deployment) = self.deployment else { return Err("the agency is not founded yet".into()) };
         if let Some(theirs) = register.deployment
@@ -574,18 +590,7 @@ impl State {
             mark!(RegisterReplaced);
             return Err("a later process has registered for this server".into());
         }
-        if let Some(known) = known
-            && known.store == register.store
-            && register.seen < known.seen
-            && self.is_planned(peer.id)
-        {
-            mark!(RegisterRestored);
-            return Err(format!(
-                "its data has seen epoch {} but had seen {} before: an old copy of its directory was restored; \
-                 to let it in, delete /arango/Plan/Singles/{} from the agency",
-                register.seen.0, known.seen.0, peer.id
-            ));
-        }
+        self.refuse_old_copy(peer.id, &register, Epoch(0))?;
         if known.is_none() && self.servers.len() >= SERVERS_MAX {
             return Err("too many servers are registered".into());
         }
@@ -714,6 +719,10 @@ impl State {
         self.lead = Leadership { index, epoch: elect.epoch, leader: Some(leader), successor: None, in_sync };
         self.lead_nonce = Some(server.nonce);
         self.lead_store = server.store;
+        // It has reported for this epoch, durably (R5).
+        if let Some(record) = self.servers.get_mut(&elect.server) {
+            record.seen = record.seen.max(elect.epoch);
+        }
         self.preferred = None;
         self.begun = self.begun.max(elect.last.epoch);
         self.project();

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 mod api;
 mod membership;
+mod registration;
 
 /// The least of the disks of a world's founders.
 const AGENCY: StoreId = StoreId(1001);
@@ -1144,31 +1145,6 @@ fn a_hand_over_is_asked_of_a_leader_to_another_member() {
     }
 }
 
-/// R3, R11: a server's boots grow; its processes of before are not let in again, nor is an older copy of its directory.
-#[test]
-fn each_process_of_a_server_is_registered_once() {
-    let (mut state, mut apply) = led_state();
-    let boot = |state: &State| state.servers[&server_id(2)].boot;
-    apply(&mut state, registration(2, 1, 0));
-    assert_eq!(boot(&state), Boot(1), "said twice");
-    apply(&mut state, registration(2, 2, 5));
-    assert_eq!(boot(&state), Boot(2));
-    apply(&mut state, registration(2, 1, 6));
-    assert_eq!(boot(&state), Boot(2), "an earlier process");
-    apply(&mut state, registration(2, 3, 4));
-    assert_eq!(boot(&state), Boot(2), "its data have seen less than before");
-    apply(&mut state, registration(2, 4, 5));
-    assert_eq!((boot(&state), state.servers[&server_id(2)].number), (Boot(3), 2));
-    let wiped = match registration(2, 5, 0) {
-        Command::Register { peer, register, wall_ms } => {
-            Command::Register { peer, register: Register { store: StoreId(77), ..register }, wall_ms }
-        }
-        other => other,
-    };
-    apply(&mut state, wiped);
-    assert_eq!(boot(&state), Boot(4), "an empty directory is another one");
-}
-
 #[test]
 fn a_change_of_the_timing_is_answered_when_it_is_made() {
     let mut world = World::new(3, 1, 20);
@@ -1178,21 +1154,6 @@ fn a_change_of_the_timing_is_answered_when_it_is_made() {
     let leader = world.agency_leader().unwrap();
     let agency = &world.machines[leader].agent.as_ref().unwrap().agency;
     assert_eq!(agency.state.timing.lease, Duration::from_millis(700));
-}
-
-#[test]
-fn a_registration_that_outlived_its_process_changes_nothing() {
-    let mut world = World::new(1, 2, 22);
-    world.wait_for_leader(5_000);
-    let boots = |w: &World| w.machines[0].agent.as_ref().unwrap().agency.state.servers.clone();
-    let before = boots(&world);
-    let late = Register { nonce: Nonce(77), ..world.servers[1].introduction() };
-    let from = world.servers[1].peer.clone();
-    for message in [Message::Register(late.clone()), Message::IAmThere { question: 1, register: late }] {
-        world.step_agent(0, Input::Message(Envelope { from: from.clone(), to: None, message }));
-        world.run(1_000);
-    }
-    assert_eq!(boots(&world), before);
 }
 
 #[test]
@@ -1336,40 +1297,6 @@ fn what_is_kept_of_the_log_is_bounded_in_bytes() {
     assert!(kept <= 140 << 20, "{kept} bytes on the disk");
     let state = world.ask(Method::Get, "/_api/agency/state", Value::Null);
     assert!(state.body.len() < 8 << 20, "the state is shown in {} bytes", state.body.len());
-}
-
-#[test]
-fn a_late_registration_of_a_dead_process_does_not_replace_the_living_one() {
-    let mut world = World::new(3, 2, 25);
-    world.wait_for_leader(5_000);
-    world.run(500);
-    let s = 1;
-    let old = world.crash_server(s);
-    world.start_server(s);
-    world.run(1_000);
-    let boot = world.servers[s].boot;
-    assert_eq!(boot, Some(Boot(2)));
-    let living = std::mem::replace(&mut world.servers[s].nonce, old);
-    world.servers[s].boot = None;
-    world.beat(s);
-    (world.servers[s].nonce, world.servers[s].boot) = (living, boot);
-    world.run(1_000);
-    let leader = world.agency_leader().unwrap();
-    let record = &world.machines[leader].agent.as_ref().unwrap().agency.state.servers[&world.servers[s].peer.id];
-    assert_eq!((record.boot, record.nonce), (Boot(2), living));
-}
-
-#[test]
-fn a_running_server_that_the_agency_does_not_know_is_told() {
-    let mut world = World::new(1, 1, 24);
-    world.run(1_000);
-    let s = world.add_server();
-    world.servers[s].boot = Some(Boot(3));
-    world.servers[s].nonce = Nonce(0); // The answer names no process.
-    world.run(500);
-    assert!(world.servers[s].refused.as_ref().unwrap().contains("does not know"));
-    let said = |e: &Event| matches!(e, Event::Says(_, text) if text.contains("never registered"));
-    assert_eq!(world.events.iter().filter(|(_, e)| said(e)).count(), 1, "said once");
 }
 
 #[test]
