@@ -856,7 +856,14 @@ impl Agency {
         }
         let Some(command) = self.chore(cx) else { return false };
         let index = self.propose(&command);
-        self.office.as_mut().expect("in office").housekeeping = index;
+        let office = self.office.as_mut().expect("in office");
+        office.housekeeping = index;
+        if let Command::List { server } = command
+            && let Some(heard) = office.heard.get_mut(&server)
+        {
+            // Once for what was heard: if it is taken out again, it has to live again.
+            heard.unlisted = false;
+        }
         true
     }
 

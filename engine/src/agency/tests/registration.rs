@@ -102,3 +102,22 @@ fn a_running_server_that_the_agency_does_not_know_is_told() {
     let said = |e: &Event| matches!(e, Event::Says(_, text) if text.contains("never registered"));
     assert_eq!(world.events.iter().filter(|(_, e)| said(e)).count(), 1, "said once");
 }
+
+/// Found by seed 947001184: a server's last beat had brought it back into the plan, and it never left again.
+#[test]
+fn one_beat_brings_a_server_back_into_the_plan_once() {
+    let mut world = World::new(1, 2, 27);
+    let server = 1 - world.wait_for_leader(5_000);
+    world.run(500);
+    let key = format!("/arango/Plan/Singles/{}", world.servers[server].peer.id);
+    let listed =
+        |w: &World| w.machines[0].agent.as_ref().unwrap().agency.state.is_listed(server_id(server as u128 + 1));
+    let remove = json!([[{ key: {"op": "delete"} }]]);
+    assert_eq!(world.ask(Method::Post, "/_api/agency/write", remove.clone()).status, 200);
+    let end = world.now.plus(Duration::from_secs(2));
+    assert!(world.run_until(end, listed), "it lives");
+    world.crash_server(server);
+    assert_eq!(world.ask(Method::Post, "/_api/agency/write", remove).status, 200);
+    world.run(1_000);
+    assert!(!listed(&world), "nothing was heard of it since");
+}
