@@ -640,6 +640,8 @@ impl Part {
 pub struct Shadow {
     pub docs: Docs,
     changes: BTreeMap<Slot, Vec<(At, Option<Doc>)>>,
+    /// When a collection lost its index last.
+    unindexed: BTreeMap<u8, At>,
 }
 
 impl Shadow {
@@ -664,7 +666,17 @@ impl Shadow {
             Effect::DatabaseGone(d) => gone(&|slot| database_of(slot.collection) == Some(*d)),
             Effect::All(effects) => return effects.iter().for_each(|effect| self.apply(at, effect)),
         }
+        if let Effect::Unindexed(c) | Effect::Dropped(c) = effect {
+            self.unindexed.insert(*c, at);
+        }
         self.docs.apply(effect);
+    }
+
+    /// These documents, as they were at some earlier instant, without the indexes that were dropped since.
+    pub fn without_dropped_indexes(&self, docs: &Docs, since: At) -> Docs {
+        let kept = |c: &u8| self.unindexed.get(c).is_none_or(|at| *at < since);
+        let indexed = docs.indexed.iter().copied().filter(kept).collect();
+        Docs { indexed, ..docs.clone() }
     }
 
     /// The server's documents were replaced as a whole: a tail undone, or a copy swapped in.

@@ -999,8 +999,8 @@ fn a_request_may_ask_for_followers_of_its_own() {
 #[test]
 fn a_limit_to_the_lag_is_kept_by_one_follower() {
     let mut rig = leading_with(0, Some(2));
-    let asked = asked_for(&rig.followed_by(2, None)).expect("it is within the limit");
-    rig.acknowledged_by(2);
+    assert_eq!(asked_for(&rig.followed_by(2, None)), None, "whoever has nothing is never elected");
+    let asked = asked_for(&rig.acknowledged_by(2)).expect("it is within the limit");
     assert_eq!((asked.members.clone(), asked.lag), (set_of(&[2]).members, 2));
     rig.record(asked);
     assert_eq!((replies(&rig.write(0)), replies(&rig.write(0))), (DONE.to_vec(), DONE.to_vec()));

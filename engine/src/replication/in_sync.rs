@@ -120,9 +120,11 @@ impl InSyncSet {
         }
         let late = |durable: Tick| self.lateness(durable, now) >= self.durability.timeout / 2;
         let stays = |replica: &&Replica| shipping.durable_of(replica).is_some_and(|durable| !late(durable.tick));
+        // Whoever has nothing is never elected, however little may be lost.
         let has_all = |durable: Position| {
             let reach = durable.tick.0.saturating_add(self.durability.lag());
-            reach >= self.first.max(self.acknowledged).0 || planted!(joins_before_caught_up)
+            let has_something = durable != Position::ZERO;
+            (has_something && reach >= self.first.max(self.acknowledged).0) || planted!(joins_before_caught_up)
         };
         let mut joiners: Vec<(Replica, Position)> =
             shipping.streaming().filter(|(_, durable)| has_all(*durable)).collect();

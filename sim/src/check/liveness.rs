@@ -29,6 +29,9 @@ pub enum WhyNot {
     NoCopy,
     /// What was confirmed may be with servers outside of it only.
     NoneInSync,
+    /// A server outside has more than anybody within, and its answers come later than the lease that they ask for: it is
+    /// elected again and again, in vain, until somebody stops it. To pass over it would lose what only it has.
+    LateIsFurthest,
     /// Somebody outside is slow, or what he sends and gets is often lost, but he serves every now and then: he may lead
     /// the servers, or the agency. The core has its time from when he does not any more.
     LeaderOutside,
@@ -40,6 +43,7 @@ impl fmt::Display for WhyNot {
             WhyNot::NoPool => "its agents had not formed a pool with the others before",
             WhyNot::NoCopy => "none of its servers had ever completed a copy of the data",
             WhyNot::NoneInSync => "none of its servers is known to have what was confirmed",
+            WhyNot::LateIsFurthest => "a server outside of it has the longest log, and answers too late to lead",
             WhyNot::LeaderOutside => "somebody outside of it led, who is slow or hardly heard",
         })
     }

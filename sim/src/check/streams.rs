@@ -383,7 +383,9 @@ impl Streams {
             return Ok(());
         }
         let judge = |view: &Docs| view.judge(op, inner, status, &body).1;
-        let effect = match judge(&stream.view) {
+        // It need not keep what an index asked for that is gone by now.
+        let freely = || judge(&shadow.without_dropped_indexes(&stream.view, stream.since));
+        let effect = match judge(&stream.view).or_else(|what| freely().map_err(|_| what)) {
             Ok(effect) => effect,
             Err(_) if stream.views(arrived).any(|view| judge(&view) == Ok(None)) => None,
             Err(what) => broken!("transaction", "s{node}: '{inner}' within {id} {what}"),

@@ -153,14 +153,30 @@ impl World {
                 self.core_ends(format!("it elected, caught up and answered within {took:?}"));
             }
             // From when it is alone it has its time.
-            Some((invariant, what)) if at > led_outside.unwrap_or(since).plus(bound) => {
-                self.hold(Err((invariant, format!("{what}, {bound:?} after the core was healed"))));
-            }
+            Some((invariant, what)) if at > led_outside.unwrap_or(since).plus(bound) => match self.why_not() {
+                Some(why) => self.core_ends(why.to_string()),
+                None => self.hold(Err((invariant, format!("{what}, {bound:?} after the core was healed")))),
+            },
             Some(_) if outside && at > since.plus(bound) => self.core_ends(WhyNot::LeaderOutside.to_string()),
             // As in the end: while clients write, followers are always a little behind.
             Some(_) => self.workload.closing = goal.is_some(),
         }
         self.after(WATCH_EVERY, Happening::Watch);
+    }
+
+    /// What came up after the core was chosen, and keeps it from electing one of its own.
+    fn why_not(&self) -> Option<WhyNot> {
+        let core = self.core.as_ref()?;
+        let servers = || core.nodes.iter().filter(|node| **node >= self.agents).map(|node| self.server_of(*node));
+        // A record that was on its way.
+        if !servers().any(|server| self.synchrony.may_lead(server)) {
+            return Some(WhyNot::NoneInSync);
+        }
+        let last = |server: usize| self.replication.stores[server].last();
+        let within = servers().map(last).max()?;
+        let elected = self.machines.iter().position(|m| m.id.is_some() && m.id == self.lease.latest())?;
+        let late = core.rest.iter().any(|(node, how)| *node == elected && *how == Broken::Late);
+        (late && last(self.server_of(elected)) > within).then_some(WhyNot::LateIsFurthest)
     }
 
     /// Whether somebody outside of the core leads the servers or the agency, and may.
