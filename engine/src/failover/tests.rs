@@ -828,6 +828,12 @@ impl Rig {
         out
     }
 
+    /// When it looks after its in-sync set next.
+    fn in_sync_due_ms(&self) -> Option<u64> {
+        let in_sync = self.server.reign.as_ref().and_then(|reign| reign.in_sync.as_ref()).expect("it leads");
+        in_sync.deadline(self.now.time).map(|wake| wake.at.since(self.now.time).as_millis() as u64)
+    }
+
     /// It has everything.
     fn acknowledged_by(&mut self, n: u128) -> Vec<Output> {
         self.acknowledged(n, false)
@@ -933,14 +939,19 @@ fn a_slow_member_is_replaced_on_record_first() {
     rig.goes_on(0);
     rig.write(0);
     rig.acknowledged_by(3);
+    assert_eq!(rig.in_sync_due_ms(), Some(TIMEOUT_MS / 2));
     assert_eq!(asked_for(&rig.pass(TIMEOUT_MS / 2 - 1)), None, "not late yet");
     let asked = asked_for(&rig.pass(1)).expect("too late");
     assert_eq!(asked.members, set_of(&[3]).members);
     assert_eq!(replies(&rig.acknowledged_by(3)), [], "not on record yet");
     let late = leads(1, 3, &rig.me(), BOOT);
-    rig.hear(&agent(1), Message::Lead(late));
+    rig.hear(&agent(1), Message::Lead(late.clone()));
     assert_eq!(replies(&rig.pass(1)), [], "an older record tells nothing of it");
     assert_eq!(replies(&rig.record(asked)), DONE);
+    // Nor does it take the place of the one that counts.
+    rig.hear(&agent(1), Message::Lead(late));
+    rig.write(0);
+    assert_eq!(replies(&rig.acknowledged_by(3)), DONE);
 }
 
 /// R14: what followers do not confirm in time is told as what it is, and what would only wait is not begun.
@@ -952,7 +963,9 @@ fn what_followers_do_not_have_in_time_is_no_success() {
     rig.ask(Method::Get, "/_api/document/c/1", "");
     assert_eq!(replies(&rig.perform()), [], "R17: nor is a read answered");
     assert_eq!(replies(&rig.pass(TIMEOUT_MS - 1)), []);
+    assert_eq!(rig.in_sync_due_ms(), Some(1));
     assert_eq!(replies(&rig.pass(1)), [(504, Some(1457)), (503, Some(1429))]);
+    assert_eq!(rig.in_sync_due_ms(), None, "all that could be said was");
     assert_eq!(replies(&rig.write(0)), [(503, Some(1429))], "nothing is begun that would wait in vain");
     rig.acknowledged_by(2);
     rig.write(0);
@@ -1002,6 +1015,8 @@ fn a_limit_to_the_lag_is_kept_by_one_follower() {
     assert_eq!(asked_for(&rig.followed_by(2, None)), None, "whoever has nothing is never elected");
     let asked = asked_for(&rig.acknowledged_by(2)).expect("it is within the limit");
     assert_eq!((asked.members.clone(), asked.lag), (set_of(&[2]).members, 2));
+    assert_eq!(rig.server.view().acknowledged, None, "reads wait only for synchronous followers (R17)");
+    assert!(leading_in_sync().server.view().acknowledged.is_some());
     rig.record(asked);
     assert_eq!((replies(&rig.write(0)), replies(&rig.write(0))), (DONE.to_vec(), DONE.to_vec()));
     assert_eq!(replies(&rig.write(0)), []);

@@ -338,6 +338,22 @@ fn one_log_of_a_process_is_compared_at_a_time() {
     assert_eq!(leading.follow(3, other), [Message::NotServing { epoch: Epoch(2) }]);
 }
 
+/// What is on a disk stays there while its follower starts again; another disk has nothing yet.
+#[test]
+fn what_a_follower_has_belongs_to_its_store() {
+    let mut leading = Leading::with_follower(1 << 20);
+    let known = |leading: &Leading, store| {
+        leading.part.durable_of(&Replica { server: peer(2).id, store: StoreId(store) }).map(|durable| durable.tick.0)
+    };
+    leading.acknowledge(2, ack(2, 1, 10));
+    assert_eq!(known(&leading, 2), Some(10));
+    leading.follow(2, follow(2, 2, at(10)));
+    assert_eq!(known(&leading, 2), Some(10));
+    leading.compared(Comparison::Prefix);
+    leading.follow(2, Follow { store: StoreId(9), ..follow(2, 3, at(10)) });
+    assert_eq!((known(&leading, 2), known(&leading, 9)), (None, Some(0)));
+}
+
 #[test]
 fn so_many_followers_are_served_and_no_more() {
     let mut leading = Leading::new(1000);
