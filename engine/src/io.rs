@@ -107,8 +107,8 @@ pub enum Output {
     Stopped,
 }
 
-/// Why a node wants to be woken. After [`Input::Timer`] it wants that at a later time, or not at all: whoever asks for a
-/// moment that is over takes a whole processor.
+/// Why a node wants to be woken. After [`Input::Timer`] it wants that at a later time, or not at all: whoever asks
+/// for a moment that is over takes a whole processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Wake {
     pub at: Time,

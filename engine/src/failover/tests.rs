@@ -380,8 +380,8 @@ fn the_view_says_until_when_the_leadership_moves() {
     assert_eq!(moves_until(&Rig::new(&[])), Time::ZERO, "a server alone waits for nobody's decision");
 }
 
-/// A follower's data are as of its latest question that was answered. The view is drawn anew for a millisecond and more,
-/// and for less only if somebody waits.
+/// A follower's data are as of its latest question that was answered. The view is drawn anew for a millisecond and
+/// more, and for less only if somebody waits.
 #[test]
 fn the_view_shows_how_fresh_a_followers_data_are() {
     let micros = |rig: &mut Rig, micros| rig.now.time = rig.now.time.plus(Duration::from_micros(micros));

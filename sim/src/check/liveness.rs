@@ -29,8 +29,8 @@ pub enum WhyNot {
     NoCopy,
     /// What was confirmed may be with servers outside of it only.
     NoneInSync,
-    /// A server outside has more than anybody within, and its answers come later than the lease that they ask for: it is
-    /// elected again and again, in vain, until somebody stops it. To pass over it would lose what only it has.
+    /// A server outside has more than anybody within, and its answers come later than the lease that they ask for: it
+    /// is elected again and again, in vain, until somebody stops it. To pass over it would lose what only it has.
     LateIsFurthest,
     /// Somebody outside is slow, or what he sends and gets is often lost, but he serves every now and then: he may lead
     /// the servers, or the agency. The core has its time from when he does not any more.

@@ -1,6 +1,7 @@
-//! The core: a majority of agents (beside an etcd, one) and at least one server with a complete store are healed, and the
-//! rest is broken for good; where followers must have what is acknowledged, enough of them are healed. The core must elect, catch up and answer within a bound, or there is a reason from a closed list
-//! ([`WhyNot`]). Afterwards the rest is healed, too, and everything must converge as ever.
+//! The core: a majority of agents (beside an etcd, one) and at least one server with a complete store are healed, and
+//! the rest is broken for good; where followers must have what is acknowledged, enough of them are healed. The core
+//! must elect, catch up and answer within a bound, or there is a reason from a closed list ([`WhyNot`]). Afterwards the
+//! rest is healed, too, and everything must converge as ever.
 
 use super::*;
 use crate::check::liveness::WhyNot;
