@@ -849,6 +849,24 @@ a follower that has room, if there is one
     }
 
     #[test]
+    fn a_leader_that_gave_way_for_lack_of_room_is_told_apart() {
+        let peer = crate::message::Peer { id: server(1), endpoint: Endpoint("tcp://server1:8529".into()) };
+        let release = Release { boot: Boot(1), epoch: Epoch(3), last: Position::ZERO, successor: None };
+        let lacks_room = |leader_full, successor| {
+            let leader = Some(crate::message::Leader { peer: peer.clone(), boot: Boot(1) });
+            let lead = Leadership { index: 9, epoch: Epoch(3), leader, successor, ..Leadership::default() };
+            let none = BTreeMap::new();
+            let situation = Situation { release: Some(&release), leader_full, ..calm(&lead, &[], &none) };
+            let (rule, verdict) = judge(&situation).expect("it has released");
+            assert_eq!(rule, 50);
+            verdict.why.to_string().contains("no room")
+        };
+        assert!(lacks_room(true, Some(server(2))));
+        assert!(!lacks_room(false, Some(server(2))), "a hand-over for another reason");
+        assert!(!lacks_room(true, None), "nobody was to take over: it stopped");
+    }
+
+    #[test]
     fn health_goes_by_the_last_sign_of_life() {
         let ms = Duration::from_millis;
         let verdict = |silence, change: &dyn Fn(&mut Pulse)| {

@@ -738,6 +738,7 @@ fn a_store_that_fails_is_left_alone_for_a_while() {
         following.now_ms = 1000;
         assert_eq!(following.end(result), (news, vec![]));
         assert!(!following.part.tails());
+        assert_eq!(following.part.deadline().map(|wake| wake.at), Some(Time(1_100_000_000)));
         following.timer(1099);
         assert!(following.started.is_empty(), "not before the time for a question is up");
         following.timer(1100);
