@@ -169,13 +169,7 @@ fn a_wiped_leader_does_not_empty_the_others() {
 /// Two processes with one identity: a directory was copied to set up "another" server.
 #[test]
 fn a_cloned_directory_does_not_corrupt_the_deployment() {
-    let mut deployment = setup().agents(1).servers(2).start();
-    deployment.create_collection(C);
-    let leader = deployment.wait_leader();
-    let follower = deployment.followers()[0];
-    deployment.insert(leader, C, 0..1000);
-    deployment.wait_in_sync();
-    deployment.servers[follower].terminate();
+    let (mut deployment, _, follower) = follower_stopped(1000);
     let clone = deployment.add_server();
     copy_files(&deployment.data_directory(follower), &deployment.data_directory(clone));
     deployment.servers[follower].start();
@@ -203,13 +197,7 @@ fn a_cloned_directory_does_not_corrupt_the_deployment() {
 /// is lost, and the operator lets it in again as an empty one.
 #[test]
 fn an_old_copy_of_a_directory_is_refused_until_it_is_emptied() {
-    let mut deployment = setup().agents(1).servers(2).start();
-    deployment.create_collection(C);
-    let first = deployment.wait_leader();
-    let second = deployment.followers()[0];
-    deployment.insert(first, C, 0..100);
-    deployment.wait_in_sync();
-    deployment.servers[second].terminate();
+    let (mut deployment, first, second) = follower_stopped(100);
     let (directory, copy) = (deployment.data_directory(second), deployment.directory().join("copy"));
     copy_files(&directory, &copy);
     deployment.servers[second].start();
@@ -225,8 +213,6 @@ fn an_old_copy_of_a_directory_is_refused_until_it_is_emptied() {
     std::fs::remove_dir_all(&directory).unwrap();
     copy_files(&copy, &directory);
     deployment.servers[second].start();
-    std::thread::sleep(Duration::from_secs(4));
-    eprintln!("{}", deployment.servers[second].log_text());
     wait_until("the server says why it may not join", || {
         deployment.servers[second].log_text().contains("an old copy of its directory was restored")
     });
@@ -238,6 +224,18 @@ fn an_old_copy_of_a_directory_is_refused_until_it_is_emptied() {
     deployment.servers[second].start();
     assert_eq!(deployment.wait_in_sync(), first);
     assert_eq!(deployment.numbers(second, C), all(200));
+}
+
+/// Two servers with so many documents: the leader, and the follower, which is stopped.
+fn follower_stopped(documents: u64) -> (Deployment, usize, usize) {
+    let mut deployment = setup().agents(1).servers(2).start();
+    deployment.create_collection(C);
+    let leader = deployment.wait_leader();
+    let follower = deployment.followers()[0];
+    deployment.insert(leader, C, 0..documents);
+    deployment.wait_in_sync();
+    deployment.servers[follower].terminate();
+    (deployment, leader, follower)
 }
 
 fn copy_files(from: &Path, to: &Path) {

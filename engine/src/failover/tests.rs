@@ -165,13 +165,9 @@ impl Rig {
 
     /// The agency's answer to a beat that is sent now.
     fn renew(&mut self, lead: Leadership) -> Vec<Output> {
-        let sent = self.pass(300);
-        let seq = messages(&sent).into_iter().find_map(|message| match message {
-            Message::Beat(beat) => Some(beat.seq),
-            _ => None,
-        });
+        let sent = beat(&self.pass(300)).expect("a beat is due");
         let grant = Some(Grant { boot: BOOT, epoch: lead.epoch, timing: TIMING });
-        self.hear(&agent(1), Message::BeatReply(BeatReply { seq: seq.expect("a beat is due"), grant, ..reply(lead) }))
+        self.hear(&agent(1), Message::BeatReply(BeatReply { seq: sent.seq, grant, ..reply(lead) }))
     }
 
     fn fingerprint(&self) -> u64 {
@@ -192,6 +188,20 @@ fn messages(out: &[Output]) -> Vec<Message> {
             _ => None,
         })
         .collect()
+}
+
+/// The first beat that it sent.
+fn beat(out: &[Output]) -> Option<Beat> {
+    messages(out).into_iter().find_map(|message| match message {
+        Message::Beat(beat) => Some(beat),
+        _ => None,
+    })
+}
+
+/// Server 2 leads, and has nothing new.
+fn nothing_new(answers: Option<u64>) -> Message {
+    let (prev, leader_last, entries) = (Position::ZERO, Position::ZERO, Vec::new());
+    Message::Append(Append { epoch: Epoch(3), boot: Boot(9), prev, entries, leader_last, answers })
 }
 
 fn receivers(out: &[Output]) -> Vec<&str> {
@@ -248,13 +258,7 @@ fn what_is_not_the_agencys_or_not_for_this_server_changes_nothing() {
 /// What a leader does not hear it does not ask for: the agency, which hears it, would grant one lease after the other.
 #[test]
 fn a_leader_that_hears_nothing_asks_for_no_renewal() {
-    let asked = |out: Vec<Output>| {
-        let beat = messages(&out).into_iter().find_map(|message| match message {
-            Message::Beat(beat) => Some(beat.renew),
-            _ => None,
-        });
-        beat.expect("it beats, whatever it hears")
-    };
+    let asked = |out: Vec<Output>| beat(&out).expect("it beats, whatever it hears").renew;
     let mut rig = Rig::leading();
     let lead = leads(1, 3, &rig.me(), BOOT);
     assert_eq!(asked(rig.pass(499)), Some(Epoch(3)));
@@ -367,7 +371,6 @@ fn the_view_names_a_leader_and_a_lease_only_where_there_is_one() {
     assert_eq!(rig.server.view().mode, Mode::TryAgain);
 }
 
-/// R3, R12: elected, but without the lease; and without the epoch's first entry.
 /// Whoever asks while it is decided who leads need not be refused, for half a lease.
 #[test]
 fn the_view_says_until_when_the_leadership_moves() {
@@ -385,11 +388,9 @@ fn the_view_says_until_when_the_leadership_moves() {
 #[test]
 fn the_view_shows_how_fresh_a_followers_data_are() {
     let micros = |rig: &mut Rig, micros| rig.now.time = rig.now.time.plus(Duration::from_micros(micros));
-    // The leader has nothing new; with which number it is asked again.
+    // The number under which the leader is asked again.
     let heartbeat = |rig: &mut Rig, answers| {
-        let (prev, leader_last, entries) = (Position::ZERO, Position::ZERO, Vec::new());
-        let append = Append { epoch: Epoch(3), boot: Boot(9), prev, entries, leader_last, answers };
-        let asked = messages(&rig.hear(&other(2), Message::Append(append))).into_iter().find_map(|sent| match sent {
+        let asked = messages(&rig.hear(&other(2), nothing_new(answers))).into_iter().find_map(|sent| match sent {
             Message::Acknowledge(ack) => Some(ack.seq),
             _ => None,
         });
@@ -418,27 +419,18 @@ fn the_view_shows_how_fresh_a_followers_data_are() {
 /// What a failover has cost is exact once the old leader's log has been matched with the new one's (R12).
 #[test]
 fn a_beat_names_the_epoch_whose_log_was_matched() {
-    let matched = |out: Vec<Output>| {
-        let beats = messages(&out).into_iter().filter_map(|message| match message {
-            Message::Beat(beat) => Some(beat.matched),
-            _ => None,
-        });
-        beats.last().expect("a beat is due")
-    };
+    let matched = |out: Vec<Output>| beat(&out).expect("a beat is due").matched;
     let mut rig = Rig::following();
     assert_eq!(matched(rig.pass(300)), None, "its log was presented");
     rig.perform();
-    let append = |prev| {
-        let (leader_last, entries) = (prev, Vec::new());
-        Message::Append(Append { epoch: Epoch(3), boot: Boot(9), prev, entries, leader_last, answers: None })
-    };
-    let out = rig.hear(&other(2), append(Position::ZERO));
+    let out = rig.hear(&other(2), nothing_new(None));
     let follows = |output: &&Output| matches!(output, Output::Note(Event::Follows { epoch: Epoch(3), .. }));
     assert_eq!(out.iter().filter(follows).count(), 1, "{out:?}");
     assert_eq!(matched(rig.pass(300)), Some(Epoch(3)));
     assert_eq!(matched(Rig::leading().pass(300)), Some(Epoch(3)), "its own");
 }
 
+/// R3, R12: elected, but without the lease; and without the epoch's first entry.
 #[test]
 fn a_lease_of_a_process_that_serves_not_yet_is_not_shown() {
     let mut rig = Rig::joined();
@@ -570,12 +562,7 @@ fn an_epoch_that_can_not_begin_is_given_back() {
     let out = rig.end(OpResult::Failed(StoreError::Full));
     assert!(messages(&out).iter().any(|m| matches!(m, Message::Release(release) if release.epoch == Epoch(3))));
     assert_eq!((rig.server.role(), rig.server.view().mode), (Role::Waiting, Mode::TryAgain));
-    let staying = |out: Vec<Output>| {
-        messages(&out).into_iter().find_map(|message| match message {
-            Message::Beat(beat) => Some(beat.staying),
-            _ => None,
-        })
-    };
+    let staying = |out: Vec<Output>| beat(&out).map(|beat| beat.staying);
     assert_eq!((staying(rig.pass(9_999)), staying(rig.pass(1_000))), (Some(false), Some(true)));
 }
 
@@ -676,12 +663,7 @@ fn a_process_that_starts_tells_of_its_latest_rollbacks_only() {
 /// A leader whose storage hangs lets its lease run out, so that another can lead.
 #[test]
 fn a_leader_whose_disk_hangs_renews_no_more() {
-    let renewed = |out: Vec<Output>| {
-        messages(&out).into_iter().find_map(|message| match message {
-            Message::Beat(beat) => Some(beat.renew),
-            _ => None,
-        })
-    };
+    let renewed = |out: Vec<Output>| beat(&out).map(|beat| beat.renew);
     let mut rig = Rig::leading();
     let lead = leads(1, 3, &rig.me(), BOOT);
     let beat_after = |rig: &mut Rig, ms| {
@@ -718,12 +700,7 @@ fn a_full_disk_is_the_clients_business_and_a_broken_one_the_operators() {
 /// A leader that had to refuse writes says so at once, until it has written as many; a follower counts a try once.
 #[test]
 fn a_server_without_room_tells_the_agency() {
-    let told = |out: Vec<Output>| {
-        messages(&out).into_iter().find_map(|message| match message {
-            Message::Beat(beat) => Some(beat.full),
-            _ => None,
-        })
-    };
+    let told = |out: Vec<Output>| beat(&out).map(|beat| beat.full);
     let write = |rig: &mut Rig| drop(rig.ask(Method::Post, "/_api/collection", r#"{"name":"c"}"#));
     let refused = |rig: &mut Rig| {
         write(rig);

@@ -3,6 +3,7 @@
 //! must elect, catch up and answer within a bound, or there is a reason from a closed list ([`WhyNot`]). Afterwards the
 //! rest is healed, too, and everything must converge as ever.
 
+use super::strikes::links;
 use super::*;
 use crate::check::liveness::WhyNot;
 
@@ -102,22 +103,22 @@ impl World {
             Broken::Paused => self.pause(node, REST, false),
             Broken::CutOff(way) => self.cut(REST, &[node], way, Whom::Everyone, 0),
             Broken::Lossy => {
-                let weather = Weather { loss_permille: 600, delay_us: 50_000, ..Weather::CALM };
-                for links in [Links(net::only(node), Places::MAX), Links(Places::MAX, net::only(node))] {
-                    self.net.add_storm(REST, links, weather);
-                }
+                self.bad_weather(node, Weather { loss_permille: 600, delay_us: 50_000, ..Weather::CALM });
             }
+            // Half a lease one way, and half the other.
             Broken::Late => {
-                // Half a lease one way, and half the other.
-                let weather = Weather { sure_us: self.scenario.lease_ms * 500, ..Weather::CALM };
-                for links in [Links(net::only(node), Places::MAX), Links(Places::MAX, net::only(node))] {
-                    self.net.add_storm(REST, links, weather);
-                }
+                self.bad_weather(node, Weather { sure_us: self.scenario.lease_ms * 500, ..Weather::CALM });
             }
             Broken::Slow => {
                 self.machines[node].step_extra = Duration::from_millis(20);
                 self.machines[node].disk_extra = Duration::from_millis(300);
             }
+        }
+    }
+
+    fn bad_weather(&mut self, node: usize, weather: Weather) {
+        for links in links(net::only(node), Places::MAX, Way::Both) {
+            self.net.add_storm(REST, links, weather);
         }
     }
 

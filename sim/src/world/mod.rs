@@ -735,7 +735,8 @@ impl World {
         let Some(process) = &mut self.machines[node].process else { return };
         let is_timer = matches!(input, Input::Timer);
         process.node.step(now, input, &mut outputs);
-        let left = process.node.deadline().filter(|wake| is_timer && wake.at <= now.time);
+        let next = if is_timer { process.node.deadline() } else { None };
+        let left = next.filter(|wake| wake.at <= now.time);
         self.publish(node);
         if let Some(wake) = left {
             let (name, why) = (&self.machines[node].name, wake.why);

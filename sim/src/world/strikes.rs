@@ -21,6 +21,12 @@ fn mask(nodes: &[usize]) -> Places {
     nodes.iter().fold(0, |mask, node| mask | net::only(*node))
 }
 
+/// The links between these places and those, one way or both.
+pub(super) fn links(these: Places, those: Places, way: Way) -> impl Iterator<Item = Links> {
+    let out = (way != Way::In).then_some(Links(these, those));
+    out.into_iter().chain((way != Way::Out).then_some(Links(those, these)))
+}
+
 impl World {
     pub(super) fn leading_server(&self) -> usize {
         let serving = self.lease.serving(&self.server_times()).map(|(server, _)| server);
@@ -81,7 +87,7 @@ impl World {
             Kind::Cut { way, whom } => self.cut(number, &nodes, way, whom, fault.for_ms),
             Kind::Ring => self.close_ring(number, &nodes, fault.for_ms),
             Kind::Bandwidth { bytes_per_s, way, whom } => {
-                for links in self.links(mask(&nodes), self.whom(whom), way) {
+                for links in links(mask(&nodes), self.whom(whom), way) {
                     self.net.add_narrow(number, links, bytes_per_s);
                 }
             }
@@ -97,7 +103,7 @@ impl World {
                     ordered,
                     ..Weather::CALM
                 };
-                for links in self.links(mask(&nodes), self.whom(whom), way) {
+                for links in links(mask(&nodes), self.whom(whom), way) {
                     self.net.add_storm(number, links, weather);
                 }
             }
@@ -353,16 +359,10 @@ impl World {
         }
     }
 
-    /// The links between these places and those, one way or both.
-    fn links(&self, these: Places, those: Places, way: Way) -> impl Iterator<Item = Links> + use<> {
-        let out = (way != Way::In).then_some(Links(these, those));
-        out.into_iter().chain((way != Way::Out).then_some(Links(those, these)))
-    }
-
     pub(super) fn cut(&mut self, number: usize, nodes: &[usize], way: Way, whom: Whom, for_ms: u64) {
         let (inside, whom) = (mask(nodes), self.whom(whom));
         let until = if number == REST { At::NEVER } else { self.at.plus(Duration::from_millis(for_ms)) };
-        for links in self.links(inside, whom & !inside, way) {
+        for links in links(inside, whom & !inside, way) {
             self.net.add_cut(number, links, until);
         }
     }

@@ -1,10 +1,8 @@
 //! Runs the tests with one mutant switched on, the quickest first, until one of them fails.
 
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// A mutant that needs more of a processor than so many times what the sources need goes round in a circle. Time of a
@@ -121,27 +119,19 @@ fn once(program: &Program, mutant: u32, time_max: Duration) -> Outcome {
     command.current_dir(&program.directory).env("CARGO_MANIFEST_DIR", &program.directory);
     command.env("TANIST_MUTANT", mutant.to_string()).env("TANIST_SIM_SEED", "1");
     let output = if mutant == NOBODY { Stdio::inherit } else { Stdio::null };
-    let mut child = command.stdout(Stdio::piped()).stderr(output()).spawn().expect("a shell can be run");
-    let (told, failures) = channel();
-    let lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
-    // Ends with the child, which closes its output.
-    std::thread::spawn(move || {
-        let failed = lines.map_while(Result::ok).any(|line| line.starts_with("test ") && line.ends_with("FAILED"));
-        let _ = told.send(failed);
-    });
-    // The first failure is enough: what the other tests say is not waited for.
-    let outcome = match failures.recv_timeout(time_max * IDLE_TIMES_MAX) {
-        Ok(false) => None,
-        Ok(true) => Some(Outcome::Killed),
-        Err(_) => Some(Outcome::TimedOut),
-    };
-    if outcome.is_some() {
-        let _ = child.kill();
+    let mut child = command.stdout(Stdio::null()).stderr(output()).spawn().expect("a shell can be run");
+    let from = Instant::now();
+    loop {
+        match child.try_wait().expect("a child can be waited for") {
+            Some(status) if status.success() => return Outcome::Lived,
+            Some(status) if status.signal() == Some(SIGXCPU) => return Outcome::TimedOut,
+            Some(_) => return Outcome::Killed,
+            None if from.elapsed() > time_max * IDLE_TIMES_MAX => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Outcome::TimedOut;
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
     }
-    let status = child.wait().expect("a child can be waited for");
-    outcome.unwrap_or(match status.signal() {
-        _ if status.success() => Outcome::Lived,
-        Some(SIGXCPU) => Outcome::TimedOut,
-        _ => Outcome::Killed,
-    })
 }
